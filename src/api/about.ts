@@ -1,0 +1,14 @@
+/** about.k8s.io: facts about a cluster (KEP-2149). */
+import { type KubeObject, resource } from "./meta.ts";
+
+export interface ClusterProperty extends KubeObject {
+  spec: { value: string };
+}
+
+export const clusterProperties = resource<ClusterProperty>(
+  "about.k8s.io",
+  "v1",
+  "ClusterProperty",
+  "clusterproperties",
+  "Cluster",
+);

@@ -1,0 +1,53 @@
+/**
+ * The one table of errors that people meet: a stable code, what happened, and what to do.
+ * `{name}` in a text is replaced by the value of that name. `docs/errors.md` lists the same codes; a test
+ * holds the two together.
+ */
+export const errorTable = {
+  LAB_RUNNING: {
+    says: "the lab is already running ({clusters})",
+    fix: "'weft status' shows it, 'weft down' ends it",
+  },
+  LAB_NOT_RUNNING: { says: "no lab is running", fix: "'weft up' starts one" },
+  LAB_FAILED: { says: "the lab did not start: {reason}", fix: "the log is in {log}" },
+  TOOL_MISSING: { says: "the program '{tool}' is not installed", fix: "install it with: {command}" },
+  NAMESPACES_DENIED: {
+    says: "this machine does not let this user make namespaces: {reason}",
+    fix: "{command}",
+  },
+  PORT_IN_USE: {
+    says: "port {port} on {address} is in use",
+    fix: "free it, or choose another with {option}",
+  },
+  RANGE_IN_USE: {
+    says: "the address range {range} overlaps {other}",
+    fix: "choose another range for {cluster}",
+  },
+  KUBECONFIG_INVALID: {
+    says: "{file} is not a valid kubeconfig: {reason}",
+    fix: "mend the file, or name another with --kubeconfig",
+  },
+  CONTEXT_UNKNOWN: { says: "the kubeconfig has no context '{context}'", fix: "it has: {known}" },
+  API_UNREACHABLE: {
+    says: "the API server of {cluster} at {server} cannot be reached: {reason}",
+    fix: "check the address and that the cluster runs",
+  },
+  API_REFUSED: { says: "the API server of {cluster} refused to {action}: {reason}", fix: "{fix}" },
+} as const satisfies Record<string, { says: string; fix: string }>;
+
+export type ErrorCode = keyof typeof errorTable;
+
+/** An error for people: code, what happened to what, and what to do. The CLI prints it in two lines. */
+export class WeftError extends Error {
+  readonly code: ErrorCode;
+  readonly fix: string;
+
+  constructor(code: ErrorCode, values: Record<string, string | number> = {}, cause?: unknown) {
+    const fill = (text: string) =>
+      text.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? ""));
+    super(fill(errorTable[code].says), { cause });
+    this.name = "WeftError";
+    this.code = code;
+    this.fix = fill(errorTable[code].fix);
+  }
+}

@@ -1,0 +1,42 @@
+/** Labels, annotations and names that mean something to others or to ourselves. */
+
+/** Field manager of everything that the control plane writes (law 8). */
+export const fieldManager = "weft";
+
+/** The namespace that Weft is installed in. */
+export const systemNamespace = "weft-system";
+
+/** On whole objects that are ours: who made them. The value is `fieldManager`. */
+export const managedByLabel = "app.kubernetes.io/managed-by";
+
+/** On a Secret in `weft-system`: it holds a kubeconfig for the peer that the value names. */
+export const peerLabel = "weft.dev/peer";
+/** Istio's label for the same purpose; read, never written. */
+export const istioPeerLabel = "istio/multiCluster";
+
+/** The Lease in `weft-system` that says a cluster's control plane is alive. */
+export const heartbeatLease = "weft-heartbeat";
+
+/** The ClusterProperty that holds a cluster's id (KEP-2149). */
+export const clusterIdProperty = "cluster.clusterset.k8s.io";
+/** The ClusterProperty that holds the name of the clusterset (KEP-2149). */
+export const clusterSetProperty = "clusterset.k8s.io";
+
+/** KEP-1645: on an EndpointSlice, the ServiceImport that it belongs to. */
+export const mcsServiceNameLabel = "multicluster.kubernetes.io/service-name";
+/** KEP-1645: on an EndpointSlice, the cluster that its endpoints run in. */
+export const mcsSourceClusterLabel = "multicluster.kubernetes.io/source-cluster";
+
+/** On an EndpointSlice, the Service that it belongs to. */
+export const serviceNameLabel = "kubernetes.io/service-name";
+/** On an EndpointSlice, the controller that owns it. */
+export const sliceManagedByLabel = "endpointslice.kubernetes.io/managed-by";
+/** The value that Weft sets on slices of its own. */
+export const sliceManager = "endpointslice-controller.weft.dev";
+
+export const regionLabel = "topology.kubernetes.io/region";
+export const zoneLabel = "topology.kubernetes.io/zone";
+export const hostnameLabel = "kubernetes.io/hostname";
+
+/** The DNS zone of services that span clusters (KEP-1645). */
+export const clusterSetZone = "clusterset.local";

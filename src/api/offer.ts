@@ -1,0 +1,68 @@
+/**
+ * offer.weft.dev: everything that one cluster tells another, and the only thing that peers read (law 11).
+ */
+import type * as core from "kubernetes-types/core/v1";
+import { type KubeObject, resource } from "./meta.ts";
+
+/** One exported service, as its own cluster describes it. Its name is the service's. */
+export interface ServiceOffer extends KubeObject {
+  spec: {
+    /** The cluster that offers; the reader checks it against whom it reads from. */
+    cluster: string;
+    type: "ClusterSetIP" | "Headless";
+    ports: OfferedPort[];
+    ipFamilies?: string[];
+    sessionAffinity?: "None" | "ClientIP";
+    sessionAffinityConfig?: core.SessionAffinityConfig;
+    internalTrafficPolicy?: string;
+    trafficDistribution?: string;
+    publishNotReadyAddresses?: boolean;
+    exportedLabels?: Record<string, string>;
+    exportedAnnotations?: Record<string, string>;
+    /** creationTimestamp of the ServiceExport: the oldest export wins a conflict (KEP-1645). */
+    exportedAt: string;
+  };
+}
+
+export interface OfferedPort {
+  name?: string;
+  protocol: "TCP" | "UDP" | "SCTP";
+  appProtocol?: string;
+  port: number;
+}
+
+/** Up to 100 endpoints of one exported service. Mirrors one EndpointSlice of the service. */
+export interface EndpointOffer extends KubeObject {
+  spec: {
+    cluster: string;
+    /** Name of the service, in the offer's own namespace. */
+    service: string;
+    addressType: "IPv4" | "IPv6";
+    ports: { name?: string; protocol: "TCP" | "UDP" | "SCTP"; appProtocol?: string; port: number }[];
+    endpoints: OfferedEndpoint[];
+  };
+}
+
+export interface OfferedEndpoint {
+  addresses: string[];
+  ready: boolean;
+  serving: boolean;
+  terminating: boolean;
+  hostname?: string;
+  nodeName?: string;
+  region?: string;
+  zone?: string;
+}
+
+export const serviceOffers = resource<ServiceOffer>(
+  "offer.weft.dev",
+  "v1alpha1",
+  "ServiceOffer",
+  "serviceoffers",
+);
+export const endpointOffers = resource<EndpointOffer>(
+  "offer.weft.dev",
+  "v1alpha1",
+  "EndpointOffer",
+  "endpointoffers",
+);

@@ -1,0 +1,47 @@
+/** What a lab consists of, with every default filled in. Made by `cli/` from flags or a lab file. */
+
+export interface LabSpec {
+  clusters: ClusterSpec[];
+}
+
+export interface ClusterSpec {
+  /** DNS label; contexts in the kubeconfig are called `weft-<name>`. */
+  name: string;
+  /** Pods of the whole cluster, e.g. `10.10.0.0/16`. */
+  podRange: string;
+  /** ClusterIPs, e.g. `10.11.0.0/16`. The first address is the API server's, the tenth the cluster DNS's. */
+  serviceRange: string;
+  /** Address of the API server on the lab's backbone; pods, nodes and peers reach it at port 6443. */
+  apiAddress: string;
+  /** DNS domain of the cluster's own services. */
+  clusterDomain: string;
+  nodes: NodeSpec[];
+}
+
+export interface NodeSpec {
+  name: string;
+  /** InternalIP on the lab's backbone. */
+  address: string;
+  /** Part of the cluster's pod range, e.g. `10.10.0.0/24`. */
+  podRange: string;
+  /** Labels beyond those that every node has (region and zone among them). */
+  labels: Record<string, string>;
+}
+
+/** The ranges of the i-th cluster (from 0): pods 10.(10+2i), services 10.(11+2i), backbone 172.18.i. */
+export function defaultCluster(name: string, index: number, nodeCount = 1): ClusterSpec {
+  const pods = 10 + 2 * index;
+  return {
+    name,
+    podRange: `10.${pods}.0.0/16`,
+    serviceRange: `10.${pods + 1}.0.0/16`,
+    apiAddress: `172.18.${index}.1`,
+    clusterDomain: "cluster.local",
+    nodes: Array.from({ length: nodeCount }, (_, n) => ({
+      name: n === 0 ? `${name}-control-plane` : `${name}-worker${n === 1 ? "" : n}`,
+      address: `172.18.${index}.${2 + n}`,
+      podRange: `10.${pods}.${n}.0/24`,
+      labels: {},
+    })),
+  };
+}
