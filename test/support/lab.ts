@@ -1,0 +1,149 @@
+/**
+ * A lab of its own for a test: its state and its kubeconfig live in a fresh directory, so it runs beside a
+ * user's lab and leaves nothing behind.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const root = fileURLToPath(new URL("../..", import.meta.url));
+export const samples = join(root, "samples");
+const weftBin = join(root, "bin/weft");
+
+/** Why real-lab tests cannot run here, or undefined when they can. Tests print it as the reason of the skip. */
+export function labUnavailable(): string | undefined {
+  for (const [program, args] of [
+    ["nft", ["--version"]],
+    ["ip", ["-V"]],
+    ["kubectl", ["version", "--client"]],
+  ] as const) {
+    if (spawnSync(program, args).error) return `the program '${program}' is not installed`;
+  }
+  const namespaces = spawnSync("unshare", ["--user", "--map-root-user", "--net", "--mount", "true"]);
+  return namespaces.status === 0 ? undefined : `user namespaces are not to be had: ${namespaces.stderr}`;
+}
+
+export interface Result {
+  status: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** A running lab. Calls fail the test with the command and its output when the exit code is not 0. */
+export interface Lab {
+  readonly home: string;
+  readonly kubeconfig: string;
+  readonly env: NodeJS.ProcessEnv;
+  weft(...args: string[]): Promise<string>;
+  /** `cluster` is the cluster's name; the context is `weft-<cluster>`. */
+  kubectl(cluster: string, ...args: string[]): Promise<string>;
+  /** The same without judging the exit code, and with standard input. */
+  tryKubectl(cluster: string, args: string[], input?: string): Promise<Result>;
+  down(): Promise<void>;
+}
+
+export function run(
+  command: string,
+  args: string[],
+  env: NodeJS.ProcessEnv,
+  input?: string,
+  timeout = 90_000,
+): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { env, cwd: root, stdio: ["pipe", "pipe", "pipe"], timeout });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text) => {
+      stderr += text;
+    });
+    child.on("error", reject);
+    child.on("close", (status) => resolve({ status: status ?? -1, stdout, stderr }));
+    child.stdin.on("error", () => {}); // the program may end without reading what it is given
+    child.stdin.end(input);
+  });
+}
+
+async function succeed(
+  command: string,
+  args: string[],
+  env: NodeJS.ProcessEnv,
+  input?: string,
+): Promise<string> {
+  const result = await run(command, args, env, input);
+  if (result.status !== 0) {
+    throw new Error(
+      `${command} ${args.join(" ")} ended with ${result.status}\n${result.stdout}\n${result.stderr}`,
+    );
+  }
+  return result.stdout;
+}
+
+/** Starts a lab with the given clusters. */
+export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Promise<Lab> {
+  const home = mkdtempSync(join(tmpdir(), "weft-test-"));
+  const kubeconfig = join(home, "kubeconfig");
+  const env = { ...process.env, WEFT_HOME: home, KUBECONFIG: kubeconfig };
+  const lab: Lab = {
+    home,
+    kubeconfig,
+    env,
+    weft: (...args) => succeed(weftBin, args, env),
+    kubectl: (cluster, ...args) => succeed("kubectl", ["--context", `weft-${cluster}`, ...args], env),
+    tryKubectl: (cluster, args, input) =>
+      run("kubectl", ["--context", `weft-${cluster}`, ...args], env, input),
+    async down() {
+      await run(weftBin, ["down"], env);
+      rmSync(home, { recursive: true, force: true });
+    },
+  };
+  try {
+    await lab.weft("up", "--clusters", clusters.join(","), ...flags);
+  } catch (error) {
+    await lab.down();
+    throw error;
+  }
+  return lab;
+}
+
+/** Asks again until `attempt` neither throws nor returns undefined or false; then fails with the last error. */
+export async function eventually<T>(
+  what: string,
+  attempt: () => Promise<T | undefined | false> | T | undefined | false,
+  timeout = 30_000,
+): Promise<T> {
+  const end = performance.now() + timeout;
+  let last: unknown = "it never came";
+  while (performance.now() < end) {
+    try {
+      const value = await attempt();
+      if (value !== undefined && value !== false) return value;
+    } catch (error) {
+      last = error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(`${what}: not within ${timeout} ms`, { cause: last });
+}
+
+/** The rows of a table that kubectl printed, by column title. */
+export function tableRows(output: string): Record<string, string>[] {
+  const [header = "", ...lines] = output.trimEnd().split("\n");
+  const columns = [...header.matchAll(/\S+(?: \S+)*\s*/g)].map((match) => ({
+    title: match[0].trim(),
+    start: match.index,
+    end: match.index + match[0].length,
+  }));
+  return lines.map((line) =>
+    Object.fromEntries(
+      columns.map(({ title, start, end }, i) => [
+        title,
+        line.slice(start, i === columns.length - 1 ? undefined : end).trim(),
+      ]),
+    ),
+  );
+}
