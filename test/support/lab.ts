@@ -110,18 +110,20 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
   return lab;
 }
 
-/** Asks again until `attempt` neither throws nor returns undefined or false; then fails with the last error. */
+type Falsy = false | 0 | "" | null | undefined;
+
+/** Asks again until `attempt` neither throws nor gives a falsy value; then fails with the last error. */
 export async function eventually<T>(
   what: string,
-  attempt: () => Promise<T | undefined | false> | T | undefined | false,
+  attempt: () => Promise<T> | T,
   timeout = 30_000,
-): Promise<T> {
+): Promise<Exclude<T, Falsy>> {
   const end = performance.now() + timeout;
   let last: unknown = "it never came";
   while (performance.now() < end) {
     try {
       const value = await attempt();
-      if (value !== undefined && value !== false) return value;
+      if (value) return value as Exclude<T, Falsy>;
     } catch (error) {
       last = error;
     }
