@@ -45,3 +45,20 @@ export function defaultCluster(name: string, index: number, nodeCount = 1): Clus
     })),
   };
 }
+
+/** The n-th address of an IPv4 range, counted from its network address (0). `nthAddress("10.11.0.0/16", 10)` is 10.11.0.10. */
+export function nthAddress(range: string, n: number): string {
+  const base = range
+    .split("/")[0]!
+    .split(".")
+    .reduce((sum, part) => sum * 256 + Number(part), 0);
+  return [24, 16, 8, 0].map((shift) => ((base + n) >>> shift) & 255).join(".");
+}
+
+/** ClusterIP of the Service `default/kubernetes`. */
+export const apiServiceAddress = (cluster: Pick<ClusterSpec, "serviceRange">) =>
+  nthAddress(cluster.serviceRange, 1);
+
+/** ClusterIP of the Service `kube-system/kube-dns`: the resolver that pods are given. */
+export const dnsServiceAddress = (cluster: Pick<ClusterSpec, "serviceRange">) =>
+  nthAddress(cluster.serviceRange, 10);
