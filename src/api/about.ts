@@ -1,4 +1,4 @@
-/** about.k8s.io: facts about a cluster (KEP-2149). */
+/** about.k8s.io: facts about a cluster (KEP-2149; published versions of about-api: v1alpha1, v1beta1). */
 import { type KubeObject, resource } from "./meta.ts";
 
 export interface ClusterProperty extends KubeObject {
@@ -7,7 +7,7 @@ export interface ClusterProperty extends KubeObject {
 
 export const clusterProperties = resource<ClusterProperty>(
   "about.k8s.io",
-  "v1",
+  "v1beta1",
   "ClusterProperty",
   "clusterproperties",
   "Cluster",

@@ -39,7 +39,17 @@ export type ClusterRole = Stored<rbac.ClusterRole>;
 export type ClusterRoleBinding = Stored<rbac.ClusterRoleBinding>;
 export type PolicyRule = rbac.PolicyRule;
 export type CustomResourceDefinition = Stored<crd.CustomResourceDefinition>;
-export type JSONSchemaProps = crd.JSONSchemaProps;
+/** kubernetes-types writes the extensions' names with underscores; on the wire they have dashes. */
+export type JSONSchemaProps = Omit<crd.JSONSchemaProps, `x_kubernetes_${string}`> & SchemaExtensions;
+export interface SchemaExtensions {
+  "x-kubernetes-embedded-resource"?: boolean;
+  "x-kubernetes-int-or-string"?: boolean;
+  "x-kubernetes-list-map-keys"?: string[];
+  "x-kubernetes-list-type"?: "atomic" | "set" | "map";
+  "x-kubernetes-map-type"?: "atomic" | "granular";
+  "x-kubernetes-preserve-unknown-fields"?: boolean;
+  "x-kubernetes-validations"?: crd.ValidationRule[];
+}
 export type MutatingWebhookConfiguration = Stored<admission.MutatingWebhookConfiguration>;
 
 export const namespaces = resource<Namespace>("", "v1", "Namespace", "namespaces", "Cluster");

@@ -1,0 +1,92 @@
+/** offer.weft.dev: what a cluster tells its peers (law 11). The types are in `../offer.ts`. */
+import { ageColumn, atomicList, boolean, crd, int32, object, string, strings } from "./schema.ts";
+
+const group = "offer.weft.dev";
+const versions = ["v1alpha1"];
+const categories = ["weft"];
+
+const port = object(
+  {
+    name: string(),
+    protocol: string({ enum: ["TCP", "UDP", "SCTP"] }),
+    appProtocol: string(),
+    port: int32({ minimum: 1, maximum: 65535 }),
+  },
+  { required: ["protocol", "port"] },
+);
+const cluster = string({ minLength: 1, maxLength: 127, description: "Id of the cluster that offers." });
+
+export const serviceOfferDefinition = crd({
+  group,
+  versions,
+  categories,
+  kind: "ServiceOffer",
+  plural: "serviceoffers",
+  scope: "Namespaced",
+  description: "One exported service, as its own cluster describes it. Its name is the service's.",
+  required: ["spec"],
+  spec: object(
+    {
+      cluster,
+      type: string({ enum: ["ClusterSetIP", "Headless"] }),
+      ports: atomicList(port),
+      ipFamilies: atomicList(string({ enum: ["IPv4", "IPv6"] }), { maxItems: 2 }),
+      sessionAffinity: string({ enum: ["None", "ClientIP"] }),
+      sessionAffinityConfig: object({ clientIP: object({ timeoutSeconds: int32() }) }),
+      internalTrafficPolicy: string(),
+      trafficDistribution: string(),
+      publishNotReadyAddresses: boolean(),
+      exportedLabels: strings(),
+      exportedAnnotations: strings(),
+      exportedAt: string({ format: "date-time", description: "When the export was made: the oldest wins." }),
+    },
+    { required: ["cluster", "type", "ports", "exportedAt"] },
+  ),
+  columns: [
+    { name: "Cluster", type: "string", jsonPath: ".spec.cluster" },
+    { name: "Type", type: "string", jsonPath: ".spec.type" },
+    ageColumn,
+  ],
+});
+
+export const endpointOfferDefinition = crd({
+  group,
+  versions,
+  categories,
+  kind: "EndpointOffer",
+  plural: "endpointoffers",
+  scope: "Namespaced",
+  description: "Up to 100 endpoints of one exported service.",
+  required: ["spec"],
+  spec: object(
+    {
+      cluster,
+      service: string({ minLength: 1, description: "Name of the exported service, in this namespace." }),
+      addressType: string({ enum: ["IPv4", "IPv6"] }),
+      ports: atomicList(port),
+      endpoints: atomicList(
+        object(
+          {
+            addresses: atomicList(string(), { minItems: 1, maxItems: 100 }),
+            ready: boolean(),
+            serving: boolean(),
+            terminating: boolean(),
+            hostname: string(),
+            nodeName: string(),
+            region: string(),
+            zone: string(),
+          },
+          { required: ["addresses", "ready", "serving", "terminating"] },
+        ),
+        { maxItems: 1000 },
+      ),
+    },
+    { required: ["cluster", "service", "addressType", "ports", "endpoints"] },
+  ),
+  columns: [
+    { name: "Cluster", type: "string", jsonPath: ".spec.cluster" },
+    { name: "Service", type: "string", jsonPath: ".spec.service" },
+    { name: "Endpoints", type: "string", jsonPath: ".spec.endpoints[*].addresses[0]", priority: 1 },
+    ageColumn,
+  ],
+});
