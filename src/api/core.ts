@@ -39,8 +39,8 @@ export type ClusterRole = Stored<rbac.ClusterRole>;
 export type ClusterRoleBinding = Stored<rbac.ClusterRoleBinding>;
 export type PolicyRule = rbac.PolicyRule;
 export type CustomResourceDefinition = Stored<crd.CustomResourceDefinition>;
-/** kubernetes-types writes the extensions' names with underscores; on the wire they have dashes. */
-export type JSONSchemaProps = Omit<crd.JSONSchemaProps, `x_kubernetes_${string}`> & SchemaExtensions;
+/** The published types leave the extensions out. */
+export type JSONSchemaProps = crd.JSONSchemaProps & SchemaExtensions;
 export interface SchemaExtensions {
   "x-kubernetes-embedded-resource"?: boolean;
   "x-kubernetes-int-or-string"?: boolean;
