@@ -1,0 +1,81 @@
+/**
+ * The lab's backbone. The root network namespace of the lab is a router: it holds the addresses of the API
+ * servers, and every node is a network namespace of its own at the end of a veth pair. Everything is routed;
+ * there is no bridge.
+ */
+import type { LabSpec, NodeSpec } from "../spec.ts";
+import { quote, type Run } from "./run.ts";
+
+/** Name of a node's network namespace: `/run/netns/<name>`. Node names are unique in a lab. */
+export function nodeNamespace(node: Pick<NodeSpec, "name">): string {
+  return node.name;
+}
+
+/** Where `ip netns` keeps the names of network namespaces. */
+export function namespaceFile(name: string): string {
+  return `/run/netns/${name}`;
+}
+
+/**
+ * Makes the backbone in the network namespace of the caller, which must be the lab's root namespace with
+ * CAP_NET_ADMIN in its own user and mount namespaces. A tmpfs hides the machine's /run/netns.
+ */
+export async function setUpBackbone(spec: LabSpec, run: Run): Promise<void> {
+  const nodes = spec.clusters.flatMap((cluster) => cluster.nodes.map((node) => ({ cluster, node })));
+  const root = [
+    "link set lo up",
+    ...spec.clusters.map(({ apiAddress }) => `addr add ${apiAddress}/32 dev lo`),
+  ];
+  const perNode: string[] = [];
+  nodes.forEach(({ cluster, node }, n) => {
+    const uplink = `node${n}`;
+    const name = nodeNamespace(node);
+    root.push(
+      `link add ${uplink} type veth peer name eth0 netns ${name}`,
+      `link set ${uplink} up`,
+      `route add ${node.address}/32 dev ${uplink} src ${cluster.apiAddress}`,
+      `route add ${node.podRange} via ${node.address} dev ${uplink} onlink src ${cluster.apiAddress}`,
+    );
+    perNode.push(
+      ip(name, [
+        "link set lo up",
+        `addr add ${node.address}/32 dev eth0`,
+        "link set eth0 up",
+        `route add ${cluster.apiAddress}/32 dev eth0 src ${node.address}`,
+        `route add default via ${cluster.apiAddress} dev eth0 src ${node.address}`,
+        // What is for this node's pods and has no pod goes nowhere, not back to the router.
+        `route add unreachable ${node.podRange}`,
+      ]),
+      sysctl(name, [
+        "net/ipv4/ip_forward=1",
+        "net/ipv4/ip_unprivileged_port_start=0",
+        "net/ipv4/ping_group_range=0 0",
+      ]),
+    );
+  });
+  const script = [
+    "set -e",
+    "mkdir -p /run/netns",
+    "mount -t tmpfs -o mode=755 weft-netns /run/netns",
+    ...nodes.map(({ node }) => `ip netns add ${quote(nodeNamespace(node))}`),
+    ip(undefined, root),
+    "echo 1 > /proc/sys/net/ipv4/ip_forward",
+    ...perNode,
+  ];
+  await run(["/bin/sh", "-s"], script.join("\n"));
+}
+
+/** Shell text that hands commands to one `ip` process, in a network namespace when one is named. */
+export function ip(namespace: string | undefined, commands: string[]): string {
+  const target = namespace === undefined ? "" : `-n ${quote(namespace)} `;
+  return `ip ${target}-batch - <<'END'\n${commands.join("\n")}\nEND`;
+}
+
+/** Shell text that sets sysctls (`path=value`, below /proc/sys) of a network namespace. */
+export function sysctl(namespace: string, settings: string[]): string {
+  const writes = settings.map((setting) => {
+    const [path, value] = setting.split("=");
+    return `echo ${value} > /proc/sys/${path}`;
+  });
+  return `nsenter --net=${quote(namespaceFile(namespace))} /bin/sh -ec ${quote(writes.join("; "))}`;
+}
