@@ -1,0 +1,77 @@
+/** The table of commands. A command's file is loaded when it is called for. */
+import { type Command, CommanderError, program } from "commander";
+import { WeftError } from "../api/index.ts";
+
+/** What a command's file exports: puts options, arguments and the action on the command. */
+export interface CommandFile {
+  define(command: Command): void;
+}
+
+interface Entry {
+  summary: string;
+  load: () => Promise<CommandFile>;
+  /** Not for people: started by Weft itself. */
+  hidden?: boolean;
+}
+
+const commands: Record<string, Entry> = {
+  tour: { summary: "two clusters, one service: a tour, a step at a time", load: () => import("./tour.ts") },
+  up: { summary: "start clusters on this machine", load: () => import("./up.ts") },
+  down: {
+    summary: "end the lab and take its contexts out of the kubeconfig",
+    load: () => import("./down.ts"),
+  },
+  status: { summary: "show the lab's clusters, nodes and processes", load: () => import("./status.ts") },
+  install: { summary: "install the control plane in a cluster", load: () => import("./install.ts") },
+  join: { summary: "let clusters read each other's offers", load: () => import("./join.ts") },
+  leave: { summary: "take a cluster out of its clusterset", load: () => import("./leave.ts") },
+  clusters: {
+    summary: "show the peers of a cluster and whether they are heard",
+    load: () => import("./clusters.ts"),
+  },
+  image: { summary: "show and add what image names stand for in the lab", load: () => import("./image.ts") },
+  "control-plane": {
+    summary: "run the control plane of the cluster that this process is in",
+    load: () => import("./control-plane.ts"),
+    hidden: true,
+  },
+};
+
+/** Runs the command that `argv` names and sets the exit code: 0, or 1 after an error. */
+export async function run(argv: string[]): Promise<void> {
+  const named = argv[2] === "help" ? argv[3] : argv[2];
+  program
+    .name("weft")
+    .description("One service mesh over many Kubernetes clusters, with a lab that makes the clusters here.")
+    .version("0.1.0")
+    .helpCommand("help [command]", "show how a command is used")
+    .configureOutput({ outputError: (text, write) => write(text) })
+    .exitOverride();
+  for (const [name, entry] of Object.entries(commands)) {
+    const command = program
+      .command(name, { hidden: entry.hidden ?? false })
+      .description(entry.summary)
+      .exitOverride();
+    if (name === named) (await entry.load()).define(command);
+  }
+  try {
+    await program.parseAsync(argv);
+  } catch (error) {
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 1;
+    else {
+      printError(error);
+      process.exitCode = 1;
+    }
+  }
+}
+
+/** `error: ...` and, where it is known, `  fix: ...`. WEFT_DEBUG=1 adds where it came from. */
+export function printError(error: unknown): void {
+  if (error instanceof WeftError) console.error(`error: ${error.message}\n  fix: ${error.fix}`);
+  else console.error(`error: ${error instanceof Error ? error.message : String(error)}`);
+  if (process.env.WEFT_DEBUG && error instanceof Error) {
+    console.error(error.stack);
+    for (let cause = error.cause; cause instanceof Error; cause = cause.cause)
+      console.error("cause:", cause.stack);
+  }
+}
