@@ -1,0 +1,178 @@
+/**
+ * Strategic merge patch (apimachinery `util/strategicpatch`): a merge patch that knows from the schema which lists
+ * merge by a key, and that carries directives for what a plain merge cannot say.
+ */
+import {
+  equalJson,
+  isObject,
+  type JsonObject,
+  memberSchema,
+  type Schema,
+  setMember,
+} from "../schema/index.ts";
+import { PatchError } from "./errors.ts";
+
+const directive = "$patch";
+const retainKeys = "$retainKeys";
+const orderPrefix = "$setElementOrder/";
+const deletePrefix = "$deleteFromPrimitiveList/";
+
+/** Applies a strategic merge patch to a copy of a built-in object. Throws PatchError when the patch is malformed. */
+export function strategicMergePatch<T extends object>(schema: Schema, object: T, patch: unknown): T {
+  if (!isObject(patch)) throw new PatchError(400, "strategic merge patch must be an object");
+  return (mergeMap(structuredClone(object) as JsonObject, structuredClone(patch), schema) ?? {}) as T;
+}
+
+function mergeMap(original: JsonObject, patch: JsonObject, schema: Schema | undefined): JsonObject {
+  const what = patch[directive];
+  if (what !== undefined) {
+    if (what === "replace") {
+      delete patch[directive];
+      return patch;
+    }
+    if (what === "delete") return {};
+    if (what !== "merge") throw new PatchError(422, `Unknown patch type found: ${String(what)}`);
+    delete patch[directive];
+  }
+  applyRetainKeys(original, patch);
+  const orders = new Map<string, unknown[]>();
+  for (const [name, value] of Object.entries(patch)) {
+    if (!name.startsWith(orderPrefix)) continue;
+    if (!Array.isArray(value)) throw new PatchError(422, `invalid format for ${name}: it must be a list`);
+    orders.set(name.slice(orderPrefix.length), value);
+    delete patch[name];
+  }
+  for (const [name, value] of Object.entries(patch)) {
+    if (name.startsWith(deletePrefix)) deleteFromPrimitives(original, name.slice(deletePrefix.length), value);
+    else mergeMember(original, name, value, memberSchema(schema, name));
+  }
+  for (const [name, order] of orders) {
+    const list = original[name];
+    if (Array.isArray(list)) {
+      original[name] = inOrder(list, order, memberSchema(schema, name)?.["x-kubernetes-patch-merge-key"]);
+    }
+  }
+  return original;
+}
+
+function mergeMember(original: JsonObject, name: string, value: unknown, schema: Schema | undefined): void {
+  if (value === null) {
+    delete original[name];
+    return;
+  }
+  const before = Object.hasOwn(original, name) ? original[name] : undefined;
+  const strategies = strategiesOf(schema);
+  if (isObject(before) && isObject(value) && !strategies.includes("replace")) {
+    setMember(original, name, mergeMap(before, value, schema));
+  } else if (Array.isArray(before) && Array.isArray(value) && strategies.includes("merge")) {
+    setMember(original, name, mergeList(before, value, schema));
+  } else {
+    const kept = withoutDirectives(value);
+    if (kept === undefined) delete original[name];
+    else setMember(original, name, kept);
+  }
+}
+
+function strategiesOf(schema: Schema | undefined): string[] {
+  return schema?.["x-kubernetes-patch-strategy"]?.split(",") ?? [];
+}
+
+/** `$retainKeys` lists the only members that may stay; a patch may not set others. */
+function applyRetainKeys(original: JsonObject, patch: JsonObject): void {
+  const keep = patch[retainKeys];
+  if (keep === undefined) return;
+  delete patch[retainKeys];
+  if (!Array.isArray(keep)) throw new PatchError(422, "invalid patch format of retainKeys");
+  for (const name of Object.keys(patch)) {
+    if (!name.startsWith("$") && !keep.includes(name)) {
+      throw new PatchError(422, "The list of retainKeys must contain all fields present in the patch");
+    }
+  }
+  for (const name of Object.keys(original)) if (!keep.includes(name)) delete original[name];
+}
+
+function deleteFromPrimitives(original: JsonObject, name: string, gone: unknown): void {
+  if (!Array.isArray(gone))
+    throw new PatchError(422, `invalid format for ${deletePrefix}${name}: it must be a list`);
+  const list = original[name];
+  if (!Array.isArray(list)) return;
+  original[name] = list.filter((item) => !gone.some((other) => equalJson(item, other)));
+}
+
+function mergeList(original: unknown[], patch: unknown[], schema: Schema | undefined): unknown[] {
+  const key = schema?.["x-kubernetes-patch-merge-key"];
+  if (key === undefined || !isObject(patch[0] ?? original[0])) {
+    const added = patch.filter((item) => !original.some((other) => equalJson(item, other)));
+    return [...original, ...added];
+  }
+  const items = patch as JsonObject[];
+  if (items.some((item) => item[directive] === "replace")) {
+    return items.filter((item) => item[directive] !== "replace").map((item) => withoutDirectives(item));
+  }
+  const merged = [...original];
+  for (const item of items) {
+    if (!isObject(item) || item[key] === undefined) {
+      throw new PatchError(422, `map: ${goMap(item)} does not contain declared merge key: ${key}`);
+    }
+    const at = merged.findIndex((other) => isObject(other) && equalJson(other[key], item[key]));
+    if (item[directive] === "delete") {
+      if (at >= 0) merged.splice(at, 1);
+    } else if (at >= 0) {
+      merged[at] = mergeMap(merged[at] as JsonObject, item, schema?.items);
+    } else {
+      merged.push(withoutDirectives(item));
+    }
+  }
+  return merged;
+}
+
+function goMap(value: unknown): string {
+  return isObject(value)
+    ? `map[${Object.entries(value)
+        .map(([k, v]) => `${k}:${String(v)}`)
+        .join(" ")}]`
+    : String(value);
+}
+
+/**
+ * The order that the patch asks for, with items that only the server has left after the neighbour that they
+ * followed. Items are named by their merge key, or by themselves.
+ */
+function inOrder(list: unknown[], order: unknown[], key: string | undefined): unknown[] {
+  const identity = (item: unknown) => JSON.stringify(key !== undefined && isObject(item) ? item[key] : item);
+  const wanted = new Map(order.map((item, i) => [identity(item), i]));
+  const named = list
+    .filter((item) => wanted.has(identity(item)))
+    .sort((a, b) => wanted.get(identity(a))! - wanted.get(identity(b))!);
+  // Server-only items keep their place relative to the named items that stand before them in the list.
+  const out: unknown[] = [];
+  const position = new Map(list.map((item, i) => [item, i]));
+  const serverOnly = list.filter((item) => !wanted.has(identity(item)));
+  let next = 0;
+  for (const item of named) {
+    while (next < serverOnly.length && position.get(serverOnly[next])! < position.get(item)!)
+      out.push(serverOnly[next++]);
+    out.push(item);
+  }
+  return [...out, ...serverOnly.slice(next)];
+}
+
+/** New parts lose nulls and directives; a part that is itself a directive is nothing. */
+function withoutDirectives(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutDirectives).filter((item) => item !== undefined);
+  if (!isObject(value)) return value;
+  if (directive in value) return undefined;
+  const out: JsonObject = {};
+  for (const [name, member] of Object.entries(value)) {
+    if (
+      member === null ||
+      name.startsWith(orderPrefix) ||
+      name.startsWith(deletePrefix) ||
+      name === retainKeys
+    )
+      continue;
+    const kept = withoutDirectives(member);
+    if (kept !== undefined) setMember(out, name, kept);
+  }
+  return out;
+}
