@@ -2,9 +2,9 @@
  * The lab's directory, `~/.weft/lab` (`WEFT_HOME` stands for `~/.weft`): what a running lab consists of, its
  * sockets, its clusters' keys and data. It exists while a lab runs and is readable by its user only.
  */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { LabSpec } from "./spec.ts";
 
 /** A certificate and its private key, PEM. */
@@ -53,6 +53,9 @@ export function weftHome(): string {
   return process.env.WEFT_HOME || join(homedir(), ".weft");
 }
 
+/** The kubeconfig context of a lab's cluster. */
+export const contextName = (cluster: string) => `weft-${cluster}`;
+
 /** Where everything of the running lab is. */
 export class LabState {
   readonly dir: string;
@@ -67,6 +70,10 @@ export class LabState {
   }
   get log(): string {
     return join(this.dir, "lab.log");
+  }
+  /** Where the log of a lab that did not start is kept; everything else of it goes. */
+  get failedLog(): string {
+    return `${this.dir}.log`;
   }
   get recordFile(): string {
     return join(this.dir, "lab.json");
@@ -87,6 +94,7 @@ export class LabState {
 
   create(record: LabRecord): void {
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+    rmSync(this.failedLog, { force: true });
     for (const cluster of record.spec.clusters) {
       mkdirSync(this.clusterDir(cluster.name), { recursive: true, mode: 0o700 });
       for (const node of cluster.nodes) {
@@ -106,8 +114,24 @@ export class LabState {
     }
   }
 
+  /** Takes the directory away, and `~/.weft` too when nothing else is in it. */
   remove(): void {
     rmSync(this.dir, { recursive: true, force: true });
+    try {
+      rmdirSync(dirname(this.dir));
+    } catch {
+      // Something else is in it, or it is not there.
+    }
+  }
+
+  /** Like `remove`, but keeps the log, as `failedLog`. */
+  removeFailed(): void {
+    try {
+      renameSync(this.log, this.failedLog);
+    } catch {
+      // There is none.
+    }
+    this.remove();
   }
 
   writeClusterPki(cluster: string, pki: ClusterPki): void {

@@ -1,0 +1,49 @@
+/** Speaks to the running lab's daemon over its control socket. */
+import { connect } from "node:net";
+import { WeftError } from "../api/index.ts";
+import { type LabAnswer, type LabRequest, type LabStatus, readLines, writeLine } from "./protocol.ts";
+import type { LabState } from "./state.ts";
+
+/** Sends one request. Throws LAB_NOT_RUNNING when nobody listens. */
+export function askLab(state: LabState, request: LabRequest): Promise<LabAnswer> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(state.socket);
+    socket.on("connect", () => writeLine(socket, request));
+    readLines(socket, (answer) => {
+      resolve(answer as LabAnswer);
+      socket.destroy();
+    });
+    socket.on("error", (error) => reject(new WeftError("LAB_NOT_RUNNING", {}, error)));
+    socket.on("close", () => reject(new WeftError("LAB_NOT_RUNNING")));
+  });
+}
+
+/** The lab's state, or undefined when none runs. */
+export async function labStatus(state: LabState): Promise<LabStatus | undefined> {
+  try {
+    const answer = await askLab(state, { do: "status" });
+    if ("error" in answer) throw new Error(answer.error);
+    return answer.status;
+  } catch (error) {
+    if (error instanceof WeftError && error.code === "LAB_NOT_RUNNING") return undefined;
+    throw error;
+  }
+}
+
+/** Ends the lab and waits until its last process is gone. False when none ran. */
+export async function endLab(state: LabState): Promise<boolean> {
+  const ended = await new Promise<boolean>((resolve) => {
+    const socket = connect(state.socket);
+    let connected = false;
+    socket.on("connect", () => {
+      connected = true;
+      writeLine(socket, { do: "down" } satisfies LabRequest);
+    });
+    socket.on("error", () => {});
+    // The daemon holds the connection until it dies, and with it every process of the lab.
+    socket.on("close", () => resolve(connected));
+    socket.resume();
+  });
+  state.remove();
+  return ended;
+}

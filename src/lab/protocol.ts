@@ -1,0 +1,60 @@
+/** What the lab's daemon and its callers say to each other: one JSON value per line. */
+import { createInterface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
+
+/** A question or an order, on `lab.sock`; one answer follows. */
+export type LabRequest =
+  | { do: "status" }
+  | { do: "down" }
+  /** Ends a cluster's API server, nodes and pods, as if its machines lost power; `start` brings them back. */
+  | { do: "stop" | "start"; cluster: string }
+  /** Kills a process of the lab, by its name in the status; it is started again. For tests. */
+  | { do: "kill"; process: string };
+
+export type LabAnswer = { error: string } | { ok: true; status?: LabStatus };
+
+/** From the daemon to `weft up`, on the channel that lives until `release`. */
+export type LabEvent =
+  /** A process is ready for the first time, or (`backbone`) the network is there. */
+  { ready: string } | { failed: string };
+
+/** From `weft up` to the daemon. When the channel closes without it, the lab ends. */
+export type LabOrder = { release: true };
+
+export interface ProcessStatus {
+  /** `lab`, `c1`, `c1-control-plane`, or `pods of c1-control-plane`. */
+  name: string;
+  role: "daemon" | "cluster" | "node" | "pods";
+  cluster?: string;
+  state: "running" | "starting" | "stopped";
+  pid?: number;
+  restarts: number;
+  /** Proportional set size: shared pages count in part. Bytes. */
+  memory: number;
+}
+
+export interface LabStatus {
+  started: string;
+  kubeconfig: string;
+  clusters: { name: string; server: string; context: string; state: string; nodes: string[] }[];
+  processes: ProcessStatus[];
+  /** Sum over all processes of the lab, in bytes. */
+  memory: number;
+}
+
+export function writeLine(stream: Writable, value: unknown): void {
+  stream.write(`${JSON.stringify(value)}\n`);
+}
+
+/** Calls `onLine` with each value; lines that are no JSON are left out. */
+export function readLines(stream: Readable, onLine: (value: unknown) => void): void {
+  createInterface({ input: stream }).on("line", (line) => {
+    let value: unknown;
+    try {
+      value = JSON.parse(line);
+    } catch {
+      return;
+    }
+    onLine(value);
+  });
+}
