@@ -427,7 +427,8 @@ export function derive<V, R extends {}>(
 }
 
 /**
- * One row makes any number of rows. Of two results of one row under the same key the first counts; of two
+ * One row makes any number of rows. Keys of results should differ by construction; where they clash, the
+ * result is defined, but `pending` does not foresee a clash that an unheard source may bring. Of two results of one row under the same key the first counts; of two
  * rows' results under the same key that of the smaller input key.
  */
 export function flatDerive<V, R extends {}>(

@@ -23,7 +23,7 @@ import {
 } from "./index.ts";
 
 const seed = Number(process.env.WEFT_SEED ?? Math.floor(Math.random() * 2 ** 31));
-const runs = Math.ceil(150 * Number(process.env.WEFT_RUNS ?? 1));
+const runs = Math.ceil(500 * Number(process.env.WEFT_RUNS ?? 1));
 console.log(`engine laws: WEFT_SEED=${seed}, ${runs} histories per law`);
 
 interface Item {
@@ -53,7 +53,7 @@ type Spy = <V, R>(
 ) => (value: V, read: Read, key: string) => R;
 
 /** Every operator, diamonds, clashes of keys, conditional reads, reads of time. */
-function buildGraph(world: SimulatedWorld, spy: Spy = (_name, _from, make) => make): Graph {
+function buildGraph(world: SimulatedWorld, spy: Spy = (_name, _from, make) => make, clashes = true): Graph {
   const engine = new Engine({
     world,
     onBug: (bug) => {
@@ -82,7 +82,11 @@ function buildGraph(world: SimulatedWorld, spy: Spy = (_name, _from, make) => ma
   const flat = flatDerive(
     joined,
     spy("flat", joined, (item: Item, read, key) =>
-      item.tags.map((tag) => ({ id: `${tag}-${item.n % 2}`, by: key, seen: read.get(mapped, item.ref)?.n })),
+      item.tags.map((tag) => ({
+        id: clashes ? `${tag}-${item.n % 2}` : `${tag}-${key}`,
+        by: key,
+        seen: read.get(mapped, item.ref)?.n,
+      })),
     ),
     { name: "flat", key: (row) => row.id },
   );
@@ -404,7 +408,8 @@ describe("the engine", () => {
     await check(
       fc.asyncProperty(aHistory, rest, async (history, { items, members }) => {
         const world = new SimulatedWorld(1);
-        const graph = buildGraph(world);
+        // A clash of keys that an unheard source brings is not foreseen: it would hold up every flat row.
+        const graph = buildGraph(world, undefined, false);
         const fed = await play(history, world, graph);
         const firm: { name: string; key: string; row: unknown }[] = [];
         for (const [name, collection] of Object.entries(graph.derived)) {
