@@ -32,6 +32,26 @@ export const errorTable = {
     says: "the API server of {cluster} at {server} cannot be reached: {reason}",
     fix: "check the address and that the cluster runs",
   },
+  CLUSTER_NAMED: {
+    says: "the cluster of {cluster} is called '{known}' already, not '{name}'",
+    fix: "leave out --name; to give it another name, 'weft leave' first and delete its ClusterProperty",
+  },
+  CLUSTER_TWICE: {
+    says: "two of the clusters are called '{cluster}'",
+    fix: "every cluster of a clusterset has a name of its own: 'weft install --name'",
+  },
+  NOT_INSTALLED: {
+    says: "Weft is not installed in the cluster of {cluster}",
+    fix: "weft install --context {cluster}",
+  },
+  INSTALL_STUCK: {
+    says: "the control plane of {cluster} did not become ready: {reason}",
+    fix: "kubectl --context {cluster} -n weft-system describe pods",
+  },
+  NO_PEER_ADDRESS: {
+    says: "peers cannot reach the API server of {cluster} at {server}, which is this machine only",
+    fix: "say how they reach it: --server {cluster}=https://ADDRESS:PORT",
+  },
   API_REFUSED: { says: "the API server of {cluster} refused to {action}: {reason}", fix: "{fix}" },
 } as const satisfies Record<string, { says: string; fix: string }>;
 
