@@ -1,0 +1,88 @@
+/** From a request to a response: what is asked, whether it may be, who answers, and refusals as Status. */
+import { bodyLimit } from "./body.ts";
+import type { Answer, Call, Core, Reply, ResourceCall } from "./core.ts";
+import { reply } from "./negotiate.ts";
+import { PatchError } from "./patch/index.ts";
+import { pluralName } from "./registry.ts";
+import { resourceRoute } from "./route.ts";
+import { internalError, methodNotAllowed, StatusError, tooLarge, unknownPath } from "./status.ts";
+import { remove1, removeMany } from "./verbs/delete.ts";
+import { get, list } from "./verbs/read.ts";
+import { watch } from "./verbs/watch.ts";
+import { create, patch, update } from "./verbs/write.ts";
+
+/** Answers one request. Never rejects. */
+export async function handle(core: Core, call: Call): Promise<Reply> {
+  let answer: Reply;
+  try {
+    if (call.body && call.body.length > bodyLimit) throw tooLarge(bodyLimit);
+    answer = await dispatch(core, call);
+  } catch (error) {
+    answer = await refusal(core, call, error);
+  }
+  if (call.warnings.length > 0) answer.headers.warning = warningHeader(call.warnings);
+  return answer;
+}
+
+async function refusal(core: Core, call: Call, error: unknown): Promise<Reply> {
+  const known = asStatus(core, error);
+  const made = await reply(core, call, undefined, { code: known.status.code, object: known.status });
+  Object.assign(made.headers, known.headers);
+  return made;
+}
+
+function asStatus(core: Core, error: unknown): StatusError {
+  if (error instanceof StatusError) return error;
+  if (error instanceof PatchError) {
+    const reason = { 400: "BadRequest", 409: "Conflict", 422: "Invalid" }[error.code];
+    return new StatusError(error.code, reason, error.message);
+  }
+  core.onBug(error);
+  return internalError(error instanceof Error ? error.message : String(error));
+}
+
+async function dispatch(core: Core, call: Call): Promise<Reply> {
+  const route = resourceRoute(call.method, call.path, call.query);
+  if (!route) throw unknownPath();
+  const type = core.registry.get(route.group, route.version, route.plural);
+  if (!type) throw unknownPath();
+  if (route.namespace !== undefined && !type.namespaced && route.plural !== "namespaces") throw unknownPath();
+  if (
+    type.namespaced &&
+    route.namespace === undefined &&
+    (route.name !== undefined || route.verb === "create")
+  ) {
+    throw unknownPath();
+  }
+  const scoped = type.namespaced ? route : { ...route, namespace: undefined };
+  const resourceCall: ResourceCall = { ...call, route: scoped, type };
+  if (route.verb === "watch") return watch(core, resourceCall);
+  return reply(core, resourceCall, type, await verb(core, resourceCall));
+}
+
+async function verb(core: Core, call: ResourceCall): Promise<Answer> {
+  switch (call.route.verb) {
+    case "get":
+      return get(core, call);
+    case "list":
+      return list(core, call);
+    case "create":
+      return create(core, call);
+    case "update":
+      return update(core, call);
+    case "patch":
+      return patch(core, call);
+    case "delete":
+      return remove1(core, call);
+    case "deletecollection":
+      return removeMany(core, call);
+  }
+  throw methodNotAllowed(pluralName(call.type), call.route.verb);
+}
+
+/** RFC 9111 warnings as Kubernetes writes them, several in one header. */
+function warningHeader(warnings: readonly string[]): string {
+  return warnings
+    .map((text) => `299 - "${text.replace(/[^\x20-\x7e]/g, " ").replace(/["\\]/g, "\\$&")}"`)
+    .join(", ");
+}

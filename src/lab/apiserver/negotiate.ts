@@ -1,0 +1,133 @@
+/** Which form of an answer the client gets: JSON or YAML; whole, as a Table, or only metadata. */
+import { gzip } from "node:zlib";
+import type { Answer, Call, Core, Reply } from "./core.ts";
+import { type ApiObject, asRecord } from "./object.ts";
+import type { ResourceType } from "./registry.ts";
+import { badRequest, notAcceptable } from "./status.ts";
+import { type Table, tableFor } from "./tables/index.ts";
+
+export type Form = "whole" | "table" | "partial";
+
+export interface Wanted {
+  form: Form;
+  yaml: boolean;
+}
+
+const offered = ["application/json", "application/yaml"];
+/** Smaller answers are not worth the time (kube-apiserver's threshold). Bytes. */
+const gzipFrom = 128 * 1024;
+
+/** The first entry of `Accept` that can be served; protobuf and CBOR are passed over. Throws 406. */
+export function negotiate(accept: string | undefined): Wanted {
+  if (!accept) return { form: "whole", yaml: false };
+  for (const entry of accept.split(",")) {
+    const [media, ...rest] = entry.split(";").map((part) => part.trim());
+    const parameters = new Map(rest.map((part) => part.split("=", 2) as [string, string]));
+    const yaml = media === "application/yaml";
+    if (!yaml && media !== "application/json" && media !== "*/*" && media !== "application/*") continue;
+    const as = parameters.get("as");
+    if (as === undefined) return { form: "whole", yaml };
+    if (parameters.get("g") !== "meta.k8s.io" || parameters.get("v") !== "v1") continue;
+    if (as === "Table") return { form: "table", yaml };
+    if (as === "PartialObjectMetadata" || as === "PartialObjectMetadataList")
+      return { form: "partial", yaml };
+  }
+  throw notAcceptable(offered);
+}
+
+/** Only what all objects have: metadata. */
+export function partialOf(object: ApiObject): object {
+  return { kind: "PartialObjectMetadata", apiVersion: "meta.k8s.io/v1", metadata: object.metadata };
+}
+
+/** `includeObject` of a Table request: what each row carries of its object. */
+export function includeObject(call: Call): "None" | "Metadata" | "Object" {
+  const value = call.query.get("includeObject") ?? "Metadata";
+  if (value !== "None" && value !== "Metadata" && value !== "Object" && value !== "") {
+    throw badRequest(`unrecognized includeObject value: "${value}"`);
+  }
+  return value === "" ? "Metadata" : value;
+}
+
+/** A `metav1.Table` of some objects. */
+export function tableOf(
+  core: Core,
+  type: ResourceType,
+  objects: readonly ApiObject[],
+  include: "None" | "Metadata" | "Object",
+  metadata: unknown,
+): object {
+  const table: Table = tableFor(type, type.custom?.columns, objects, { now: core.world.now() });
+  return {
+    kind: "Table",
+    apiVersion: "meta.k8s.io/v1",
+    metadata,
+    columnDefinitions: table.columnDefinitions,
+    rows: table.rows.map((row, index) => {
+      const object = objects[index]!;
+      return {
+        cells: row.cells,
+        object: include === "Object" ? object : include === "Metadata" ? partialOf(object) : null,
+      };
+    }),
+  };
+}
+
+/** A verb's answer in the form that the client wants. `type` is absent for answers that are not about objects. */
+export async function reply(
+  core: Core,
+  call: Call,
+  type: ResourceType | undefined,
+  answer: Answer,
+): Promise<Reply> {
+  const body = asRecord(answer.object);
+  // A Status and the objects of other kinds (Scale, reviews) have no table.
+  const isList = type !== undefined && body?.kind === type.listKind;
+  const transformable =
+    isList || (type !== undefined && body?.kind === type.kind && body.metadata !== undefined);
+  let wanted: Wanted;
+  try {
+    wanted = negotiate(call.headers.accept);
+  } catch (error) {
+    if (body?.kind !== "Status") throw error;
+    wanted = { form: "whole", yaml: false };
+  }
+  let value = answer.object;
+  if (transformable && wanted.form !== "whole") {
+    const objects = (isList ? body!.items : [body]) as ApiObject[];
+    const listMeta = isList
+      ? body!.metadata
+      : { resourceVersion: (body as ApiObject).metadata.resourceVersion };
+    if (wanted.form === "table") value = tableOf(core, type!, objects, includeObject(call), listMeta);
+    else if (isList) {
+      value = {
+        kind: "PartialObjectMetadataList",
+        apiVersion: "meta.k8s.io/v1",
+        metadata: listMeta,
+        items: objects.map(partialOf),
+      };
+    } else value = partialOf(objects[0]!);
+  }
+  return send(call, answer.code, value, wanted.yaml);
+}
+
+/** Encodes a value; compresses it when that is wanted and worth it. */
+export async function send(call: Call, code: number, value: unknown, yaml = false): Promise<Reply> {
+  const pretty = call.query.get("pretty");
+  const text = yaml
+    ? (await import("yaml")).stringify(value, { lineWidth: 0 })
+    : `${JSON.stringify(value, null, pretty && pretty !== "false" && pretty !== "0" ? 2 : undefined)}\n`;
+  const headers: Record<string, string> = {
+    "content-type": yaml ? "application/yaml" : "application/json",
+    "cache-control": "no-cache, private",
+  };
+  let body: Uint8Array = Buffer.from(text);
+  if (body.length >= gzipFrom && /\bgzip\b/.test(call.headers["accept-encoding"] ?? "")) {
+    body = await new Promise<Uint8Array>((resolve, reject) => {
+      gzip(body, { level: 1 }, (error, packed) => (error ? reject(error) : resolve(packed)));
+    });
+    headers["content-encoding"] = "gzip";
+  }
+  headers["content-length"] = String(body.length);
+  return { status: code, headers, body };
+}

@@ -1,0 +1,227 @@
+/**
+ * The objects of one cluster: a map per kind, one revision for the whole store, and the recent events of each
+ * kind for watches. Writes are made in memory at once, reach the durable log together at the end of the current
+ * turn, and only then are told to watchers and acknowledged; nothing else runs in between, so no reader sees
+ * what is not durable.
+ */
+import type { ApiObject } from "../object.ts";
+
+export interface StoreEvent {
+  type: "ADDED" | "MODIFIED" | "DELETED";
+  /** The revision that this change made. */
+  revision: number;
+  key: string;
+  /** The object after the change; for DELETED the last state, carrying the revision of its deletion. */
+  object: ApiObject;
+  /** The object before the change; absent for ADDED. */
+  previous: ApiObject | undefined;
+  /** Encoded frames by API version and type, shared by all watchers. */
+  frames: Map<string, Uint8Array>;
+}
+
+/** One change for the durable log. `object` is undefined for a deletion. */
+export interface LogRecord {
+  bucket: string;
+  key: string;
+  revision: number;
+  object: ApiObject | undefined;
+}
+
+/** Where the store's contents survive the process. */
+export interface DurableLog {
+  /** Writes all records in one transaction; when it returns they survive a crash of the process. Throws when not. */
+  commit(records: readonly LogRecord[]): void;
+  close(): void;
+}
+
+/** What a log held when it was opened. */
+export interface SavedState {
+  revision: number;
+  objects: LogRecord[];
+  /** The last revision of each bucket, deletions included. */
+  bucketRevisions: Map<string, number>;
+}
+
+/** Events kept per kind for watches that resume. */
+const historyLength = 2048;
+
+/** All objects of one kind. Keys are `namespace/name` or `name`. */
+export class Bucket {
+  readonly name: string;
+  readonly objects = new Map<string, ApiObject>();
+  readonly watchers = new Set<(event: StoreEvent) => void>();
+  /** Changes up to this revision are forgotten: a watch cannot resume before it. */
+  compacted: number;
+  #history: StoreEvent[] = [];
+  #sorted: string[] | undefined;
+
+  constructor(name: string, compacted: number) {
+    this.name = name;
+    this.compacted = compacted;
+  }
+
+  /** Keys in order. With a namespace, only that namespace's. */
+  keys(namespace?: string): string[] {
+    this.#sorted ??= [...this.objects.keys()].sort();
+    if (namespace === undefined) return this.#sorted;
+    const from = lowerBound(this.#sorted, `${namespace}/`);
+    // "0" is the character after "/".
+    return this.#sorted.slice(from, lowerBound(this.#sorted, `${namespace}0`));
+  }
+
+  /** Changes after `revision`, oldest first. Only valid for `revision >= compacted`. */
+  since(revision: number): StoreEvent[] {
+    let from = this.#history.length;
+    while (from > 0 && this.#history[from - 1]!.revision > revision) from--;
+    return this.#history.slice(from);
+  }
+
+  /** The contents as they were at `revision` (not before `compacted`): the present with the changes since undone. */
+  snapshot(revision: number): Map<string, ApiObject> {
+    const state = new Map(this.objects);
+    for (const event of this.since(revision).reverse()) {
+      if (event.previous) state.set(event.key, event.previous);
+      else state.delete(event.key);
+    }
+    return state;
+  }
+
+  apply(event: StoreEvent): void {
+    if (event.type === "DELETED") {
+      this.objects.delete(event.key);
+      this.#sorted = undefined;
+    } else {
+      if (event.type === "ADDED") this.#sorted = undefined;
+      this.objects.set(event.key, event.object);
+    }
+    this.#history.push(event);
+    if (this.#history.length > historyLength * 1.25) {
+      const dropped = this.#history.splice(0, this.#history.length - historyLength);
+      this.compacted = dropped.at(-1)!.revision;
+    }
+  }
+
+  /** Takes back the latest event, which the log refused. */
+  undo(event: StoreEvent): void {
+    this.#history.pop();
+    this.#sorted = undefined;
+    if (event.previous) this.objects.set(event.key, event.previous);
+    else this.objects.delete(event.key);
+  }
+
+  /** Forgets all history, so that watches have to list again. */
+  compact(revision: number): void {
+    this.#history = [];
+    this.compacted = revision;
+  }
+
+  /** Puts an object in without an event: what was saved, or a new default read into an old object. */
+  load(key: string, object: ApiObject): void {
+    this.objects.set(key, object);
+    this.#sorted = undefined;
+  }
+}
+
+export class Store {
+  #revision: number;
+  readonly #buckets = new Map<string, Bucket>();
+  readonly #log: DurableLog | undefined;
+  readonly #saved: SavedState | undefined;
+  #pending: { bucket: Bucket; event: StoreEvent }[] = [];
+  #flushed: Promise<void> | undefined;
+
+  /** Without a log the store lives in memory only. */
+  constructor(log?: DurableLog, saved?: SavedState) {
+    this.#log = log;
+    this.#saved = saved;
+    // Revision 0 means "any" to clients, so the first object gets a revision above 1.
+    this.#revision = Math.max(saved?.revision ?? 0, 1);
+    for (const record of saved?.objects ?? []) {
+      if (record.object) this.bucket(record.bucket).load(record.key, record.object);
+    }
+  }
+
+  /** The revision of the newest write. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  bucket(name: string): Bucket {
+    let bucket = this.#buckets.get(name);
+    if (!bucket) {
+      bucket = new Bucket(name, this.#saved?.bucketRevisions.get(name) ?? 0);
+      this.#buckets.set(name, bucket);
+    }
+    return bucket;
+  }
+
+  /**
+   * Creates or replaces, and returns the object as stored: a copy of the envelope that carries the new revision.
+   * Acknowledge it only after `committed()`.
+   */
+  write(bucket: Bucket, key: string, object: ApiObject): ApiObject {
+    return this.#change(bucket, key, bucket.objects.has(key) ? "MODIFIED" : "ADDED", object);
+  }
+
+  /** Deletes. `last` is the state that watchers see; returned as they see it. */
+  remove(bucket: Bucket, key: string, last: ApiObject): ApiObject {
+    return this.#change(bucket, key, "DELETED", last);
+  }
+
+  #change(bucket: Bucket, key: string, type: StoreEvent["type"], next: ApiObject): ApiObject {
+    const previous = bucket.objects.get(key);
+    const revision = ++this.#revision;
+    const object: ApiObject = { ...next, metadata: { ...next.metadata, resourceVersion: String(revision) } };
+    const event: StoreEvent = { type, revision, key, object, previous, frames: new Map() };
+    bucket.apply(event);
+    this.#pending.push({ bucket, event });
+    this.#flushed ??= Promise.resolve().then(() => this.#flush());
+    return object;
+  }
+
+  /** Resolves when everything written so far is durable; rejects when it could not be made so (it is undone). */
+  committed(): Promise<void> {
+    return this.#flushed ?? Promise.resolve();
+  }
+
+  #flush(): void {
+    const batch = this.#pending;
+    this.#pending = [];
+    this.#flushed = undefined;
+    if (this.#log) {
+      try {
+        this.#log.commit(
+          batch.map(({ bucket, event }) => ({
+            bucket: bucket.name,
+            key: event.key,
+            revision: event.revision,
+            object: event.type === "DELETED" ? undefined : event.object,
+          })),
+        );
+      } catch (error) {
+        for (const { bucket, event } of batch.reverse()) bucket.undo(event);
+        throw error;
+      }
+    }
+    for (const { bucket, event } of batch) {
+      for (const watcher of bucket.watchers) watcher(event);
+    }
+  }
+
+  close(): void {
+    if (this.#pending.length > 0) this.#flush();
+    this.#log?.close();
+  }
+}
+
+/** The first index whose key is not below `key`. */
+function lowerBound(sorted: readonly string[], key: string): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (sorted[middle]! < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,47 @@
+/** What some kinds do beyond what all kinds do, by bucket. */
+
+import { namespaceStrategy } from "./admission/namespaces.ts";
+import { podStrategy } from "./admission/pods.ts";
+import type { Core, UserInfo } from "./core.ts";
+import type { ApiObject } from "./object.ts";
+import type { FieldError } from "./schema/index.ts";
+
+/** Facts about the write that a strategy may need. */
+export interface WriteFacts {
+  readonly user: UserInfo;
+  readonly dryRun: boolean;
+  readonly warnings: string[];
+}
+
+/** Every hook is optional. Objects are in the stored version; `object` is fresh and may be changed in place. */
+export interface Strategy {
+  /** Sets what clients may not, allocates, refuses (by throwing). Runs before defaults and validation. */
+  prepareCreate?(core: Core, object: ApiObject, facts: WriteFacts): void;
+  prepareUpdate?(core: Core, object: ApiObject, current: ApiObject, facts: WriteFacts): void;
+  /** After defaults, before validation: what depends on defaulted fields (addresses of Services). */
+  allocate?(core: Core, object: ApiObject, current: ApiObject | undefined, facts: WriteFacts): void;
+  /** Rules beyond the kind's schema. */
+  validate?(core: Core, object: ApiObject, current: ApiObject | undefined): FieldError[];
+  /** Refuses a deletion by throwing. */
+  checkDelete?(core: Core, object: ApiObject): void;
+  /** Called at once with every change, and with every object when the store is loaded. */
+  stored?(core: Core, before: ApiObject | undefined, after: ApiObject | undefined): void;
+  /** For an object that is being deleted: whether it has to stay although it has no finalizers. */
+  holds?(object: ApiObject): boolean;
+  /** Seconds that a deletion waits for someone to confirm it; undefined: none. */
+  graceful?(object: ApiObject, requested: number | undefined): number | undefined;
+  /** Changes the object when its deletion has begun (phase Terminating). */
+  deleting?(object: ApiObject): void;
+  /** Whether updates of `/status` may change labels and annotations too. */
+  statusKeepsMetadata?: boolean;
+}
+
+export type Strategies = Map<string, Strategy>;
+
+export function builtinStrategies(_options: unknown): Strategies {
+  return new Map<string, Strategy>([
+    ["/namespaces", namespaceStrategy],
+    ["/pods", podStrategy],
+    ["/nodes", { statusKeepsMetadata: true }],
+  ]);
+}

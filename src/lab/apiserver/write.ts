@@ -1,0 +1,260 @@
+/**
+ * The one way into the store: creating, replacing and removing objects with everything that happens on the way.
+ * Synchronous, so that no other request comes between reading and writing.
+ */
+import { timestamp, uuid } from "../../world/index.ts";
+import { defaultBuiltin, validateBuiltin } from "./builtin/index.ts";
+import type { Core } from "./core.ts";
+import { keepSystemFields, sameExceptTimes, validateMetadata } from "./metadata.ts";
+import { type ApiObject, sameJson } from "./object.ts";
+import { trackUpdate } from "./patch/index.ts";
+import { keyOf, kindName, pluralName, type ResourceType, versionOf } from "./registry.ts";
+import { applyDefaults, type FieldError, validate } from "./schema/index.ts";
+import { schemaOf } from "./schemas.ts";
+import { alreadyExists, badRequest, conflict, forbidden, invalid, modified, notFound } from "./status.ts";
+import type { WriteFacts } from "./strategies.ts";
+
+export interface Write extends WriteFacts {
+  /** Field manager that the change is recorded for; undefined when the caller has recorded it already (apply). */
+  readonly manager: string | undefined;
+}
+
+const nameAlphabet = "bcdfghjklmnpqrstvwxz2456789";
+
+/** Five random characters as Kubernetes makes them (no vowels: no words). */
+export function randomSuffix(core: Core, length = 5): string {
+  let text = "";
+  for (let i = 0; i < length; i++)
+    text += nameAlphabet[Math.floor(core.world.random() * nameAlphabet.length)];
+  return text;
+}
+
+/** The object in the store, or 404. In the stored version. */
+export function existing(
+  core: Core,
+  type: ResourceType,
+  namespace: string | undefined,
+  name: string,
+): ApiObject {
+  const object = core.store.bucket(type.bucket).objects.get(keyOf(namespace, name));
+  if (!object) throw notFound(pluralName(type), name);
+  return object;
+}
+
+/** Refuses writes into namespaces that are missing or on their way out. */
+function checkNamespace(core: Core, type: ResourceType, namespace: string, name: string): void {
+  const found = core.store.bucket("/namespaces").objects.get(namespace);
+  if (!found) throw notFound({ group: "", name: "namespaces" }, namespace);
+  if (found.metadata.deletionTimestamp) {
+    const error = forbidden(
+      pluralName(type),
+      name,
+      `unable to create new content in namespace ${namespace} because it is being terminated`,
+    );
+    error.status.details = {
+      ...error.status.details,
+      causes: [
+        {
+          reason: "NamespaceTerminating",
+          message: `namespace ${namespace} is being terminated`,
+          field: "metadata.namespace",
+        },
+      ],
+    };
+    throw error;
+  }
+}
+
+/**
+ * Creates `object` (of `type`'s version, owned by the callee) and returns it as stored.
+ * Throws StatusErrors: 403, 404 (namespace), 409, 422.
+ */
+export function insert(
+  core: Core,
+  type: ResourceType,
+  namespace: string | undefined,
+  object: ApiObject,
+  write: Write,
+): ApiObject {
+  const metadata = object.metadata;
+  if (type.namespaced) {
+    if (metadata.namespace && metadata.namespace !== namespace) {
+      throw badRequest(
+        "the namespace of the provided object does not match the namespace sent on the request",
+      );
+    }
+    metadata.namespace = namespace!;
+  } else delete metadata.namespace;
+  if (metadata.resourceVersion && metadata.resourceVersion !== "0") {
+    throw badRequest("resourceVersion should not be set on objects to be created");
+  }
+  const bucket = core.store.bucket(type.bucket);
+  if (!metadata.name && metadata.generateName) {
+    // A clash is as unlikely as it is harmless: try again.
+    do metadata.name = `${metadata.generateName.slice(0, 248)}${randomSuffix(core)}`;
+    while (bucket.objects.has(keyOf(namespace, metadata.name)));
+  }
+  if (type.namespaced) checkNamespace(core, type, namespace!, metadata.name ?? "");
+  if (metadata.name && bucket.objects.has(keyOf(namespace, metadata.name))) {
+    throw alreadyExists(pluralName(type), metadata.name);
+  }
+  delete metadata.selfLink;
+  delete metadata.deletionTimestamp;
+  delete metadata.deletionGracePeriodSeconds;
+  delete metadata.resourceVersion;
+  metadata.uid = uuid(core.world);
+  metadata.creationTimestamp = timestamp(core.world);
+  if (type.generation || type.custom) metadata.generation = 1;
+  else delete metadata.generation;
+  if (type.subresources.has("status")) delete object.status;
+
+  const fresh = inStoredVersion(type, object);
+  const strategy = core.strategies.get(type.bucket);
+  strategy?.prepareCreate?.(core, fresh, write);
+  setDefaults(type, fresh);
+  strategy?.allocate?.(core, fresh, undefined, write);
+  check(core, type, fresh, undefined);
+  if (write.manager !== undefined) {
+    trackUpdate({
+      schema: schemaOf(type),
+      before: undefined,
+      after: fresh,
+      manager: write.manager,
+      apiVersion: versionOf(type),
+      subresource: undefined,
+      time: metadata.creationTimestamp,
+    });
+  }
+  if (write.dryRun) return fresh;
+  const stored = core.store.write(bucket, keyOf(namespace, metadata.name), fresh);
+  strategy?.stored?.(core, undefined, stored);
+  return stored;
+}
+
+/**
+ * Replaces `current` (as stored) by `next` (of `type`'s version, owned by the callee); `subresource` limits what
+ * may change. Returns what is stored afterwards; the same object when nothing changed. An object whose last
+ * finalizer goes is deleted.
+ */
+export function replace(
+  core: Core,
+  type: ResourceType,
+  current: ApiObject,
+  next: ApiObject,
+  subresource: string | undefined,
+  write: Write,
+): ApiObject {
+  const name = current.metadata.name;
+  const sent = next.metadata;
+  if (sent.name && sent.name !== name) {
+    throw badRequest(`the name of the object (${sent.name}) does not match the name on the URL (${name})`);
+  }
+  if (sent.namespace && current.metadata.namespace && sent.namespace !== current.metadata.namespace) {
+    throw badRequest("the namespace of the provided object does not match the namespace sent on the request");
+  }
+  if (sent.uid && sent.uid !== current.metadata.uid) {
+    throw conflict(
+      pluralName(type),
+      name,
+      `Precondition failed: UID in precondition: ${sent.uid}, UID in object meta: ${current.metadata.uid}`,
+    );
+  }
+  if (
+    sent.resourceVersion &&
+    sent.resourceVersion !== "0" &&
+    sent.resourceVersion !== current.metadata.resourceVersion
+  ) {
+    throw modified(pluralName(type), name);
+  }
+  const bucket = core.store.bucket(type.bucket);
+  const strategy = core.strategies.get(type.bucket);
+  let fresh = inStoredVersion(type, next);
+  if (subresource === "status") {
+    const metadata = strategy?.statusKeepsMetadata
+      ? fresh.metadata
+      : { ...current.metadata, managedFields: fresh.metadata.managedFields };
+    fresh = { ...current, metadata, status: fresh.status };
+    if (fresh.status === undefined) delete fresh.status;
+  } else if (type.subresources.has("status") && subresource === undefined) {
+    if (current.status === undefined) delete fresh.status;
+    else fresh.status = current.status;
+  }
+  fresh.metadata = { ...fresh.metadata };
+  keepSystemFields(fresh, current);
+  if (fresh.metadata.managedFields === undefined) delete fresh.metadata.managedFields;
+  if (subresource === undefined) strategy?.prepareUpdate?.(core, fresh, current, write);
+  setDefaults(type, fresh);
+  if (subresource === undefined) strategy?.allocate?.(core, fresh, current, write);
+  if ((type.generation || type.custom) && specChanged(type, fresh, current)) {
+    fresh.metadata.generation = (current.metadata.generation ?? 0) + 1;
+  }
+  check(core, type, fresh, current);
+  if (write.manager !== undefined) {
+    trackUpdate({
+      schema: schemaOf(type),
+      before: current,
+      after: fresh,
+      manager: write.manager,
+      apiVersion: versionOf(type),
+      subresource,
+      time: timestamp(core.world),
+    });
+  }
+  if (sameExceptTimes(fresh, current)) return current;
+  if (write.dryRun) return fresh;
+  const key = keyOf(current.metadata.namespace, name);
+  if (isGone(core, type, fresh)) {
+    // What watchers see last is the object without its last finalizer.
+    return remove(core, type, fresh);
+  }
+  const stored = core.store.write(bucket, key, fresh);
+  strategy?.stored?.(core, current, stored);
+  return stored;
+}
+
+/** Whether an object that is being deleted has nothing left that holds it. */
+export function isGone(core: Core, type: ResourceType, object: ApiObject): boolean {
+  if (!object.metadata.deletionTimestamp || object.metadata.finalizers?.length) return false;
+  if ((object.metadata.deletionGracePeriodSeconds ?? 0) > 0) return false;
+  return !core.strategies.get(type.bucket)?.holds?.(object);
+}
+
+/** Takes an object out of the store. `last` is the state that watchers see. */
+export function remove(core: Core, type: ResourceType, last: ApiObject): ApiObject {
+  const bucket = core.store.bucket(type.bucket);
+  const key = keyOf(last.metadata.namespace, last.metadata.name);
+  const before = bucket.objects.get(key);
+  const gone = core.store.remove(bucket, key, last);
+  core.strategies.get(type.bucket)?.stored?.(core, before, undefined);
+  return gone;
+}
+
+function inStoredVersion(type: ResourceType, object: ApiObject): ApiObject {
+  if (type.toStored) return type.toStored(object);
+  return object.apiVersion === type.storedAs ? { ...object } : { ...object, apiVersion: type.storedAs };
+}
+
+function setDefaults(type: ResourceType, object: ApiObject): void {
+  if (!type.custom) return defaultBuiltin(object);
+  applyDefaults(schemaOf(type), object);
+}
+
+function check(core: Core, type: ResourceType, object: ApiObject, current: ApiObject | undefined): void {
+  const causes: FieldError[] = validateMetadata(type, object, current);
+  causes.push(
+    ...(type.custom ? validate(schemaOf(type), object, current) : validateBuiltin(object, current)),
+  );
+  causes.push(...(core.strategies.get(type.bucket)?.validate?.(core, object, current) ?? []));
+  if (causes.length > 0) throw invalid(kindName(type), object.metadata.name ?? "", causes);
+}
+
+function specChanged(type: ResourceType, a: ApiObject, b: ApiObject): boolean {
+  if (!type.custom && "spec" in a) return !sameJson(a.spec, b.spec);
+  const bare = (object: ApiObject) => ({
+    ...object,
+    apiVersion: undefined,
+    metadata: undefined,
+    ...(type.subresources.has("status") && { status: undefined }),
+  });
+  return !sameJson(bare(a), bare(b));
+}
