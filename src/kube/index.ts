@@ -1,8 +1,12 @@
-/** One cluster's API: credentials, a typed client, reflection of what is there. */
+/** One cluster's API: credentials, a typed client, reflection of what is there, sinks for what should be. */
 export * from "./client.ts";
+export type { Conflict } from "./conflicts.ts";
 export * from "./errors.ts";
+export * from "./field-sink.ts";
 export * from "./https.ts";
 export * from "./informer.ts";
 export * from "./kubeconfig.ts";
 export * from "./reflector.ts";
+export * from "./sink.ts";
+export * from "./source.ts";
 export type * from "./transport.ts";

@@ -39,7 +39,7 @@ export interface ReflectOptions<T extends KubeObject> extends Selection {
   onState?: (state: ReflectState) => void;
   /** Makes objects lean before they are kept, or drops them (undefined: as if it were not there). */
   transform?: (object: T) => T | undefined;
-  /** Whose entry of managedFields is kept: `weft` unless told, null for nobody's. */
+  /** Whose entries of managedFields are kept: `weft` (and `weft-…`) unless told, null for nobody's. */
   keepManagedFieldsOf?: string | null;
   /** Milliseconds without a byte, on a server that sends bookmarks, until a watch counts as dead; 90 s unless told. */
   silence?: number;
@@ -293,7 +293,12 @@ class Reflector<T extends KubeObject> implements Reflection {
     const full = withKind(this.#resource, object);
     const { managedFields } = full.metadata;
     if (managedFields) {
-      const own = this.#keep === null ? [] : managedFields.filter((entry) => entry.manager === this.#keep);
+      const own =
+        this.#keep === null
+          ? []
+          : managedFields.filter(
+              ({ manager }) => manager === this.#keep || manager?.startsWith(`${this.#keep}-`),
+            );
       if (own.length > 0) full.metadata.managedFields = own;
       else delete full.metadata.managedFields;
     }

@@ -1,0 +1,146 @@
+/**
+ * Whether an object in the API is what a field manager wants it to be, without knowing the kind's schema.
+ * What the server filled in by default is no difference. The structure of lists is read off the manager's own
+ * entry in managedFields (FieldsV1, see structured-merge-diff `fieldpath/serialize.go`).
+ */
+import type { KubeObject } from "../api/index.ts";
+
+/** FieldsV1: `f:name` for fields, `k:{...}` and `v:...` for list items, `.` for the container itself. */
+export type OwnedFields = { [path: string]: OwnedFields };
+
+/** What `manager` owns of the object by server-side apply, of its status when `subresource` says so. */
+export function ownedFields(
+  object: KubeObject,
+  manager: string,
+  subresource?: string,
+): OwnedFields | undefined {
+  const entry = object.metadata.managedFields?.find(
+    (entry) =>
+      entry.manager === manager &&
+      entry.operation === "Apply" &&
+      (entry.subresource || undefined) === subresource,
+  );
+  return entry?.fieldsV1 as OwnedFields | undefined;
+}
+
+/**
+ * Whether every field of `desired` has its value in `observed`. Lists that `owned` shows to be maps or sets may
+ * have further items and another order; of other lists every item counts.
+ */
+export function covers(observed: unknown, desired: unknown, owned?: OwnedFields): boolean {
+  if (desired === undefined || desired === null) return true;
+  if (typeof desired !== "object") return observed === desired;
+  if (Array.isArray(desired)) {
+    if (observed === undefined || observed === null) return desired.length === 0;
+    if (!Array.isArray(observed)) return false;
+    if (observed.length === desired.length && desired.every((item, i) => covers(observed[i], item)))
+      return true;
+    return isAssociative(owned) && desired.every((item) => observed.some((other) => covers(other, item)));
+  }
+  const fields = Object.entries(desired);
+  if (observed === undefined || observed === null) {
+    return fields.every(([, value]) => covers(undefined, value));
+  }
+  if (typeof observed !== "object" || Array.isArray(observed)) return false;
+  return fields.every(([name, value]) => covers((observed as Fields)[name], value, owned?.[`f:${name}`]));
+}
+
+type Fields = Record<string, unknown>;
+
+function isAssociative(owned: OwnedFields | undefined): boolean {
+  return (
+    owned !== undefined && Object.keys(owned).some((path) => path.startsWith("k:") || path.startsWith("v:"))
+  );
+}
+
+/** Whether the manager still owns a field that it does not want any more, so that it must be withdrawn. */
+export function ownsMore(owned: OwnedFields | undefined, desired: unknown): boolean {
+  for (const [path, inner] of Object.entries(owned ?? {})) {
+    if (path === ".") continue;
+    const child = childAt(path, desired);
+    if (child === undefined || child === null || ownsMore(inner, child)) return true;
+  }
+  return false;
+}
+
+function childAt(path: string, desired: unknown): unknown {
+  const name = path.slice(2);
+  switch (path.slice(0, 2)) {
+    case "f:":
+      return isFields(desired) ? desired[name] : undefined;
+    case "k:": {
+      if (!Array.isArray(desired)) return undefined;
+      const keys = Object.entries(JSON.parse(name) as Fields);
+      // A key that the desired item leaves out has been given its default by the server.
+      return desired.find((item) =>
+        keys.every(([key, value]) => item?.[key] === undefined || item[key] === value),
+      );
+    }
+    case "v:": {
+      if (!Array.isArray(desired)) return undefined;
+      const value: unknown = JSON.parse(name);
+      return desired.find((item) => covers(item, value)) === undefined ? undefined : true;
+    }
+    default:
+      return desired;
+  }
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/**
+ * `desired` with the values that the server made of it (it may write `1000m` as `1`, or drop what is empty):
+ * what later observations are compared with.
+ */
+export function asStored(desired: unknown, stored: unknown): unknown {
+  if (desired === undefined || desired === null || stored === undefined || stored === null) return stored;
+  if (typeof desired !== "object" || typeof stored !== "object") return stored;
+  if (Array.isArray(desired)) {
+    if (!Array.isArray(stored) || stored.length !== desired.length) return stored;
+    return desired.map((item, i) => asStored(item, stored[i]));
+  }
+  return Object.fromEntries(
+    Object.entries(desired).map(([name, value]) => [name, asStored(value, (stored as Fields)[name])]),
+  );
+}
+
+/**
+ * Compares objects with what is wanted of them, and remembers where the server does not store what it is told
+ * literally, so that no such difference is written again and again.
+ */
+export class Comparison {
+  readonly #manager: string;
+  readonly #subresource: string | undefined;
+  readonly #stored = new Map<string, { row: unknown; as: unknown }>();
+
+  constructor(manager: string, subresource?: string) {
+    this.#manager = manager;
+    this.#subresource = subresource;
+  }
+
+  /** Whether nothing needs to be written. `row` is the identity of what `wanted` was made from. */
+  matches(name: string, row: unknown, wanted: object, current: KubeObject): boolean {
+    const owned = ownedFields(current, this.#manager, this.#subresource);
+    if (ownsMore(owned, wanted)) return false;
+    if (covers(current, wanted, owned)) return true;
+    const stored = this.#stored.get(name);
+    return stored !== undefined && stored.row === row && covers(current, stored.as, owned);
+  }
+
+  /** Whether the manager owns anything of the object. */
+  ownsAny(current: KubeObject): boolean {
+    return ownsMore(ownedFields(current, this.#manager, this.#subresource), undefined);
+  }
+
+  wrote(name: string, row: unknown, wanted: object, made: KubeObject): void {
+    this.#stored.delete(name);
+    const owned = ownedFields(made, this.#manager, this.#subresource);
+    if (!covers(made, wanted, owned)) this.#stored.set(name, { row, as: asStored(wanted, made) });
+  }
+
+  forget(name: string): void {
+    this.#stored.delete(name);
+  }
+}

@@ -1,0 +1,44 @@
+/** What a sink sends: the parts of a desired row, with the conditions' transition times filled in. */
+import type { Condition, KubeObject } from "../api/index.ts";
+import { timestamp, type World } from "../world/index.ts";
+import type { Applied } from "./client.ts";
+
+type Wanted = { metadata: { namespace?: string; name: string; labels?: object } } & Record<string, unknown>;
+
+/** The row without its status and without what is not for us to say, plus `labels`. */
+export function mainPart<T extends KubeObject>(row: Applied<T>, labels: Record<string, string> = {}): Wanted {
+  const { status: _, metadata, ...rest } = row as unknown as Wanted;
+  const { uid: _u, resourceVersion: _r, managedFields: _m, ...kept } = metadata as Record<string, unknown>;
+  const all = { ...(metadata.labels ?? {}), ...labels };
+  return {
+    ...rest,
+    metadata: { ...(kept as Wanted["metadata"]), ...(Object.keys(all).length > 0 && { labels: all }) },
+  };
+}
+
+/**
+ * The row's status, if it has one. A condition's `lastTransitionTime` is now when its status differs from what
+ * the object has, and what the object has otherwise (apimachinery `meta.SetStatusCondition`).
+ */
+export function statusPart<T extends KubeObject>(
+  world: World,
+  row: Applied<T> | undefined,
+  current: T,
+): { status?: unknown } {
+  const status = (row as { status?: { conditions?: Condition[] } } | undefined)?.status;
+  if (status === undefined) return {};
+  if (!status.conditions) return { status };
+  const before = (current as { status?: { conditions?: Condition[] } }).status?.conditions ?? [];
+  const conditions = status.conditions.map((condition) => {
+    const same = before.find(({ type, status }) => type === condition.type && status === condition.status);
+    return { ...condition, lastTransitionTime: same?.lastTransitionTime ?? timestamp(world) };
+  });
+  return { status: { ...status, conditions } };
+}
+
+/** The least that names an object and no other of the same name, with fields to apply to it. */
+export function ofObject(current: KubeObject, fields: object): Wanted {
+  const { metadata = {}, ...rest } = fields as { metadata?: object };
+  const { namespace, name, uid } = current.metadata;
+  return { ...rest, metadata: { ...metadata, ...(namespace && { namespace }), name, ...(uid && { uid }) } };
+}

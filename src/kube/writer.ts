@@ -1,0 +1,173 @@
+/**
+ * The part that all sinks share: which objects may need a write, in what order they are looked at, retries.
+ * Level-triggered: a mark says "look at it again", never what to do.
+ */
+import type { World } from "../world/index.ts";
+
+export interface WriterOptions {
+  world: World;
+  /** Writes under way at one time. */
+  concurrency: number;
+  /**
+   * Compares what should be with what is. Nothing to do: returns undefined. Otherwise makes one write, after
+   * which the object is looked at again.
+   */
+  step: (name: string) => Promise<void> | undefined;
+  /** A write failed; it will be tried again. */
+  onError?: (name: string, error: unknown) => void;
+}
+
+interface Task {
+  name: string;
+  /** Monotonic time of the first mark that has not led to rest yet. */
+  since: number;
+  state: "queued" | "running" | "waiting";
+  /** Marked while it was running. */
+  again: boolean;
+  failures: number;
+  timer: { cancel(): void } | undefined;
+}
+
+const firstBackoff = 100;
+const longestBackoff = 30_000;
+
+export class Writer {
+  readonly #options: WriterOptions;
+  readonly #tasks = new Map<string, Task>();
+  #queue: Task[] = [];
+  #running = 0;
+  #scheduled = false;
+  #stopped = false;
+  #resting = Promise.withResolvers<void>();
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+    this.#resting.resolve();
+  }
+
+  /** Something about this object changed: it is looked at in the next microtask, or after the write under way. */
+  mark(name: string): void {
+    if (this.#stopped) return;
+    let task = this.#tasks.get(name);
+    if (!task) {
+      if (this.#tasks.size === 0) this.#resting = Promise.withResolvers();
+      const since = this.#options.world.monotonic();
+      task = { name, since, state: "queued", again: false, failures: 0, timer: undefined };
+      this.#tasks.set(name, task);
+      this.#queue.push(task);
+    } else if (task.state === "running") {
+      task.again = true;
+    } else if (task.state === "waiting") {
+      task.timer?.cancel();
+      this.#enqueue(task);
+    }
+    this.#schedule();
+  }
+
+  /** Looks at the object after `delay` ms when nothing else happens to it before. */
+  markLater(name: string, delay: number): { cancel(): void } {
+    return this.#options.world.after(delay, () => this.mark(name));
+  }
+
+  /** Age of the oldest change that has not been written, in milliseconds; 0 when all is as it should be. */
+  get lag(): number {
+    let oldest: number | undefined;
+    for (const { since } of this.#tasks.values()) if (oldest === undefined || since < oldest) oldest = since;
+    return oldest === undefined ? 0 : this.#options.world.monotonic() - oldest;
+  }
+
+  /** Objects that wait for a write, retries among them. */
+  get size(): number {
+    return this.#tasks.size;
+  }
+
+  /** Resolves when nothing is left to write. */
+  idle(): Promise<void> {
+    return this.#resting.promise;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const { timer } of this.#tasks.values()) timer?.cancel();
+    this.#tasks.clear();
+    this.#queue = [];
+    this.#resting.resolve();
+  }
+
+  #enqueue(task: Task): void {
+    task.state = "queued";
+    task.timer = undefined;
+    this.#queue.push(task);
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#pump();
+    });
+  }
+
+  #pump(): void {
+    let next = 0;
+    while (!this.#stopped && this.#running < this.#options.concurrency && next < this.#queue.length) {
+      this.#run(this.#queue[next++]!);
+    }
+    this.#queue = this.#queue.slice(next);
+  }
+
+  #run(task: Task): void {
+    task.again = false;
+    let write: Promise<void> | undefined;
+    try {
+      write = this.#options.step(task.name);
+    } catch (error) {
+      this.#failed(task, error);
+      return;
+    }
+    if (!write) {
+      this.#done(task);
+      return;
+    }
+    task.state = "running";
+    this.#running++;
+    write.then(
+      () => {
+        this.#running--;
+        task.failures = 0;
+        if (this.#stopped) return;
+        this.#enqueue(task);
+        this.#schedule();
+      },
+      (error: unknown) => {
+        this.#running--;
+        if (this.#stopped) return;
+        this.#failed(task, error);
+        this.#schedule();
+      },
+    );
+  }
+
+  #done(task: Task): void {
+    this.#tasks.delete(task.name);
+    if (this.#tasks.size === 0) this.#resting.resolve();
+  }
+
+  #failed(task: Task, error: unknown): void {
+    const { world, onError } = this.#options;
+    onError?.(task.name, error);
+    task.failures++;
+    // What changed while the write failed may be what the failure was about: one look at once.
+    if (task.again && task.failures === 1) {
+      this.#enqueue(task);
+      return;
+    }
+    const full = Math.min(firstBackoff * 2 ** Math.min(task.failures - 1, 20), longestBackoff);
+    task.state = "waiting";
+    task.timer = world.after(full * (0.5 + 0.5 * world.random()), () => {
+      this.#enqueue(task);
+      this.#schedule();
+    });
+  }
+}
