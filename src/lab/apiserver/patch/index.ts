@@ -1,5 +1,12 @@
 /** How a request changes an object: the four kinds of patch, and who owns which field. Pure functions. */
-export { type ApplyRequest, applyPatch, type Conflict, trackUpdate, type UpdateToTrack } from "./apply.ts";
+export {
+  type ApplyRequest,
+  applyPatch,
+  type Conflict,
+  conflictMessage,
+  trackUpdate,
+  type UpdateToTrack,
+} from "./apply.ts";
 export { PatchError } from "./errors.ts";
 export { type JsonPatchOperation, jsonPatch, mergePatch } from "./json.ts";
 export { strategicMergePatch } from "./strategic.ts";

@@ -7,7 +7,7 @@ import type { FieldError } from "./errors.ts";
 import type { Schema } from "./schema.ts";
 import { validateStructure } from "./validate.ts";
 
-export { builtinSchema, openApiDefinitions, openApiName } from "./builtin.ts";
+export { builtinSchema, objectMetaSchema, openApiDefinitions, openApiName } from "./builtin.ts";
 export { applyDefaults, dropUnknown } from "./defaults.ts";
 export * from "./errors.ts";
 export {
