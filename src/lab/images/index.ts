@@ -1,0 +1,14 @@
+/** Images of the lab: names that stand for programs on this machine. */
+export {
+  type AddedImage,
+  commandOf,
+  type Image,
+  type Images,
+  type ImagesOptions,
+  InvalidImageName,
+  imagePath,
+  openImages,
+  readAdded,
+  UnknownImage,
+} from "./images.ts";
+export { formatImageName, type ImageName, parseImageName, repositoryOf } from "./names.ts";
