@@ -9,11 +9,16 @@ export const errorTable = {
     fix: "'weft status' shows it, 'weft down' ends it",
   },
   LAB_NOT_RUNNING: { says: "no lab is running", fix: "'weft up' starts one" },
+  LAB_STARTING: { says: "a lab is being started already", fix: "wait for it, or stop its 'weft up'" },
   LAB_FAILED: { says: "the lab did not start: {reason}", fix: "the log is in {log}" },
   TOOL_MISSING: { says: "the program '{tool}' is not installed", fix: "install it with: {command}" },
   NAMESPACES_DENIED: {
     says: "this machine does not let this user make namespaces: {reason}",
     fix: "{command}",
+  },
+  CLUSTER_NAME_INVALID: {
+    says: "'{name}' cannot be a cluster's name",
+    fix: "use lower-case letters, digits and '-', each name once: --clusters c1,c2",
   },
   PORT_IN_USE: {
     says: "port {port} on {address} is in use",
