@@ -1,4 +1,5 @@
 /** Speaks to the running lab's daemon over its control socket. */
+import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { WeftError } from "../api/index.ts";
 import { type LabAnswer, type LabRequest, type LabStatus, readLines, writeLine } from "./protocol.ts";
@@ -32,6 +33,7 @@ export async function labStatus(state: LabState): Promise<LabStatus | undefined>
 
 /** Ends the lab and waits until its last process is gone. False when none ran. */
 export async function endLab(state: LabState): Promise<boolean> {
+  const pid = holder(state);
   const ended = await new Promise<boolean>((resolve) => {
     const socket = connect(state.socket);
     let connected = false;
@@ -44,6 +46,29 @@ export async function endLab(state: LabState): Promise<boolean> {
     socket.on("close", () => resolve(connected));
     socket.resume();
   });
+  // A daemon that does not listen any more cannot end itself.
+  if (!ended && pid !== undefined) process.kill(pid, "SIGKILL");
+  // The daemon is gone; the process that holds the namespaces follows when the kernel has ended the others.
+  while (pid !== undefined && isHolder(pid)) await new Promise((resolve) => setTimeout(resolve, 2));
   state.remove();
   return ended;
+}
+
+/** The process that holds the lab's namespaces. */
+function holder(state: LabState): number | undefined {
+  try {
+    const pid = Number(readFileSync(state.pidFile, "utf8"));
+    return isHolder(pid) ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the process is there and is what we started: numbers are used again. */
+function isHolder(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "unshare";
+  } catch {
+    return false;
+  }
 }

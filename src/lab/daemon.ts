@@ -50,8 +50,11 @@ let held = true;
 const tell = (event: LabEvent) => {
   if (held) writeLine(channel, event);
 };
-readLines(channel, (order) => {
-  if ((order as LabOrder).release) held = false;
+const keysWritten = Promise.withResolvers<void>();
+readLines(channel, (line) => {
+  const { order } = line as LabOrder;
+  if (order === "start") keysWritten.resolve();
+  else if (order === "release") held = false;
 });
 channel.on("error", () => {});
 channel.on("close", () => {
@@ -76,6 +79,7 @@ try {
   await prepareMounts();
   await setUpBackbone(record.spec, inBackbone(run));
   tell({ ready: "backbone" });
+  await keysWritten.promise;
   for (const { server } of clusters) server.start();
   await Promise.all(
     clusters.map(({ spec }) =>

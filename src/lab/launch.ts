@@ -1,6 +1,6 @@
 /** Starts a lab's daemon in namespaces of its own and follows it until the lab stands. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { delimiter } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,6 +14,8 @@ import type { LabState } from "./state.ts";
 export interface Launch {
   /** Resolves when `name` (`backbone`, a cluster, a node) was ready once; rejects when the lab ends before. */
   ready(name: string): Promise<void>;
+  /** Lets the clusters start: their keys are written. */
+  start(): void;
   /** From here on the lab stays when this process ends. */
   release(): void;
   /** Ends the lab at once, every process of it. Resolves when they are gone. */
@@ -42,6 +44,7 @@ export function launchLab(state: LabState): Launch {
     cwd: "/",
   });
   closeSync(log);
+  if (child.pid) writeFileSync(state.pidFile, `${child.pid}\n`);
   child.unref();
   const channel = child.stdio[3] as Socket;
   const seen = new Set<string>();
@@ -64,6 +67,7 @@ export function launchLab(state: LabState): Launch {
     waiting.delete(event.ready);
   });
   channel.on("error", () => {});
+  const order = (order: LabOrder["order"]) => writeLine(channel, { order } satisfies LabOrder);
   const exit = new Promise<void>((resolve) => {
     child.on("error", (error) => {
       fail(new WeftError("LAB_FAILED", { reason: error.message, log: state.failedLog }, error));
@@ -85,8 +89,9 @@ export function launchLab(state: LabState): Launch {
         list.push({ resolve, reject });
         waiting.set(name, list);
       }),
+    start: () => order("start"),
     release() {
-      writeLine(channel, { release: true } satisfies LabOrder);
+      order("release");
       channel.end();
     },
     async kill() {

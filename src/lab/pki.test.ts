@@ -60,7 +60,13 @@ test("the state directory gives back what was written, and only its user can rea
   const dir = mkdtempSync(join(tmpdir(), "weft-state-"));
   try {
     const state = new LabState(join(dir, "lab"));
-    state.create({ spec: { clusters: [spec] }, ports: { c1: 1 }, kubeconfig: "/k", started: "" });
+    state.create({
+      spec: { clusters: [spec] },
+      ports: { c1: 1 },
+      launcher: 1,
+      kubeconfig: "/k",
+      started: "",
+    });
     state.writeClusterPki("c1", pki.cluster);
     state.writeNodePki("c1", "c1-control-plane", pki.nodes["c1-control-plane"]!);
     const trimmed = (value: unknown) => JSON.parse(JSON.stringify(value).replaceAll('\\n"', '"'));

@@ -18,8 +18,11 @@ export type LabEvent =
   /** A process is ready for the first time, or (`backbone`) the network is there. */
   { ready: string } | { failed: string };
 
-/** From `weft up` to the daemon. When the channel closes without it, the lab ends. */
-export type LabOrder = { release: true };
+/**
+ * From `weft up` to the daemon. `start`: the keys are written, clusters may start. `release`: the lab stays; when
+ * the channel closes without it, the lab ends.
+ */
+export type LabOrder = { order: "start" | "release" };
 
 export interface ProcessStatus {
   /** `lab`, `c1`, `c1-control-plane`, or `pods of c1-control-plane`. */

@@ -42,6 +42,8 @@ export interface LabRecord {
   spec: LabSpec;
   /** Port on 127.0.0.1 of each cluster's API server, by cluster name. */
   ports: Record<string, number>;
+  /** The process of `weft up`. Until the lab listens, a directory whose launcher is gone is a stale one. */
+  launcher: number;
   /** The kubeconfig that has the lab's contexts. */
   kubeconfig: string;
   /** RFC 3339. */
@@ -74,6 +76,10 @@ export class LabState {
   /** Where the log of a lab that did not start is kept; everything else of it goes. */
   get failedLog(): string {
     return `${this.dir}.log`;
+  }
+  /** The process that holds the lab's namespaces, as the host numbers it. When it is gone, the lab is. */
+  get pidFile(): string {
+    return join(this.dir, "lab.pid");
   }
   get recordFile(): string {
     return join(this.dir, "lab.json");

@@ -1,0 +1,38 @@
+/** `weft status`: what the lab consists of, where it is reached, what it costs. */
+import type { Command } from "commander";
+import { WeftError } from "../api/index.ts";
+import { LabState, type LabStatus, labStatus } from "../lab/index.ts";
+import { type OutputFormat, outputOption, print, table } from "./table.ts";
+
+export function define(command: Command): void {
+  outputOption(command).action(async ({ output }: { output: OutputFormat }) => {
+    const status = await labStatus(new LabState());
+    if (!status) throw new WeftError("LAB_NOT_RUNNING");
+    await print(output, status, () => asText(status));
+  });
+}
+
+function asText({ clusters, processes, memory }: LabStatus): string {
+  return [
+    table(
+      ["CLUSTER", "STATE", "SERVER", "CONTEXT", "NODES"],
+      clusters.map(({ name, state, server, context, nodes }) => [
+        name,
+        state,
+        server,
+        context,
+        nodes.join(","),
+      ]),
+    ),
+    "",
+    table(
+      ["PROCESS", "STATE", "RESTARTS", "MEMORY"],
+      [
+        ...processes.map((each) => [each.name, each.state, each.restarts, megabytes(each.memory)]),
+        ["all", "", "", megabytes(memory)],
+      ],
+    ),
+  ].join("\n");
+}
+
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
