@@ -28,6 +28,10 @@ export const errorTable = {
     says: "the address range {range} overlaps {other}",
     fix: "choose another range for {cluster}",
   },
+  IMAGE_NAME_INVALID: {
+    says: "'{name}' is not an image name",
+    fix: "write it as in a pod: [REGISTRY/]NAME[:TAG]",
+  },
   KUBECONFIG_INVALID: {
     says: "{file} is not a valid kubeconfig: {reason}",
     fix: "mend the file, or name another with --kubeconfig",

@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { WeftError } from "../api/index.ts";
 import { deployControlPlane, joinClusters, prepareCluster, waitForControlPlane } from "../install/index.ts";
-import { KubeClient, kubeconfigFiles, mergeContexts, removeContexts, transportFor } from "../kube/index.ts";
+import { KubeClient, kubeconfigToWrite, mergeContexts, removeContexts, transportFor } from "../kube/index.ts";
 import {
   type ClusterPki,
   type ClusterSpec,
@@ -70,7 +70,7 @@ export async function up(options: UpOptions): Promise<void> {
   const clusters = clustersNamed(options.clusters, options.nodes ?? 1);
   requireTools();
   await requireNoLab(state);
-  const kubeconfig = kubeconfigFiles(options.kubeconfig)[0]!;
+  const kubeconfig = kubeconfigToWrite(options.kubeconfig);
   const free = await freePorts(clusters.length, options.port);
   const ports = Object.fromEntries(clusters.map(({ name }, i) => [name, free[i]!]));
   const started = timestamp(world);
@@ -91,7 +91,7 @@ export async function up(options: UpOptions): Promise<void> {
     launch.release();
   } catch (error) {
     await launch?.kill();
-    dropContexts(kubeconfig, clusters);
+    await dropContexts(kubeconfig, clusters);
     if (error instanceof WeftError && error.code === "LAB_FAILED") state.removeFailed();
     else state.remove();
     throw error;
@@ -138,12 +138,15 @@ async function bringUp(world: World, state: LabState, launch: Launch, options: B
       done(`${cluster.name}: control plane ready`);
     }),
   ]);
-  mergeContexts(
+  await mergeContexts(
     kubeconfig,
     members.map(({ cluster, ca }) => {
       const { admin } = keys[cluster.name]!;
       const server = `https://127.0.0.1:${ports[cluster.name]}`;
-      return { name: contextName(cluster.name), server, ca, cert: admin.cert, key: admin.key };
+      return {
+        name: contextName(cluster.name),
+        credentials: { server, ca, cert: admin.cert, key: admin.key },
+      };
     }),
   );
   done(`contexts ${clusters.map(({ name }) => contextName(name)).join(", ")} in ${kubeconfig}`);
@@ -160,12 +163,12 @@ export async function down(): Promise<boolean> {
   const state = new LabState();
   const record = state.read();
   const ended = await endLab(state);
-  if (record) dropContexts(record.kubeconfig, record.spec.clusters);
+  if (record) await dropContexts(record.kubeconfig, record.spec.clusters);
   return ended;
 }
 
-function dropContexts(kubeconfig: string, clusters: readonly ClusterSpec[]): void {
-  removeContexts(
+function dropContexts(kubeconfig: string, clusters: readonly ClusterSpec[]): Promise<void> {
+  return removeContexts(
     kubeconfig,
     clusters.map(({ name }) => contextName(name)),
   );

@@ -196,7 +196,6 @@ export function deploymentManifest(options: InstallOptions): Manifest<Deployment
                 name: controlPlane,
                 image: options.image ?? defaultImage,
                 imagePullPolicy: "IfNotPresent",
-                args: ["control-plane"],
                 env: [
                   { name: "POD_NAME", ...field("metadata.name") },
                   { name: "POD_NAMESPACE", ...field("metadata.namespace") },

@@ -1,5 +1,6 @@
 /** Clusters on this machine. The rooms inside have doors of their own. */
 export { askLab, endLab, labStatus } from "./client.ts";
+export { type AddedImage, type Images, openImages, parseImageName, readAdded } from "./images/index.ts";
 export { type Launch, launchLab } from "./launch.ts";
 export { freePorts, requireTools } from "./preflight.ts";
 export type { LabAnswer, LabRequest, LabStatus, ProcessStatus } from "./protocol.ts";
@@ -11,7 +12,7 @@ export {
   type LabSpec,
   type NodeSpec,
 } from "./spec.ts";
-export { type ClusterPki, contextName, type LabRecord, LabState, weftHome } from "./state.ts";
+export { type ClusterPki, contextName, imagesFile, type LabRecord, LabState, weftHome } from "./state.ts";
 
 import type { World } from "../world/index.ts";
 import type { ClusterSpec } from "./spec.ts";

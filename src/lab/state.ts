@@ -55,6 +55,11 @@ export function weftHome(): string {
   return process.env.WEFT_HOME || join(homedir(), ".weft");
 }
 
+/** The images that the user added (`weft image add`). They outlive the lab. */
+export function imagesFile(): string {
+  return join(weftHome(), "images.json");
+}
+
 /** The kubeconfig context of a lab's cluster. */
 export const contextName = (cluster: string) => `weft-${cluster}`;
 
