@@ -1,5 +1,6 @@
 /** What every part of the API server shares, and what travels with one request. */
 import type { World } from "../../world/index.ts";
+import type { Discovery } from "./discovery/discovery.ts";
 import type { Registry, ResourceType } from "./registry.ts";
 import type { ResourceRoute } from "./route.ts";
 import type { Store } from "./store/store.ts";
@@ -18,6 +19,13 @@ export interface Core {
   readonly store: Store;
   readonly registry: Registry;
   readonly strategies: Strategies;
+  readonly discovery: Discovery;
+  /** On the world's monotonic clock. */
+  readonly started: number;
+  /** `address:port` at which pods and peers reach this server. */
+  readonly publicAddress: string;
+  /** Goes on with the deletion of a CustomResourceDefinition, by name. */
+  readonly cleanUp: (definition: string) => void;
   /** Told of errors that are nobody's fault but ours. */
   readonly onBug: (error: unknown) => void;
 }

@@ -1,12 +1,13 @@
 /** From a request to a response: what is asked, whether it may be, who answers, and refusals as Status. */
 import { bodyLimit } from "./body.ts";
 import type { Answer, Call, Core, Reply, ResourceCall } from "./core.ts";
+import { pathReply } from "./discovery/paths.ts";
 import { reply } from "./negotiate.ts";
 import { PatchError } from "./patch/index.ts";
 import { pluralName } from "./registry.ts";
 import { resourceRoute } from "./route.ts";
 import { internalError, methodNotAllowed, StatusError, tooLarge, unknownPath } from "./status.ts";
-import { remove1, removeMany } from "./verbs/delete.ts";
+import { removeMany, removeOne } from "./verbs/delete.ts";
 import { get, list } from "./verbs/read.ts";
 import { watch } from "./verbs/watch.ts";
 import { create, patch, update } from "./verbs/write.ts";
@@ -24,7 +25,8 @@ export async function handle(core: Core, call: Call): Promise<Reply> {
   return answer;
 }
 
-async function refusal(core: Core, call: Call, error: unknown): Promise<Reply> {
+/** A refusal as the client sees it. */
+export async function refusal(core: Core, call: Call, error: unknown): Promise<Reply> {
   const known = asStatus(core, error);
   const made = await reply(core, call, undefined, { code: known.status.code, object: known.status });
   Object.assign(made.headers, known.headers);
@@ -43,7 +45,7 @@ function asStatus(core: Core, error: unknown): StatusError {
 
 async function dispatch(core: Core, call: Call): Promise<Reply> {
   const route = resourceRoute(call.method, call.path, call.query);
-  if (!route) throw unknownPath();
+  if (!route) return pathReply(core, call);
   const type = core.registry.get(route.group, route.version, route.plural);
   if (!type) throw unknownPath();
   if (route.namespace !== undefined && !type.namespaced && route.plural !== "namespaces") throw unknownPath();
@@ -73,7 +75,7 @@ async function verb(core: Core, call: ResourceCall): Promise<Answer> {
     case "patch":
       return patch(core, call);
     case "delete":
-      return remove1(core, call);
+      return removeOne(core, call);
     case "deletecollection":
       return removeMany(core, call);
   }

@@ -4,15 +4,20 @@
  */
 import type { KubeRequest, KubeResponse, Transport } from "../../kube/transport.ts";
 import type { World } from "../../world/index.ts";
+import { authenticate } from "./auth/authenticate.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { builtinTypes } from "./builtins.ts";
 import type { Call, Core, Reply, UserInfo } from "./core.ts";
+import { Discovery } from "./discovery/discovery.ts";
+import { cleanUp } from "./extensions/cleanup.ts";
 import { handle } from "./handler.ts";
+import type { Listener, ListenOptions } from "./listen.ts";
 import { Registry } from "./registry.ts";
 import { Store } from "./store/store.ts";
 import { builtinStrategies } from "./strategies.ts";
 
 export type { UserInfo } from "./core.ts";
+export type { ListenOptions, TlsOptions } from "./listen.ts";
 
 export interface ApiServerOptions {
   world: World;
@@ -32,6 +37,8 @@ export interface ApiServerOptions {
 export interface ApiServer {
   /** An in-process caller with an identity; `system:authenticated` is added to its groups. */
   as(user: UserInfo): Transport;
+  /** Serves HTTPS on a TCP address or a UNIX socket; may be called several times. Resolves with the TCP port. */
+  listen(options: ListenOptions): Promise<{ port: number | undefined }>;
   close(): Promise<void>;
 }
 
@@ -44,6 +51,10 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     store,
     registry,
     strategies: builtinStrategies(options),
+    discovery: new Discovery(registry),
+    started: options.world.monotonic(),
+    publicAddress: `${options.advertise.address}:${options.advertise.port}`,
+    cleanUp: (definition) => queueMicrotask(() => cleanUp(core, definition)),
     onBug: options.onBug ?? ((error) => console.error("apiserver:", error)),
   };
   // What is allocated or indexed from objects is made again from what was saved.
@@ -55,9 +66,23 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   bootstrap(core, options);
   await store.committed();
 
+  const listeners: Listener[] = [];
   return {
     as: (user) => transportFor(core, user),
+    async listen(listenOptions) {
+      const { listen } = await import("./listen.ts");
+      const checkToken = async () => undefined;
+      const listener = await listen(
+        core,
+        listenOptions,
+        (socket, headers) => authenticate(socket, headers, checkToken),
+        (_call, socket) => socket.destroy(),
+      );
+      listeners.push(listener);
+      return { port: listener.port };
+    },
     async close() {
+      await Promise.all(listeners.map((listener) => listener.close()));
       store.close();
     },
   };

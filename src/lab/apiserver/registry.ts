@@ -43,6 +43,8 @@ export interface CustomVersion {
   deprecationWarning: string | undefined;
   /** Name of the CustomResourceDefinition. */
   definition: string;
+  /** Whether the definition is being deleted: no new objects. */
+  terminating: boolean;
 }
 
 /** One kind in one version. */

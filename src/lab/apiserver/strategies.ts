@@ -3,6 +3,7 @@
 import { namespaceStrategy } from "./admission/namespaces.ts";
 import { podStrategy } from "./admission/pods.ts";
 import type { Core, UserInfo } from "./core.ts";
+import { definitionStrategy } from "./extensions/definitions.ts";
 import type { ApiObject } from "./object.ts";
 import type { FieldError } from "./schema/index.ts";
 
@@ -31,7 +32,7 @@ export interface Strategy {
   /** Seconds that a deletion waits for someone to confirm it; undefined: none. */
   graceful?(object: ApiObject, requested: number | undefined): number | undefined;
   /** Changes the object when its deletion has begun (phase Terminating). */
-  deleting?(object: ApiObject): void;
+  deleting?(object: ApiObject, core: Core): void;
   /** Whether updates of `/status` may change labels and annotations too. */
   statusKeepsMetadata?: boolean;
 }
@@ -43,5 +44,6 @@ export function builtinStrategies(_options: unknown): Strategies {
     ["/namespaces", namespaceStrategy],
     ["/pods", podStrategy],
     ["/nodes", { statusKeepsMetadata: true }],
+    ["apiextensions.k8s.io/customresourcedefinitions", definitionStrategy],
   ]);
 }

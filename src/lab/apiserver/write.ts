@@ -235,8 +235,8 @@ function inStoredVersion(type: ResourceType, object: ApiObject): ApiObject {
 }
 
 function setDefaults(type: ResourceType, object: ApiObject): void {
-  if (!type.custom) return defaultBuiltin(object);
-  applyDefaults(schemaOf(type), object);
+  if (type.custom) applyDefaults(schemaOf(type), object);
+  else defaultBuiltin(object);
 }
 
 function check(core: Core, type: ResourceType, object: ApiObject, current: ApiObject | undefined): void {

@@ -42,6 +42,12 @@ export interface SavedState {
   bucketRevisions: Map<string, number>;
 }
 
+/** Who is told of changes. `end` is called when the kind is no longer served. */
+export interface Watcher {
+  event(event: StoreEvent): void;
+  end(): void;
+}
+
 /** Events kept per kind for watches that resume. */
 const historyLength = 2048;
 
@@ -49,7 +55,7 @@ const historyLength = 2048;
 export class Bucket {
   readonly name: string;
   readonly objects = new Map<string, ApiObject>();
-  readonly watchers = new Set<(event: StoreEvent) => void>();
+  readonly watchers = new Set<Watcher>();
   /** Changes up to this revision are forgotten: a watch cannot resume before it. */
   compacted: number;
   #history: StoreEvent[] = [];
@@ -109,10 +115,11 @@ export class Bucket {
     else this.objects.delete(event.key);
   }
 
-  /** Forgets all history, so that watches have to list again. */
-  compact(revision: number): void {
+  /** The kind is no longer served: watches end, and none resumes from before. */
+  end(revision: number): void {
     this.#history = [];
     this.compacted = revision;
+    for (const watcher of [...this.watchers]) watcher.end();
   }
 
   /** Puts an object in without an event: what was saved, or a new default read into an old object. */
@@ -204,7 +211,7 @@ export class Store {
       }
     }
     for (const { bucket, event } of batch) {
-      for (const watcher of bucket.watchers) watcher(event);
+      for (const watcher of bucket.watchers) watcher.event(event);
     }
   }
 

@@ -12,7 +12,7 @@ import { writeOf } from "./options.ts";
 import { listObject } from "./read.ts";
 import { selectionOf } from "./select.ts";
 
-interface DeleteOptions {
+export interface DeleteOptions {
   /** Seconds; undefined: the kind's own. */
   grace: number | undefined;
   propagation: string | undefined;
@@ -54,7 +54,7 @@ async function optionsOf(call: ResourceCall): Promise<DeleteOptions> {
   };
 }
 
-export async function remove1(core: Core, call: ResourceCall): Promise<Answer> {
+export async function removeOne(core: Core, call: ResourceCall): Promise<Answer> {
   const { type, route } = call;
   const options = await optionsOf(call);
   const current = existing(core, type, route.namespace, route.name!);
@@ -108,6 +108,22 @@ export async function removeMany(core: Core, call: ResourceCall): Promise<Answer
   return { code: 200, object: listObject(type, removed, { resourceVersion: String(core.store.revision) }) };
 }
 
+/** Deletes one object as a request would. */
+export function deleteObject(
+  core: Core,
+  type: ResourceType,
+  object: ApiObject,
+  options: Partial<DeleteOptions> & { write: Write },
+): ApiObject {
+  return begin(core, type, object, {
+    grace: undefined,
+    propagation: undefined,
+    uid: undefined,
+    resourceVersion: undefined,
+    ...options,
+  });
+}
+
 /** Deletes what nothing holds, and marks what something does. Returns the object as it is now, or was last. */
 function begin(core: Core, type: ResourceType, current: ApiObject, options: DeleteOptions): ApiObject {
   const { metadata } = current;
@@ -148,7 +164,7 @@ function begin(core: Core, type: ResourceType, current: ApiObject, options: Dele
   }
   if (finalizers.length > 0) next.metadata.finalizers = finalizers;
   else delete next.metadata.finalizers;
-  strategy?.deleting?.(next);
+  strategy?.deleting?.(next, core);
   if (options.write.dryRun) return next;
   // What is gone at once is shown to watchers as it was.
   if (isGone(core, type, next)) return remove(core, type, current);

@@ -44,11 +44,12 @@ export function watch(core: Core, call: ResourceCall): Reply {
 
   const timers: Timer[] = [];
   const queue = new ByteQueue(() => {
-    bucket.watchers.delete(onEvent);
+    bucket.watchers.delete(watcher);
     for (const timer of timers) timer.cancel();
     call.signal?.removeEventListener("abort", onAbort);
   });
   const onAbort = () => queue.end();
+  const watcher = { event: (event: StoreEvent) => onEvent(event), end: () => queue.end() };
 
   let seen = start;
   const onEvent = (event: StoreEvent) => {
@@ -85,7 +86,7 @@ export function watch(core: Core, call: ResourceCall): Reply {
       if (frame) queue.push(frame);
     }
   }
-  bucket.watchers.add(onEvent);
+  bucket.watchers.add(watcher);
 
   const lifetime = options.timeoutSeconds * 1000;
   const ring = (delay: number) => {

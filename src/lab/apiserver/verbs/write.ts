@@ -18,6 +18,13 @@ async function settled(core: Core, call: ResourceCall, code: number, stored: Api
 }
 
 export async function create(core: Core, call: ResourceCall): Promise<Answer> {
+  if (call.type.custom?.terminating) {
+    throw new StatusError(
+      405,
+      "MethodNotAllowed",
+      "create not allowed while custom resource definition is terminating",
+    );
+  }
   const object = await decodeObject(call, call.type);
   enforceFields(call, object);
   const stored = insert(core, call.type, call.route.namespace, object, writeOf(call));
