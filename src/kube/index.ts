@@ -2,10 +2,13 @@
 export * from "./client.ts";
 export type { Conflict } from "./conflicts.ts";
 export * from "./errors.ts";
+export * from "./events.ts";
 export * from "./field-sink.ts";
 export * from "./https.ts";
 export * from "./informer.ts";
 export * from "./kubeconfig.ts";
+export * from "./kubeconfig-write.ts";
+export * from "./lease.ts";
 export * from "./reflector.ts";
 export * from "./sink.ts";
 export * from "./source.ts";
