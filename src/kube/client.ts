@@ -14,7 +14,7 @@ import {
 } from "../api/index.ts";
 import { sleep, type World } from "../world/index.ts";
 import { lines, readAll } from "./body.ts";
-import { ApiError, apiError, isGone, isNotFound } from "./errors.ts";
+import { ApiError, apiError, isGone, isNotFound, ProtocolError } from "./errors.ts";
 import type { KubeRequest, KubeResponse, Transport } from "./transport.ts";
 import { unreachableReason } from "./unreachable.ts";
 
@@ -447,9 +447,14 @@ async function* watchEvents<T>(body: AsyncIterable<Uint8Array>): AsyncGenerator<
 const eventTypes = new Set(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]);
 
 function watchEvent<T>(line: string): WatchEvent<T> {
-  const event = JSON.parse(line) as Partial<WatchEvent<T>> | null;
-  if (event === null || !eventTypes.has(event.type ?? "") || typeof event.object !== "object") {
-    throw new Error(`the server sent no watch event: ${line.slice(0, 100)}`);
+  let event: Partial<WatchEvent<T>> | null = null;
+  try {
+    event = JSON.parse(line);
+  } catch {
+    // Said below.
+  }
+  if (!eventTypes.has(event?.type ?? "") || typeof event?.object !== "object" || event.object === null) {
+    throw new ProtocolError(`the server sent no watch event: ${line.slice(0, 100)}`);
   }
   return event as WatchEvent<T>;
 }

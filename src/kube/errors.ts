@@ -30,6 +30,9 @@ export class ApiError extends Error {
   }
 }
 
+/** The server sent something that is not what the protocol says: garbage, or a server of another kind. */
+export class ProtocolError extends Error {}
+
 /** `StatusReason` by HTTP code, for answers that carry no Status (proxies, garbage). */
 const reasonByCode: Record<number, string> = {
   400: "BadRequest",

@@ -5,7 +5,7 @@
 import { fieldManager, type KubeObject, nameOf, type Resource } from "../api/index.ts";
 import { sleep, type World } from "../world/index.ts";
 import { type KubeClient, type Selection, type WatchEvent, withKind } from "./client.ts";
-import { ApiError, apiError, isGone } from "./errors.ts";
+import { ApiError, apiError, isGone, ProtocolError } from "./errors.ts";
 import { unreachableReason } from "./unreachable.ts";
 
 /**
@@ -65,7 +65,7 @@ const initialEventsSilence = 5_000;
 const watchLife = { least: 300, spread: 300 };
 /** A watch that ends sooner than this without an event counts as a failure. */
 const shortWatch = 1_000;
-/** So many failed resumptions in a row, and we list anew: the resourceVersion itself may be the trouble. */
+/** So many resumptions refused or answered with garbage in a row, and we list anew: our place may be the trouble. */
 const resumptions = 3;
 
 const initialEventsEnd = "k8s.io/initial-events-end";
@@ -104,6 +104,8 @@ class Reflector<T extends KubeObject> implements Reflection {
   #bookmarks = false;
   /** Consecutive failures without anything new in between. */
   #failures = 0;
+  /** Those among them in which the server was there, but we did not understand each other. */
+  #misunderstandings = 0;
   /** Whether the attempt under way got us further. */
   #progress = false;
 
@@ -138,14 +140,19 @@ class Reflector<T extends KubeObject> implements Reflection {
         continue;
       } catch (error) {
         if (signal.aborted) return;
-        if (this.#progress) this.#failures = 0;
+        if (this.#progress) this.#failures = this.#misunderstandings = 0;
         if (error instanceof NoWatchList) {
           this.#client.watchList = "no";
           continue;
         }
-        if (error instanceof Relist || ++this.#failures >= resumptions) this.#resourceVersion = "";
-        // The first relist is nothing out of the ordinary; more of them in a row are.
-        if (error instanceof Relist && ++this.#failures === 1) continue;
+        this.#failures++;
+        if (error instanceof Relist) {
+          this.#resourceVersion = "";
+          // The first relist is nothing out of the ordinary; more of them in a row are.
+          if (this.#failures === 1) continue;
+        } else if (error instanceof ApiError || error instanceof ProtocolError) {
+          if (++this.#misunderstandings >= resumptions) this.#resourceVersion = "";
+        }
         this.#report(error);
       }
       await sleep(this.#world, this.#backoff(), signal).catch(() => {});
@@ -261,7 +268,7 @@ class Reflector<T extends KubeObject> implements Reflection {
     this.#target.settled?.();
     this.#synced = true;
     this.#resourceVersion = resourceVersion;
-    this.#failures = 0;
+    this.#failures = this.#misunderstandings = 0;
     this.#progress = true;
     this.#set({ state: "synced" });
   }
@@ -365,7 +372,7 @@ function unsupported(error: unknown): unknown {
 }
 
 function malformed(event: unknown): never {
-  throw new Error(`the server sent a malformed event: ${JSON.stringify(event).slice(0, 100)}`);
+  throw new ProtocolError(`the server sent a malformed event: ${JSON.stringify(event).slice(0, 100)}`);
 }
 
 const silent = Symbol("silent");
