@@ -1,2 +1,16 @@
 /** A DNS server over collections of records; knows neither mesh nor lab. */
-export * from "./records.ts";
+export type { Rcode } from "./answer.ts";
+export { type ForwardRule, nameServersOf } from "./forward.ts";
+export {
+  type AddressRecord,
+  type DnsRecord,
+  type DnsRow,
+  type NameRecord,
+  type RecordCollection,
+  recordKey,
+  reverseName,
+  type ServiceRecord,
+  type TextRecord,
+} from "./records.ts";
+export { createDnsServer, type DnsServer, type DnsServerOptions } from "./server.ts";
+export { type ZoneOptions, Zones } from "./zones.ts";
