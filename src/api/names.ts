@@ -34,6 +34,9 @@ export const sliceManagedByLabel = "endpointslice.kubernetes.io/managed-by";
 /** The value that Weft sets on slices of its own. */
 export const sliceManager = "endpointslice-controller.weft.dev";
 
+/** On an imported EndpointSlice: the name of the EndpointOffer that it imports. */
+export const offerAnnotation = "weft.dev/offer";
+
 export const regionLabel = "topology.kubernetes.io/region";
 export const zoneLabel = "topology.kubernetes.io/zone";
 export const hostnameLabel = "kubernetes.io/hostname";

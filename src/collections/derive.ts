@@ -264,16 +264,6 @@ export abstract class Derived<V, R> extends Table<R> {
   protected override addOwnUnknowns(into: Set<Waiting>): void {
     addAll(into, this.#blocked);
   }
-
-  override pendingOfPartition(partition: string): ReadonlySet<Waiting> {
-    if (!this.engine.hasUnknowns) return new Set();
-    const into = new Set(this.from.pendingOfPartition(partition));
-    const prefix = `${partition}/`;
-    for (const cell of this.cells.values()) {
-      if (cell.key.startsWith(prefix)) this.addPendingOfCell(cell, into);
-    }
-    return into;
-  }
 }
 
 /** Each row makes at most one row, under the same key. */
@@ -326,7 +316,6 @@ const shown = new Map<string, unknown>();
 class FlatTable<V, R extends {}> extends Derived<V, R> {
   readonly #make: (value: V, read: Read, key: string) => Iterable<R>;
   readonly #keyOf: (result: R) => string;
-  readonly #partitionOf: ((key: string) => string | undefined) | undefined;
   /** Who makes a row. More than one is a clash: the smallest key of the input wins, whoever came first. */
   readonly #makers = new Map<string, Cell[]>();
   #results = new Map<string, R>();
@@ -339,7 +328,6 @@ class FlatTable<V, R extends {}> extends Derived<V, R> {
     super(from, options.name);
     this.#make = make;
     this.#keyOf = options.key;
-    this.#partitionOf = options.partition;
   }
 
   protected compute(cell: Cell, value: V, read: Read): void {
@@ -400,9 +388,7 @@ class FlatTable<V, R extends {}> extends Derived<V, R> {
 
   protected addPendingOfKey(key: string, into: Set<Waiting>): void {
     const cell = this.cellOf(key);
-    const partition = cell ? undefined : this.#partitionOf?.(key);
     if (cell) this.addPendingOfCell(cell, into);
-    else if (partition !== undefined) addAll(into, this.pendingOfPartition(partition));
     else addAll(into, this.pendingOf(undefined));
   }
 }
@@ -410,11 +396,6 @@ class FlatTable<V, R extends {}> extends Derived<V, R> {
 export interface FlatOptions<R> {
   name: string;
   key: (result: R) => string;
-  /**
-   * The partition of the join underneath that a row of this key comes from, when that can be told although the
-   * row is not there: what other partitions hold up then does not hold up this row's removal.
-   */
-  partition?: (key: string) => string | undefined;
 }
 
 /** One row makes at most one row, under the same key. */

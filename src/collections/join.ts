@@ -142,14 +142,6 @@ export class JoinTable<V> extends Table<V> implements PartitionJoin<V> {
     else this.addOwnUnknowns(into);
   }
 
-  override pendingOfPartition(name: string): ReadonlySet<Waiting> {
-    const partition = this.#partitions.get(name);
-    if (partition) return partition.collection.pendingOf(undefined);
-    const into = new Set<Waiting>();
-    this.addOwnUnknowns(into);
-    return into;
-  }
-
   protected override addOwnUnknowns(into: Set<Waiting>): void {
     if (this.#waiting) into.add(this);
   }

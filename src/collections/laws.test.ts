@@ -95,7 +95,7 @@ function buildGraph(world: SimulatedWorld, spy: Spy = (_name, _from, make) => ma
     spy("perPartition", joined, (item: Item, read, key) =>
       item.tags.map((tag) => ({ id: `${key.slice(0, 2)}:${item.id}-${tag}`, up: read.reached(item.until) })),
     ),
-    { name: "perPartition", key: (row) => row.id, partition: (key) => key.slice(0, 2) },
+    { name: "perPartition", key: (row) => row.id },
   );
   const grouped = group(
     flat,

@@ -222,11 +222,6 @@ export abstract class Table<V = unknown> implements Collection<V> {
     return found;
   }
 
-  /** As `pendingOf(undefined)`, for the rows that come from one partition of the join at the bottom, if there is one. */
-  pendingOfPartition(_partition: string): ReadonlySet<Waiting> {
-    return this.pendingOf(undefined);
-  }
-
   protected abstract addPendingOfKey(key: string, into: Set<Waiting>): void;
 
   /** What is not heard anywhere below this collection. */

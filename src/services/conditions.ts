@@ -1,0 +1,85 @@
+/** What a ServiceExport's author is told (mcs-api v1beta1 ServiceExportCondition*). */
+import type { Service, ServiceExport, ServiceImport, ServiceOffer } from "../api/index.ts";
+import { type DesiredCondition, isOurs } from "./imports.ts";
+import type { MergedService } from "./merge.ts";
+import { invalidity } from "./offers.ts";
+
+/** Conditions on someone's ServiceExport, for one field sink. */
+export interface ExportConditions {
+  metadata: { namespace: string; name: string };
+  status: { conditions: DesiredCondition[] };
+}
+
+/**
+ * Valid: whether there is something to export. Ready: whether the offer is published (`published` is the offer as
+ * the API has it) and nothing in this cluster stands in its way. Both are known from this cluster alone.
+ */
+export function readiness(
+  export_: ServiceExport,
+  service: Service | undefined,
+  published: ServiceOffer | undefined,
+  import_: ServiceImport | undefined,
+): ExportConditions {
+  const invalid = invalidity(service);
+  const conditions: DesiredCondition[] = invalid
+    ? [
+        { type: "Valid", status: "False", ...invalid },
+        { type: "Ready", status: "False", reason: "Pending", message: "The export is not valid." },
+      ]
+    : [
+        { type: "Valid", status: "True", reason: "Valid", message: "The Service can be exported." },
+        ready(published, import_),
+      ];
+  return of(export_, conditions);
+}
+
+function ready(published: ServiceOffer | undefined, import_: ServiceImport | undefined): DesiredCondition {
+  if (import_ && !isOurs(import_)) {
+    return {
+      type: "Ready",
+      status: "False",
+      reason: "Failed",
+      message:
+        "A ServiceImport of this name, written by someone else, stands in this cluster and was left alone. Delete it to have the export imported here.",
+    };
+  }
+  if (!published) {
+    return { type: "Ready", status: "False", reason: "Pending", message: "The offer is being published." };
+  }
+  return {
+    type: "Ready",
+    status: "True",
+    reason: "Exported",
+    message: `Offered to the clusterset by ${published.spec.cluster}.`,
+  };
+}
+
+/** Conflict: on every export that takes part, so that each author hears of it. Undefined while ours takes no part. */
+export function conflictCondition(
+  export_: ServiceExport,
+  merged: MergedService | undefined,
+  cluster: string,
+): ExportConditions | undefined {
+  if (!merged?.clusters.includes(cluster)) return undefined;
+  const { conflicts, clusters } = merged;
+  const condition: DesiredCondition =
+    conflicts.length === 0
+      ? {
+          type: "Conflict",
+          status: "False",
+          reason: "NoConflicts",
+          message: `Exported alike by ${clusters.join(", ")}.`,
+        }
+      : {
+          type: "Conflict",
+          status: "True",
+          reason: conflicts.map(({ reason }) => reason).join(","),
+          message: conflicts.map(({ message }) => message).join(" "),
+        };
+  return of(export_, [condition]);
+}
+
+function of(export_: ServiceExport, conditions: DesiredCondition[]): ExportConditions {
+  const { namespace = "", name } = export_.metadata;
+  return { metadata: { namespace, name }, status: { conditions } };
+}

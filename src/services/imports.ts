@@ -1,0 +1,198 @@
+/** What stands in this cluster for a service of the clusterset: the ServiceImport and its derived Service. */
+import {
+  apiVersionOf,
+  type Condition,
+  fieldManager,
+  type KubeObject,
+  managedByLabel,
+  nameOf,
+  type Service,
+  type ServiceImport,
+  type ServiceImportPort,
+  type ServicePort,
+  serviceImports,
+  services,
+} from "../api/index.ts";
+import type { MergedService } from "./merge.ts";
+import { derivedName } from "./naming.ts";
+
+/** A condition as a derivation wants it; the sink sets lastTransitionTime. */
+export type DesiredCondition = Omit<Condition, "lastTransitionTime">;
+
+export type DesiredImport = Omit<ServiceImport, "status"> & {
+  status: Omit<NonNullable<ServiceImport["status"]>, "conditions"> & { conditions: DesiredCondition[] };
+};
+
+/** Whether an object carries the mark of those that Weft makes whole (law 8). */
+export function isOurs(object: KubeObject): boolean {
+  return object.metadata.labels?.[managedByLabel] === fieldManager;
+}
+
+/** `namespace/name` of the derived Service of an import, or of what an import will be made for. */
+export function derivedKey(of: { namespace?: string; name: string }): string {
+  const namespace = of.namespace ?? "";
+  return `${namespace}/${derivedName({ namespace, name: of.name })}`;
+}
+
+/** The addresses of a derived Service; none while the API has not allocated any, or when it is someone else's. */
+export function addressesOf(derived: Service | undefined): string[] {
+  if (!derived || !isOurs(derived)) return [];
+  const { clusterIPs, clusterIP } = derived.spec ?? {};
+  return (clusterIPs ?? (clusterIP ? [clusterIP] : [])).filter((ip) => ip !== "" && ip !== "None");
+}
+
+/**
+ * Whether `spec.ips` of an import is what we wrote there: only then does it follow the derived Service, and the
+ * derived Service, should it be deleted, come back with it. An address that a person gave is theirs.
+ */
+export function ownsAddresses(import_: ServiceImport): boolean {
+  return (import_.metadata.managedFields ?? []).some(({ manager, operation, fieldsV1 }) => {
+    if (!manager?.startsWith(fieldManager) || operation !== "Apply") return false;
+    const spec = (fieldsV1 as Record<string, Record<string, unknown>> | undefined)?.["f:spec"];
+    return spec !== undefined && "f:ips" in spec;
+  });
+}
+
+/** The addresses that an import should show: the derived Service's, or while it is away those it had from it. */
+export function importAddresses(import_: ServiceImport | undefined, derived: Service | undefined): string[] {
+  const allocated = addressesOf(derived);
+  if (allocated.length > 0) return allocated;
+  return import_ && ownsAddresses(import_) ? (import_.spec.ips ?? []) : [];
+}
+
+/** The ServiceImport of a service that at least one cluster exports. */
+export function serviceImportOf(
+  merged: MergedService,
+  current: ServiceImport | undefined,
+  derived: Service | undefined,
+): DesiredImport {
+  const { namespace, name, type } = merged;
+  const ips = type === "ClusterSetIP" ? importAddresses(current, derived) : [];
+  const ipFamilies = ips.length > 0 ? ips.map(familyOf) : undefined;
+  return {
+    apiVersion: apiVersionOf(serviceImports),
+    kind: serviceImports.kind,
+    metadata: {
+      namespace,
+      name,
+      labels: merged.labels,
+      ...(Object.keys(merged.annotations).length > 0 && { annotations: merged.annotations }),
+    },
+    spec: {
+      type,
+      ports: merged.ports,
+      ...(ips.length > 0 && { ips, ipFamilies: ipFamilies ?? [] }),
+      ...(merged.sessionAffinity && { sessionAffinity: merged.sessionAffinity }),
+      ...(merged.sessionAffinityConfig && { sessionAffinityConfig: merged.sessionAffinityConfig }),
+      ...(merged.internalTrafficPolicy && { internalTrafficPolicy: merged.internalTrafficPolicy }),
+      ...(merged.trafficDistribution && { trafficDistribution: merged.trafficDistribution }),
+    },
+    status: {
+      clusters: merged.clusters.map((cluster) => ({ cluster })),
+      conditions: [importReady(type, ips, merged.anyFamilies)],
+      endpointSliceObjects: "Present",
+    },
+  };
+}
+
+/** The Ready condition of an import (mcs-api v1beta1 ServiceImportConditionReady). */
+export function importReady(
+  type: ServiceImport["spec"]["type"],
+  ips: readonly string[],
+  families?: readonly string[],
+): DesiredCondition {
+  if (type === "Headless") {
+    return { type: "Ready", status: "True", reason: "Ready", message: "Its names are served." };
+  }
+  if (ips.length === 0) {
+    const message = "Waiting for an address from the derived Service.";
+    return { type: "Ready", status: "False", reason: "Pending", message };
+  }
+  if (families && !ips.some((ip) => families.includes(familyOf(ip)))) {
+    return {
+      type: "Ready",
+      status: "False",
+      reason: "IPFamilyNotSupported",
+      message: `This cluster gave it ${ips.join(", ")}, but its endpoints are reached by ${families.join(", ")} only.`,
+    };
+  }
+  return { type: "Ready", status: "True", reason: "Ready", message: `It is reached at ${ips.join(", ")}.` };
+}
+
+export function familyOf(ip: string): "IPv4" | "IPv6" {
+  return ip.includes(":") ? "IPv6" : "IPv4";
+}
+
+/**
+ * The Service through which any ServiceImport, ours or written by hand, is reached: without a selector, its
+ * endpoints are the imported EndpointSlices. A headless import has none: it is consumed by name.
+ *
+ * It asks for an address only to get back the one it had (law 10): when it is gone, or was made that way.
+ * Otherwise the API allocates one.
+ */
+export function derivedServiceOf(import_: ServiceImport, current: Service | undefined): Service | undefined {
+  const { spec, metadata } = import_;
+  if (spec.type !== "ClusterSetIP" || metadata.deletionTimestamp) return undefined;
+  const { namespace = "", name } = metadata;
+  const asked = current ? askedAddress(current) : ownsAddresses(import_) ? spec.ips?.[0] : undefined;
+  return {
+    apiVersion: apiVersionOf(services),
+    kind: services.kind,
+    metadata: { namespace, name: derivedName({ namespace, name }) },
+    spec: {
+      type: "ClusterIP",
+      ...(asked && { clusterIP: asked }),
+      ports: spec.ports.map(servicePort),
+      ...(spec.sessionAffinity && { sessionAffinity: spec.sessionAffinity }),
+      ...(spec.sessionAffinityConfig && { sessionAffinityConfig: spec.sessionAffinityConfig }),
+      ...(spec.internalTrafficPolicy && { internalTrafficPolicy: spec.internalTrafficPolicy }),
+      ...(spec.trafficDistribution && { trafficDistribution: spec.trafficDistribution }),
+    },
+  };
+}
+
+/** The address of a Service, when we are the ones who asked for it. */
+function askedAddress(service: Service): string | undefined {
+  const asked = (service.metadata.managedFields ?? []).some(({ manager, fieldsV1 }) => {
+    const spec = (fieldsV1 as Record<string, Record<string, unknown>> | undefined)?.["f:spec"];
+    return manager === fieldManager && spec !== undefined && "f:clusterIP" in spec;
+  });
+  return asked ? service.spec?.clusterIP : undefined;
+}
+
+function servicePort(port: ServiceImportPort): ServicePort {
+  return {
+    ...(port.name && { name: port.name }),
+    protocol: port.protocol ?? "TCP",
+    ...(port.appProtocol && { appProtocol: port.appProtocol }),
+    port: port.port,
+  };
+}
+
+/** The fields that we fill in on a ServiceImport that someone else wrote. */
+export interface ImportFields {
+  metadata: { namespace: string; name: string };
+  spec?: { ips: string[] };
+  status: { conditions: DesiredCondition[] };
+}
+
+/** `spec.ips` when the author gave none, and the Ready condition. */
+export function handWrittenFields(
+  import_: ServiceImport,
+  derived: Service | undefined,
+): ImportFields | undefined {
+  if (isOurs(import_) || import_.metadata.deletionTimestamp) return undefined;
+  const { namespace = "", name } = import_.metadata;
+  const { type, ips = [] } = import_.spec;
+  const given = ips.length > 0 && !ownsAddresses(import_);
+  const shown = given || type === "Headless" ? ips : importAddresses(import_, derived);
+  return {
+    metadata: { namespace, name },
+    ...(!given && shown.length > 0 && { spec: { ips: shown } }),
+    status: { conditions: [importReady(type, shown)] },
+  };
+}
+
+export function importKey(import_: ServiceImport): string {
+  return nameOf(import_);
+}
