@@ -60,7 +60,8 @@ export class ControllerContext {
   readonly synced: Promise<void>;
   readonly #markSynced: () => void;
   #started = false;
-  #isSynced = false;
+  /** Whether every cache has been complete once. */
+  isSynced = false;
 
   constructor(options: ContextOptions) {
     this.world = options.world;
@@ -101,7 +102,7 @@ export class ControllerContext {
       world: this.world,
       workers,
       reconcile: async (key) => {
-        if (!this.#isSynced) await this.synced;
+        if (!this.isSynced) await this.synced;
         return reconcile(key);
       },
       onError: (key, error, failures) => {
@@ -119,7 +120,7 @@ export class ControllerContext {
     this.#started = true;
     for (const cache of this.#caches.values()) this.#fill(cache);
     await Promise.all([...this.#caches.values()].map((cache) => cache.synced));
-    this.#isSynced = true;
+    this.isSynced = true;
     this.#markSynced();
   }
 

@@ -14,8 +14,9 @@ import { watchServicesAndPods } from "./service-pods.ts";
 
 /** At most so many addresses in one Endpoints object (endpoints_controller.go, maxCapacity). */
 const maxAddresses = 1000;
+/** On Endpoints that old programs elect their leader with: nobody's Service. */
+const leaderAnnotation = "control-plane.alpha.kubernetes.io/leader";
 const overCapacity = "endpoints.kubernetes.io/over-capacity";
-const managedByLabel = "endpoints.kubernetes.io/managed-by";
 
 interface Subset {
   addresses?: Address[];
@@ -40,7 +41,9 @@ export function endpointsController(context: ControllerContext): ReconcileQueue 
   watchServicesAndPods(context, queue);
   cache.onChange((before, after) => {
     const { namespace, name } = (after ?? before)!.metadata;
-    if (services.get(`${namespace}/${name}`)?.spec?.selector) queue.add(`${namespace}/${name}`);
+    // At the start all of them: their Service may have gone while nobody looked.
+    const atStart = !before && !context.isSynced && !after?.metadata.annotations?.[leaderAnnotation];
+    if (atStart || services.get(`${namespace}/${name}`)?.spec?.selector) queue.add(`${namespace}/${name}`);
   });
   return queue;
 
@@ -48,9 +51,8 @@ export function endpointsController(context: ControllerContext): ReconcileQueue 
     const service = services.get(key);
     const known = cache.get(key);
     if (!service) {
-      // Only what was made from a Service with a selector; hand-made ones outlive their Service.
-      if (known?.metadata.labels?.[managedByLabel] !== undefined)
-        await context.remove(endpointsResource, known);
+      // As in Kubernetes, the Service takes along its Endpoints, whoever made them.
+      if (known) await context.remove(endpointsResource, known);
       return undefined;
     }
     if (

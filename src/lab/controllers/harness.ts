@@ -9,7 +9,7 @@ import {
   pods,
   type Resource,
 } from "../../api/index.ts";
-import { KubeClient, reflect } from "../../kube/index.ts";
+import { Informer, KubeClient, reflect } from "../../kube/index.ts";
 import { realWorld, SimulatedWorld, timestamp, type World } from "../../world/index.ts";
 import { createApiServer } from "../apiserver/index.ts";
 import { type Controllers, startControllers } from "./index.ts";
@@ -25,6 +25,8 @@ export interface TestCluster extends AsyncDisposable {
   namespace(name: string): Promise<void>;
   /** Waits until `check` gives something for what the server has; fails with `what` after 10 s. */
   until<R>(what: string, check: () => Promise<R | undefined | false>): Promise<R>;
+  /** Calls `look` with all objects after every change, until it is told to stop. */
+  observe<T extends KubeObject>(resource: Resource<T>, look: (all: T[]) => void): () => void;
   list<T extends KubeObject>(resource: Resource<T>, namespace?: string): Promise<T[]>;
 }
 
@@ -83,6 +85,11 @@ export async function testCluster(
         if (world instanceof SimulatedWorld) await world.advance(50);
         else await new Promise((resolve) => setTimeout(resolve, 5));
       }
+    },
+    observe(resource, look) {
+      const informer = new Informer(client, resource);
+      informer.subscribe(() => look(informer.list()));
+      return () => informer.stop();
     },
     list: async (resource, namespace) => (await client.list(resource, { namespace })).items,
     async [Symbol.asyncDispose]() {
