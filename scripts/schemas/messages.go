@@ -160,8 +160,8 @@ func (m messages) typeOf(goType reflect.Type) string {
 		return "string"
 	case reflect.Bool:
 		return "bool"
-	case reflect.Int32, reflect.Int64, reflect.Uint32:
-		return "int"
+	case reflect.Int32, reflect.Int64:
+		return goType.Kind().String()
 	case reflect.Float64:
 		return "double"
 	case reflect.Struct:

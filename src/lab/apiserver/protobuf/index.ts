@@ -3,43 +3,14 @@
  * client-go's typed clients send them for built-in kinds; answers may always be JSON. The table of messages is made
  * by `scripts/schemas` from the Go types, and read when the first such body comes.
  */
-import { readFileSync } from "node:fs";
 import { isObject, type JsonObject, setMember } from "../schema/index.ts";
 import { special } from "./special.ts";
+import { type MessageField, messageNamed, messageOf } from "./table.ts";
 import { asBytes, asDouble, asInteger, asText, fields, ProtobufError, type WireValue } from "./wire.ts";
 
+export { durationText, parseDuration } from "./special.ts";
+export { type Message, type MessageField, messageNamed, messageOf } from "./table.ts";
 export { ProtobufError } from "./wire.ts";
-
-/** [field number, JSON name (empty: inlined), type, flags: `p` pointer, `o` omitempty, `z` omitzero]. */
-type Field = [number, string, string, string?];
-
-interface Message {
-  byNumber: Map<number, Field>;
-  fields: Field[];
-}
-
-let table: { kinds: Record<string, string>; messages: Record<string, Field[]> } | undefined;
-const messages = new Map<string, Message>();
-
-function loadTable() {
-  if (!table) {
-    const file = new URL("./messages.generated.json", import.meta.url);
-    const { kinds, ...rest } = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
-    table = { kinds: kinds as Record<string, string>, messages: rest as Record<string, Field[]> };
-  }
-  return table;
-}
-
-function message(name: string): Message {
-  let known = messages.get(name);
-  if (!known) {
-    const list = loadTable().messages[name];
-    if (!list) throw new ProtobufError(`proto: no message ${name}`);
-    known = { fields: list, byNumber: new Map(list.map((field) => [field[0], field])) };
-    messages.set(name, known);
-  }
-  return known;
-}
 
 const magic = Uint8Array.of(0x6b, 0x38, 0x73, 0x00);
 
@@ -69,8 +40,7 @@ export function decodeProtobuf(bytes: Uint8Array): JsonObject {
       }
     } else if (number === 2) raw = asBytes(value);
   }
-  const { kinds } = loadTable();
-  const name = kinds[`${apiVersion}/${kind}`] ?? kinds[`*/${kind}`];
+  const name = messageOf(apiVersion, kind);
   if (!name)
     throw new ProtobufError(`no kind "${kind}" is registered for version "${apiVersion}" in protobuf`);
   return { kind, apiVersion, ...decodeMessage(name, raw) };
@@ -78,13 +48,12 @@ export function decodeProtobuf(bytes: Uint8Array): JsonObject {
 
 /** Whether typed clients send this kind as protobuf, and `decodeProtobuf` reads it. */
 export function hasProtobuf(apiVersion: string, kind: string): boolean {
-  const { kinds } = loadTable();
-  return `${apiVersion}/${kind}` in kinds || `*/${kind}` in kinds;
+  return messageOf(apiVersion, kind) !== undefined;
 }
 
 /** Reads one message into the JSON that Go would write of it. */
 export function decodeMessage(name: string, bytes: Uint8Array): JsonObject {
-  const { fields: known, byNumber } = message(name);
+  const { fields: known, byNumber } = messageNamed(name);
   const out: JsonObject = {};
   for (const [number, value] of fields(bytes)) {
     const field = byNumber.get(number);
@@ -95,7 +64,7 @@ export function decodeMessage(name: string, bytes: Uint8Array): JsonObject {
   return out;
 }
 
-function put(out: JsonObject, [, name, type, flags = ""]: Field, value: WireValue): void {
+function put(out: JsonObject, [, name, type, flags = ""]: MessageField, value: WireValue): void {
   if (name === "") {
     Object.assign(out, decodeValue(type, value));
   } else if (type.startsWith("[]")) {
@@ -120,7 +89,7 @@ function isZero(value: unknown): boolean {
 }
 
 /** What Go writes although it was not on the wire: scalars and structs that are no pointers and not `omitempty`. */
-function finish(out: JsonObject, [, name, type, flags = ""]: Field): void {
+function finish(out: JsonObject, [, name, type, flags = ""]: MessageField): void {
   if (name === "" || Object.hasOwn(out, name)) {
     const value = out[name];
     if (flags.includes("z") && isObject(value) && Object.keys(value).length === 0) delete out[name];
@@ -129,7 +98,7 @@ function finish(out: JsonObject, [, name, type, flags = ""]: Field): void {
   if (flags !== "" || type.startsWith("[]") || type.startsWith("{}")) return;
   if (type === "string") out[name] = "";
   else if (type === "bool") out[name] = false;
-  else if (type === "int" || type === "double") out[name] = 0;
+  else if (type === "int32" || type === "int64" || type === "double") out[name] = 0;
 }
 
 function decodeEntry(type: string, value: WireValue): [string, unknown] {
@@ -144,7 +113,7 @@ function decodeEntry(type: string, value: WireValue): [string, unknown] {
 
 function emptyOf(type: string): unknown {
   if (type === "string" || type === "bytes") return "";
-  if (type === "int" || type === "double") return 0;
+  if (type === "int32" || type === "int64" || type === "double") return 0;
   if (type === "bool") return false;
   if (type === "strings") return [];
   return decodeValue(type, new Uint8Array());
@@ -156,7 +125,8 @@ function decodeValue(type: string, value: WireValue): unknown {
       return asText(value);
     case "bool":
       return asInteger(value) !== 0;
-    case "int":
+    case "int32":
+    case "int64":
       return asInteger(value);
     case "double":
       return asDouble(value);
