@@ -83,20 +83,21 @@ function setting(path: string): string | undefined {
 
 /** The given ports of 127.0.0.1 when they are free, else PORT_IN_USE; without `first`, any that are free. */
 export async function freePorts(count: number, first?: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async (_, i) => {
-      const port = first === undefined ? 0 : first + i;
-      const server = createServer();
-      await new Promise<void>((resolve, reject) => {
-        server.once("error", reject);
-        server.listen(port, "127.0.0.1", resolve);
-      }).catch((error) => {
-        throw new WeftError("PORT_IN_USE", { port, address: "127.0.0.1", option: "--port" }, error);
-      });
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  for (const server of servers) server.close();
-  return ports;
+  const servers = Array.from({ length: count }, () => createServer());
+  try {
+    await Promise.all(
+      servers.map((server, i) => {
+        const port = first === undefined ? 0 : first + i;
+        return new Promise<void>((resolve, reject) => {
+          server.once("error", (error) =>
+            reject(new WeftError("PORT_IN_USE", { port, address: "127.0.0.1", option: "--port" }, error)),
+          );
+          server.listen(port, "127.0.0.1", resolve);
+        });
+      }),
+    );
+    return servers.map((server) => (server.address() as { port: number }).port);
+  } finally {
+    for (const server of servers) server.close();
+  }
 }

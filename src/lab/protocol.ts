@@ -1,5 +1,4 @@
 /** What the lab's daemon and its callers say to each other: one JSON value per line. */
-import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 
 /** A question or an order, on `lab.sock`; one answer follows. */
@@ -51,13 +50,18 @@ export function writeLine(stream: Writable, value: unknown): void {
 
 /** Calls `onLine` with each value; lines that are no JSON are left out. */
 export function readLines(stream: Readable, onLine: (value: unknown) => void): void {
-  createInterface({ input: stream }).on("line", (line) => {
-    let value: unknown;
-    try {
-      value = JSON.parse(line);
-    } catch {
-      return;
+  let rest = "";
+  stream.setEncoding("utf8").on("data", (text: string) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) {
+      let value: unknown;
+      try {
+        value = JSON.parse(line);
+      } catch {
+        continue;
+      }
+      onLine(value);
     }
-    onLine(value);
   });
 }
