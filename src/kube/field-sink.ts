@@ -11,7 +11,7 @@ import { type ApiError, isConflict, isFieldConflict } from "./errors.ts";
 import { Expectations } from "./expectations.ts";
 import { RowIndex } from "./rows.ts";
 import { mainPart, ofObject, statusPart } from "./wanted.ts";
-import { Writer } from "./writer.ts";
+import { Stale, Writer } from "./writer.ts";
 
 export interface FieldSinkOptions<T extends KubeObject> {
   client: KubeClient;
@@ -216,8 +216,9 @@ class Fields<T extends KubeObject> implements FieldSink {
       made = await this.#client.apply<T>(resource, body, { manager, ...(subresource && { subresource }) });
     } catch (error) {
       if (isFieldConflict(error)) return this.#refuse(name, row, current, error);
-      if (isConflict(error)) await this.#look(name);
-      throw error;
+      if (!isConflict(error)) throw error;
+      await this.#look(name);
+      throw new Stale(`${resource.kind} ${name} changed meanwhile`, { cause: error });
     }
     if (subresource) this.writes.statuses++;
     else this.writes.applied++;

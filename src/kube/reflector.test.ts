@@ -4,8 +4,8 @@ import fc from "fast-check";
 import { type ConfigMap, nameOf } from "../api/index.ts";
 import { SimulatedWorld } from "../world/index.ts";
 import { KubeClient } from "./client.ts";
-import { FakeApi, json, once, refuse } from "./fake-api.ts";
 import { type ReflectOptions, type ReflectState, reflect } from "./reflector.ts";
+import { FakeApi, json, once, refuse } from "./testing/fake-api.ts";
 
 /** A target that remembers every state it was in. */
 class Mirror {
@@ -414,6 +414,6 @@ test("a reflected cache always ends equal to the server's list and never shows a
         assert.equal(world.nextDeadline(), undefined, "no timer is left");
       },
     ),
-    { numRuns: 300 },
+    { numRuns: Number(process.env.RUNS ?? 300) },
   );
 });

@@ -10,8 +10,8 @@ import { Comparison } from "./diff.ts";
 import { isConflict } from "./errors.ts";
 import { Expectations } from "./expectations.ts";
 import { RowIndex } from "./rows.ts";
-import { mainPart, ofObject, statusPart } from "./wanted.ts";
-import { Writer } from "./writer.ts";
+import { mainPart, ofObject, ofVersion, statusPart } from "./wanted.ts";
+import { Stale, Writer } from "./writer.ts";
 
 export interface ObjectSinkOptions<T extends KubeObject> {
   client: KubeClient;
@@ -231,17 +231,18 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
   }
 
   async #apply(name: string, row: Applied<T>, main: object, current: T): Promise<void> {
-    const made = await this.#send(name, ofObject(current, main));
+    const made = await this.#send(name, ofVersion(current, main));
     this.writes.applied++;
     this.#wrote(this.#main, name, row, main, made);
   }
 
   async #applyStatus(name: string, row: Applied<T>, status: object, current: T): Promise<void> {
-    const made = await this.#send(name, ofObject(current, status), "status");
+    const made = await this.#send(name, ofVersion(current, status), "status");
     this.writes.statuses++;
     this.#wrote(this.#status, name, row, status, made);
   }
 
+  /** Only what we have seen is overwritten: since then the object may have become someone else's. */
   async #send(name: string, body: object, subresource?: string): Promise<T> {
     try {
       return await this.#client.apply<T>(this.#resource, body as Applied<T>, {
@@ -250,8 +251,7 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
         ...(subresource && { subresource }),
       });
     } catch (error) {
-      if (isConflict(error)) await this.#look(name);
-      throw error;
+      throw isConflict(error) ? await this.#outdated(name, error) : error;
     }
   }
 
@@ -266,11 +266,15 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
       const preconditions = { ...(uid && { uid }), ...(resourceVersion && { resourceVersion }) };
       await this.#client.delete(this.#resource, name, preconditions);
     } catch (error) {
-      if (isConflict(error)) await this.#look(name);
-      throw error;
+      throw isConflict(error) ? await this.#outdated(name, error) : error;
     }
     this.writes.deleted++;
     this.#expected.isGone(name, uid);
+  }
+
+  async #outdated(name: string, cause: unknown): Promise<Stale> {
+    await this.#look(name);
+    return new Stale(`${this.#resource.kind} ${name} changed meanwhile`, { cause });
   }
 
   /** Our picture of the object may be wrong: what the API has now stands until something newer is observed. */

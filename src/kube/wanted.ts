@@ -42,3 +42,10 @@ export function ofObject(current: KubeObject, fields: object): Wanted {
   const { namespace, name, uid } = current.metadata;
   return { ...rest, metadata: { ...metadata, ...(namespace && { namespace }), name, ...(uid && { uid }) } };
 }
+
+/** As `ofObject`, and only while the object is as we saw it. */
+export function ofVersion(current: KubeObject, fields: object): Wanted {
+  const body = ofObject(current, fields);
+  const { resourceVersion } = current.metadata;
+  return { ...body, metadata: { ...body.metadata, ...(resourceVersion && { resourceVersion }) } };
+}

@@ -4,6 +4,9 @@
  */
 import type { World } from "../world/index.ts";
 
+/** Thrown by a step whose picture of the object was out of date and is mended now. Not an error to report. */
+export class Stale extends Error {}
+
 export interface WriterOptions {
   world: World;
   /** Writes under way at one time. */
@@ -156,10 +159,10 @@ export class Writer {
 
   #failed(task: Task, error: unknown): void {
     const { world, onError } = this.#options;
-    onError?.(task.name, error);
+    if (!(error instanceof Stale)) onError?.(task.name, error);
     task.failures++;
     // What changed while the write failed may be what the failure was about: one look at once.
-    if (task.again && task.failures === 1) {
+    if ((task.again || error instanceof Stale) && task.failures === 1) {
       this.#enqueue(task);
       return;
     }

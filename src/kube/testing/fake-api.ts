@@ -2,8 +2,8 @@
  * For this room's tests: the part of an API server that reflectors meet, with its faults at our command.
  * One kind (ConfigMaps), list with pages, watch, bookmarks, WatchList, compaction.
  */
-import { type ConfigMap, configMaps, nameOf } from "../api/index.ts";
-import type { KubeRequest, KubeResponse, Transport } from "./transport.ts";
+import { type ConfigMap, configMaps, nameOf } from "../../api/index.ts";
+import type { KubeRequest, KubeResponse, Transport } from "../transport.ts";
 
 interface Logged {
   version: number;
