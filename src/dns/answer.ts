@@ -106,15 +106,27 @@ function negative(rcode: Rcode, zone: Zone, context: Context): Answer {
   return { rcode, authoritative: true, answers: [], authority: [soa(zone, context)], additional: [] };
 }
 
-/** What the zones hold, and the name servers that a zone has by default. */
+/** What the zones hold, and the name that stands for this server where a zone names no other. */
 function lookup(name: string, context: Context) {
   const found = context.zones.find(name);
-  if (!found || found.sets || found.zone.nameServers.length > 0) return found;
+  if (!found || found.sets) return found;
   const { zone } = found;
-  if (name === `dns.${zone.name}`) return { zone, sets: () => [] };
-  if (name !== `ns.dns.${zone.name}` || context.address === undefined) return found;
-  const own = address(name, context.address, zone.negativeTtl);
-  return { zone, sets: (type: string) => (type === own.type ? [own] : []) };
+  if (!`ns.dns.${zone.name}`.endsWith(name)) return found;
+  const servers = nameServersOf(zone, context).filter((server) => server.name === `ns.dns.${zone.name}`);
+  if (servers.length === 0) return found;
+  const own = servers
+    .filter((server) => server.name === name)
+    .flatMap(({ addresses }) => addresses.map((each) => address(name, each, zone.negativeTtl)));
+  return { zone, sets: (type: string) => own.filter((record) => record.type === type) };
+}
+
+function nameServersOf(
+  zone: Zone,
+  context: Context,
+): readonly { name: string; addresses: readonly string[] }[] {
+  const named = zone.nameServers();
+  if (named.length > 0 || context.address === undefined) return named;
+  return [{ name: `ns.dns.${zone.name}`, addresses: [context.address] }];
 }
 
 /** The records of a type, or the chain of CNAMEs that leads to them, as far as our zones reach. */
@@ -190,11 +202,9 @@ function addressesOf(answers: readonly ResourceRecord[], context: Context): Reso
 }
 
 function nameServerAnswer(zone: Zone, context: Context): Answer {
-  const servers =
-    zone.nameServers.length > 0
-      ? zone.nameServers
-      : [{ name: `ns.dns.${zone.name}`, addresses: context.address === undefined ? [] : [context.address] }];
+  const servers = nameServersOf(zone, context);
   const ttl = zone.negativeTtl;
+  if (servers.length === 0) return negative("NOERROR", zone, context);
   const answer = positive(servers.map(({ name }) => ({ name: zone.name, type: "NS", ttl, data: name })));
   answer.additional = servers.flatMap(({ name, addresses }) =>
     addresses.map((each) => address(name, each, ttl)),

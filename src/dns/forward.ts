@@ -171,6 +171,16 @@ function parseServer(text: string): Server {
   return { address: v4, port: Number(v4Port ?? 53) };
 }
 
+/** Whether a text can stand in `ForwardRule.to`. */
+export function isServerAddress(text: string): boolean {
+  try {
+    parseServer(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function trim(zone: string): string {
   return zone.toLowerCase().replace(/\.$/, "");
 }

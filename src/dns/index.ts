@@ -1,6 +1,6 @@
 /** A DNS server over collections of records; knows neither mesh nor lab. */
 export type { Rcode } from "./answer.ts";
-export { type ForwardRule, nameServersOf } from "./forward.ts";
+export { type ForwardRule, isServerAddress, nameServersOf } from "./forward.ts";
 export {
   type AddressRecord,
   type DnsRecord,

@@ -14,8 +14,8 @@ import {
 export interface ZoneOptions {
   /** The zone's apex, e.g. `cluster.local`. */
   name: string;
-  /** Who answers for the zone (NS). Without any, `ns.dns.<zone>` at the address that the server listens on. */
-  nameServers?: readonly { name: string; addresses: readonly string[] }[];
+  /** Who answers for the zone (NS). When there is nobody, `ns.dns.<zone>` at the address that is listened on. */
+  nameServers?: () => readonly { name: string; addresses: readonly string[] }[];
   /** How long "there is no such name" may be kept, in seconds. */
   negativeTtl?: number;
   /** Names that are not here are looked for elsewhere (reverse zones hold a part of all addresses only). */
@@ -56,7 +56,7 @@ export class Zones {
   add(options: ZoneOptions): void {
     this.#zones.set(options.name, {
       name: options.name,
-      nameServers: options.nameServers ?? [],
+      nameServers: options.nameServers ?? (() => []),
       negativeTtl: options.negativeTtl ?? 5,
       fallthrough: options.fallthrough ?? false,
       ready: options.ready ?? (() => true),
