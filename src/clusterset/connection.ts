@@ -1,0 +1,166 @@
+/** One connection to one peer's API server: what it offers, and whether it lives. */
+import {
+  type EndpointOffer,
+  endpointOffers,
+  heartbeatLease,
+  type KubeObject,
+  leases,
+  type Resource,
+  type ServiceOffer,
+  serviceOffers,
+  systemNamespace,
+} from "../api/index.ts";
+import { type Collection, derive, type Engine } from "../collections/index.ts";
+import { ApiError, KubeClient, type Transport, type WatchedSource, watchSource } from "../kube/index.ts";
+import type { Timer, World } from "../world/index.ts";
+
+/** Milliseconds between looks at when the peer was last heard. */
+const look = 5_000;
+/** A peer not heard for so long, though it has a heartbeat of 10 s, is asked. */
+const quiet = 12_000;
+/** How long it has for the answer. */
+const patience = 4_000;
+
+/** A row of what is known of the peers' lives; times are milliseconds on the monotonic clock. */
+export interface Signs {
+  cluster: string;
+  /** When its API server last said anything; the start of the connection before it ever did. */
+  heardAt: number;
+  /** When its heartbeat was last seen to change. */
+  beatAt: number | undefined;
+  /** It was asked since it was last heard, and did not answer. */
+  unanswered: boolean;
+  /** Why, for people. */
+  reason: string | undefined;
+}
+
+export interface ConnectionOptions {
+  engine: Engine;
+  world: World;
+  cluster: string;
+  transport: Transport & { close?: () => void };
+  server: string;
+  /** A row for each peer that was neither heard nor answers: its offers do not count. */
+  lost: Collection<{ cluster: string }>;
+  onSigns: (signs: Signs) => void;
+  /** Both kinds of offers are complete. */
+  onSynced: () => void;
+  /** An offer under another cluster's name; it is ignored. */
+  onStranger: (kind: string, name: string, claims: string) => void;
+}
+
+/** The connection lives until `close`. Reconnecting is the reflectors' business. */
+export class Connection {
+  readonly serviceOffers: Collection<ServiceOffer>;
+  readonly endpointOffers: Collection<EndpointOffer>;
+  readonly #options: ConnectionOptions;
+  readonly #client: KubeClient;
+  readonly #watched: WatchedSource<KubeObject>[] = [];
+  readonly #disposables: { dispose(): void }[] = [];
+  #signs: Signs;
+  #timer: Timer | undefined;
+  #closed = false;
+
+  constructor(options: ConnectionOptions) {
+    const { engine, world, cluster, transport, server } = options;
+    this.#options = options;
+    this.#client = new KubeClient({ transport, world, cluster, server });
+    this.#signs = {
+      cluster,
+      heardAt: world.monotonic(),
+      beatAt: undefined,
+      unanswered: false,
+      reason: undefined,
+    };
+    this.serviceOffers = this.#offers(serviceOffers);
+    this.endpointOffers = this.#offers(endpointOffers);
+    const lease = watchSource(engine, this.#client, leases, {
+      namespace: systemNamespace,
+      fieldSelector: `metadata.name=${heartbeatLease}`,
+      name: `heartbeat of ${cluster}`,
+    });
+    // The Lease says whether the control plane runs; nobody waits for it.
+    lease.giveUp();
+    lease.subscribe((changes) => {
+      if (changes.some(({ after }) => after)) this.#tell({ beatAt: world.monotonic() });
+    });
+    this.#watched.push(lease as unknown as WatchedSource<KubeObject>);
+    options.onSigns(this.#signs);
+    this.#wait();
+  }
+
+  /** Whether its offers were complete at least once. */
+  get complete(): boolean {
+    return this.#watched.slice(0, 2).every(({ state }) => state === "synced");
+  }
+
+  /** Nobody waits for it any more (law 7). Should it be heard after all, nothing needs to be done. */
+  giveUp(): void {
+    for (const watched of this.#watched) watched.giveUp();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#timer?.cancel();
+    for (const { reflection } of this.#watched) reflection.stop();
+    for (const disposable of this.#disposables) disposable.dispose();
+    for (const watched of this.#watched) watched.dispose();
+    this.#options.transport.close?.();
+  }
+
+  /** A peer speaks for itself only, and only as long as there is a sign of life. */
+  #offers<T extends KubeObject & { spec: { cluster: string } }>(resource: Resource<T>): Collection<T> {
+    const { engine, cluster, lost, onStranger, onSynced } = this.#options;
+    const watched = watchSource(engine, this.#client, resource);
+    watched.subscribe((changes) => {
+      for (const { key, after } of changes) {
+        if (after && after.spec.cluster !== cluster) onStranger(resource.kind, key, after.spec.cluster);
+      }
+      if (this.complete) onSynced();
+    });
+    const offers = derive(
+      watched,
+      (offer, read) => (offer.spec.cluster !== cluster || read.get(lost, cluster) ? undefined : offer),
+      { name: `${resource.plural} by ${cluster}` },
+    );
+    this.#watched.push(watched as unknown as WatchedSource<KubeObject>);
+    this.#disposables.push(offers);
+    return offers;
+  }
+
+  #tell(news: Partial<Signs>): void {
+    this.#signs = { ...this.#signs, ...news };
+    this.#options.onSigns(this.#signs);
+  }
+
+  #wait(): void {
+    if (!this.#closed) this.#timer = this.#options.world.after(look, () => void this.#look());
+  }
+
+  async #look(): Promise<void> {
+    const { world } = this.#options;
+    let heardAt = this.#signs.heardAt;
+    for (const { reflection } of this.#watched) heardAt = Math.max(heardAt, reflection.heardAt ?? 0);
+    if (heardAt > this.#signs.heardAt) this.#tell({ heardAt, unanswered: false, reason: undefined });
+    if (world.monotonic() - heardAt >= quiet) await this.#ask();
+    this.#wait();
+  }
+
+  /** Whatever an API server answers proves that it lives, a refusal too; a gateway's error does not. */
+  async #ask(): Promise<void> {
+    const { world } = this.#options;
+    let reason: string | undefined;
+    try {
+      await this.#client.get(leases, `${systemNamespace}/${heartbeatLease}`, { timeout: patience });
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.code >= 500) reason = (error as Error).message;
+    }
+    if (this.#closed) return;
+    if (reason === undefined) {
+      this.#tell({ heardAt: world.monotonic(), unanswered: false, reason: undefined });
+    } else {
+      this.#tell({ unanswered: true, reason });
+    }
+  }
+}

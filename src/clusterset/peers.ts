@@ -1,0 +1,249 @@
+/** The clusters of the set as this one sees them: who they are, what they offer, whether they live. */
+import {
+  type EndpointOffer,
+  type Secret,
+  type ServiceOffer,
+  secrets,
+  systemNamespace,
+} from "../api/index.ts";
+import {
+  type Collection,
+  derive,
+  type Engine,
+  flatDerive,
+  joinPartitions,
+  type PartitionJoin,
+  type Source,
+  source,
+} from "../collections/index.ts";
+import {
+  type Credentials,
+  type KubeClient,
+  parseKubeconfig,
+  type Transport,
+  type WatchedSource,
+  watchSource,
+} from "../kube/index.ts";
+import { Connection, type Signs } from "./connection.ts";
+import { isPeerSecret, type PeerSpec, peersIn } from "./secret.ts";
+
+/** Milliseconds without a heartbeat after which a peer's control plane is late (it beats every 10 s). */
+const lateAfter = 15_000;
+/** Milliseconds without any sign of life after which a peer's offers are withdrawn. */
+export const lostAfter = 30_000;
+
+/**
+ * live: heard, and its control plane beats. stale: its control plane is late or its API does not answer; its
+ * offers stand. lost: for 30 s there was no sign of life and it did not answer when asked; its offers do not
+ * count. A stopped control plane whose API server answers is stale for as long as that lasts: stopping or
+ * upgrading a control plane interrupts nothing.
+ */
+export interface PeerState {
+  cluster: string;
+  state: "live" | "stale" | "lost";
+  /** Why it is not live, for people. */
+  reason?: string;
+}
+
+/** Something that a person should hear of. */
+export interface PeerNote {
+  cluster: string;
+  level: "normal" | "warning";
+  /** UpperCamelCase, as Events have it. */
+  reason: string;
+  message: string;
+}
+
+export interface PeersOptions {
+  engine: Engine;
+  /** Of our own cluster. */
+  client: KubeClient;
+  /** Our own id. */
+  cluster: string;
+  /** Opens the way to a peer's API server. */
+  connect: (credentials: Credentials, peer: string) => Transport & { close?: () => void };
+  onNote?: (note: PeerNote) => void;
+}
+
+interface Peer {
+  spec: PeerSpec;
+  /** The one whose offers count. */
+  current: Connection | undefined;
+  /** Made from a changed Secret; takes over when it is complete (law 9). */
+  next: Connection | undefined;
+}
+
+/** Follows the Secrets, keeps one connection per peer, and joins what the peers offer. */
+export class Peers {
+  /** Keyed `cluster/namespace/name`. Our own cluster's are to be added by whoever makes them. */
+  readonly serviceOffers: PartitionJoin<ServiceOffer>;
+  readonly endpointOffers: PartitionJoin<EndpointOffer>;
+  /** Keyed by cluster. */
+  readonly states: Collection<PeerState>;
+  readonly #options: PeersOptions;
+  readonly #secrets: WatchedSource<Secret>;
+  readonly #specs: Collection<PeerSpec>;
+  readonly #signs: Source<Signs>;
+  readonly #lost: Collection<{ cluster: string }>;
+  readonly #peers = new Map<string, Peer>();
+  #known = false;
+
+  constructor(options: PeersOptions) {
+    const { engine, client } = options;
+    this.#options = options;
+    this.serviceOffers = joinPartitions(engine, { name: "allServiceOffers", awaitPartitions: true });
+    this.endpointOffers = joinPartitions(engine, { name: "allEndpointOffers", awaitPartitions: true });
+    this.#signs = source(engine, { name: "signs", key: ({ cluster }) => cluster, synced: true });
+    this.#lost = derive(
+      this.#signs,
+      ({ cluster, heardAt, unanswered }, read) =>
+        unanswered && read.reached(heardAt + lostAfter) ? { cluster } : undefined,
+      { name: "lostPeers" },
+    );
+    this.states = derive(this.#signs, (signs, read) => stateOf(signs, read), { name: "peers" });
+    this.#lost.subscribe((changes) => {
+      for (const { key, after } of changes) this.#lostOrFound(key, after !== undefined);
+    });
+    this.#secrets = watchSource(engine, client, secrets, {
+      namespace: systemNamespace,
+      transform: (secret) => (isPeerSecret(secret) ? secret : undefined),
+    });
+    this.#specs = flatDerive(this.#secrets, peersIn, { name: "peerSecrets", key: ({ cluster }) => cluster });
+    this.#specs.subscribe((changes) => {
+      for (const { key, after } of changes) this.#specChanged(key, after);
+      if (!this.#known && this.#secrets.state === "synced") {
+        this.#known = true;
+        this.serviceOffers.markSynced();
+        this.endpointOffers.markSynced();
+      }
+    });
+  }
+
+  /** The peers are known, heard or not. */
+  get synced(): boolean {
+    return this.#known;
+  }
+
+  stop(): void {
+    this.#secrets.reflection.stop();
+    for (const peer of this.#peers.values()) {
+      peer.next?.close();
+      peer.current?.close();
+    }
+    this.#peers.clear();
+  }
+
+  #specChanged(cluster: string, spec: PeerSpec | undefined): void {
+    if (cluster === this.#options.cluster) {
+      if (spec)
+        this.#note(
+          cluster,
+          "warning",
+          "PeerIsSelf",
+          `Secret ${spec.secret} names this cluster itself; ignored.`,
+        );
+      return;
+    }
+    const peer = this.#peers.get(cluster);
+    if (!spec) {
+      if (peer) this.#remove(cluster, peer);
+      return;
+    }
+    if (peer?.spec.kubeconfig === spec.kubeconfig) return;
+    const credentials = this.#credentials(spec);
+    if (!credentials) return; // a mistake in the Secret: the last good connection stays
+    if (!peer) {
+      const added: Peer = { spec, current: undefined, next: undefined };
+      this.#peers.set(cluster, added);
+      this.#connect(cluster, added, credentials);
+      return;
+    }
+    peer.spec = spec;
+    peer.next?.close();
+    peer.next = undefined;
+    this.#connect(cluster, peer, credentials);
+  }
+
+  #credentials(spec: PeerSpec): Credentials | undefined {
+    try {
+      if (!spec.kubeconfig) throw new Error(`Secret ${spec.secret} has no data.kubeconfig`);
+      return parseKubeconfig(spec.kubeconfig, `Secret ${spec.secret}`).credentials();
+    } catch (error) {
+      this.#note(spec.cluster, "warning", "PeerSecretInvalid", (error as Error).message);
+      return undefined;
+    }
+  }
+
+  #connect(cluster: string, peer: Peer, credentials: Credentials): void {
+    const { engine, client, connect } = this.#options;
+    const connection = new Connection({
+      engine,
+      world: client.world,
+      cluster,
+      transport: connect(credentials, cluster),
+      server: credentials.server,
+      lost: this.#lost,
+      onSigns: (signs) => this.#heard(signs),
+      onSynced: () => {
+        if (peer.next === connection) this.#takeOver(cluster, peer, connection);
+      },
+      onStranger: (kind, name, claims) =>
+        this.#note(
+          cluster,
+          "warning",
+          "ForeignOffer",
+          `${kind} ${name} of ${cluster} says that it is ${claims}'s; ignored.`,
+        ),
+    });
+    // A connection that never gave us anything has nothing to protect.
+    if (peer.current?.complete) peer.next = connection;
+    else this.#takeOver(cluster, peer, connection);
+  }
+
+  #takeOver(cluster: string, peer: Peer, connection: Connection): void {
+    this.serviceOffers.add(cluster, connection.serviceOffers);
+    this.endpointOffers.add(cluster, connection.endpointOffers);
+    peer.current?.close();
+    peer.current = connection;
+    if (peer.next === connection) peer.next = undefined;
+  }
+
+  #remove(cluster: string, peer: Peer): void {
+    this.#peers.delete(cluster);
+    this.serviceOffers.drop(cluster);
+    this.endpointOffers.drop(cluster);
+    peer.next?.close();
+    peer.current?.close();
+    this.#signs.remove(cluster);
+    this.#note(cluster, "normal", "PeerRemoved", `${cluster} is no peer any more.`);
+  }
+
+  #heard(signs: Signs): void {
+    this.#signs.put(signs);
+  }
+
+  #lostOrFound(cluster: string, lost: boolean): void {
+    const peer = this.#peers.get(cluster);
+    if (!peer) return;
+    if (lost) peer.current?.giveUp();
+    const message = lost
+      ? `${cluster} was not heard for ${lostAfter / 1000} s and does not answer; its endpoints are withdrawn.`
+      : `${cluster} is heard again.`;
+    this.#note(cluster, lost ? "warning" : "normal", lost ? "PeerLost" : "PeerBack", message);
+  }
+
+  #note(cluster: string, level: PeerNote["level"], reason: string, message: string): void {
+    this.#options.onNote?.({ cluster, level, reason, message });
+  }
+}
+
+function stateOf(signs: Signs, read: { reached(deadline: number): boolean }): PeerState {
+  const { cluster, heardAt, beatAt, unanswered, reason } = signs;
+  if (unanswered) {
+    const state = read.reached(heardAt + lostAfter) ? "lost" : "stale";
+    return { cluster, state, reason: reason ?? "its API server does not answer" };
+  }
+  if (beatAt === undefined) return { cluster, state: "stale", reason: "its heartbeat has not been seen yet" };
+  if (read.reached(beatAt + lateAfter)) return { cluster, state: "stale", reason: "its heartbeat is late" };
+  return { cluster, state: "live" };
+}

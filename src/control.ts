@@ -1,0 +1,235 @@
+/**
+ * The control plane on one page: sources → derivations → sinks. Whoever reads this knows the system.
+ */
+import {
+  clusterSetZone,
+  endpointOffers,
+  endpointSlices,
+  heartbeatLease,
+  type KubeObject,
+  namespaces,
+  nodes,
+  type Resource,
+  serviceExports,
+  serviceImports,
+  serviceOffers,
+  services,
+  systemNamespace,
+} from "./api/index.ts";
+import { clusterId, type PeerNote, Peers } from "./clusterset/index.ts";
+import { type Bug, type Collection, Engine, type Why, why } from "./collections/index.ts";
+import { Zones } from "./dns/index.ts";
+import {
+  type Credentials,
+  EventRecorder,
+  type FieldSink,
+  fieldSink,
+  type KubeClient,
+  type ObjectSink,
+  objectSink,
+  startHeartbeat,
+  type Transport,
+  type WatchedSource,
+  watchSource,
+} from "./kube/index.ts";
+import { type ExportConditions, imported, importedSliceRow, offers } from "./services/index.ts";
+
+export interface ControlPlaneOptions {
+  /** Of the cluster that this is the control plane of. It brings the world along. */
+  client: KubeClient;
+  /** The cluster's id; read from its ClusterProperty when left out. */
+  cluster?: string;
+  /** Opens the way to a peer's API server. */
+  connect: (credentials: Credentials, peer: string) => Transport & { close?: () => void };
+  /** Who holds the heartbeat, for people to see: the pod's name. */
+  identity?: string;
+  /** One line about something that happened; `error` goes with it. */
+  log?: (line: string, error?: unknown) => void;
+  signal?: AbortSignal;
+}
+
+export interface ControlPlane {
+  readonly cluster: string;
+  readonly engine: Engine;
+  /** What clusterset.local is answered from. */
+  readonly zones: Zones;
+  /** All that can be asked for in `why`, by name. */
+  readonly collections: ReadonlyMap<string, Collection<unknown>>;
+  readonly sinks: ReadonlyMap<string, ObjectSink | FieldSink>;
+  /** Our own cluster is known. Peers may be missing: nobody waits for them. */
+  readonly ready: boolean;
+  why(collection: string, key: string): Why | undefined;
+  /** Resolves when nothing is left to write at this moment. */
+  idle(): Promise<void>;
+  stop(): void;
+}
+
+/** Starts it; resolves when the cluster's id is known. It runs until `stop`. */
+export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
+  const { client, connect, log = () => {}, signal } = options;
+  const { world } = client;
+  const cluster =
+    options.cluster ??
+    (await clusterId(client, {
+      ...(signal && { signal }),
+      onWait: (reason) => log("waiting for the cluster's id", reason),
+    }));
+
+  const onBug = (bug: Bug) => log(`bug in ${bug.collection} ${bug.key ?? ""}`, bug.error);
+  const engine = new Engine({ world, onBug });
+
+  // What our cluster has …
+  const watched: WatchedSource<KubeObject>[] = [];
+  const watch = <T extends KubeObject>(resource: Resource<T>, transform?: (object: T) => T) => {
+    const fed = watchSource(engine, client, resource, { ...(transform && { transform }) });
+    watched.push(fed as unknown as WatchedSource<KubeObject>);
+    return fed;
+  };
+  const own = {
+    cluster,
+    exports: watch(serviceExports),
+    services: watch(services),
+    endpointSlices: watch(endpointSlices),
+    nodes: watch(nodes, labelsOnly),
+    namespaces: watch(namespaces),
+    imports: watch(serviceImports),
+    published: watch(serviceOffers),
+  };
+  const publishedEndpoints = watch(endpointOffers);
+
+  // … what it offers, and what all clusters of the set offer together …
+  const offered = offers(own);
+  const peers = new Peers({ engine, client, cluster, connect, onNote: (note) => log(noteLine(note)) });
+  peers.serviceOffers.add(cluster, offered.serviceOffers);
+  peers.endpointOffers.add(cluster, offered.endpointOffers);
+
+  // … what that means here …
+  const here = imported({
+    ...own,
+    allServiceOffers: peers.serviceOffers,
+    allEndpointOffers: peers.endpointOffers,
+  });
+
+  // … and into the API: our own objects whole, others' objects by the field.
+  const sinks = new Map<string, ObjectSink | FieldSink>();
+  const onError = (kind: string) => (name: string, error: unknown) => log(`writing ${kind} ${name}`, error);
+  const objects = <T extends KubeObject>(
+    resource: Resource<T>,
+    desired: Parameters<typeof objectSink<T>>[0]["desired"],
+    observed: Collection<T>,
+    rowKey: (object: T) => string | undefined,
+  ) =>
+    sinks.set(
+      resource.plural,
+      objectSink({ client, resource, desired, observed, rowKey, onError: onError(resource.kind) }),
+    );
+  const fields = <T extends KubeObject>(
+    manager: string,
+    resource: Resource<T>,
+    desired: Parameters<typeof fieldSink<T>>[0]["desired"],
+    observed: Collection<T>,
+    rowKey: (object: T) => string | undefined,
+  ) =>
+    sinks.set(
+      manager,
+      fieldSink({ client, resource, desired, observed, manager, rowKey, onError: onError(resource.kind) }),
+    );
+  const sameName = ({ metadata }: KubeObject) => `${metadata.namespace}/${metadata.name}`;
+  objects(serviceOffers, offered.serviceOffers, own.published, sameName);
+  objects(endpointOffers, offered.endpointOffers, publishedEndpoints, sameName);
+  objects(serviceImports, here.imports, own.imports, sameName);
+  objects(services, here.derivedServices, own.services, () => undefined);
+  objects(endpointSlices, here.slices, own.endpointSlices, importedSliceRow);
+  fields("weft-readiness", serviceExports, here.readiness, own.exports, sameName);
+  fields("weft-conflicts", serviceExports, here.conflicts, own.exports, sameName);
+  fields("weft-imports", serviceImports, here.importFields, own.imports, sameName);
+  fields("weft-slices", endpointSlices, here.sliceFields, own.endpointSlices, sameName);
+
+  // The names of the clusterset, the heartbeat that our peers see, and what authors are told.
+  const zones = new Zones();
+  zones.add({ name: clusterSetZone, ready: () => here.names.pending().length === 0 });
+  const unfollow = zones.follow(here.names);
+  const heartbeat = startHeartbeat({
+    client,
+    namespace: systemNamespace,
+    name: heartbeatLease,
+    identity: options.identity ?? cluster,
+    onError: (error) => log("renewing the heartbeat", error),
+  });
+  const events = new EventRecorder({ client, component: "weft" });
+  here.readiness.subscribe((changes) => {
+    for (const { before, after } of changes) tellAuthor(events, before, after);
+  });
+
+  const collections = new Map<string, Collection<unknown>>(
+    Object.entries({
+      ...withoutCluster(own),
+      ...offered,
+      ...here,
+      peers: peers.states,
+      allServiceOffers: peers.serviceOffers,
+      allEndpointOffers: peers.endpointOffers,
+      // The derivation and the source of imports have one name; the source is the one in the API.
+      imports: here.imports,
+      importsInApi: own.imports,
+    }),
+  );
+  const stop = () => {
+    heartbeat.stop();
+    for (const sink of sinks.values()) sink.stop();
+    for (const { reflection } of watched) reflection.stop();
+    peers.stop();
+    unfollow();
+    engine.dispose();
+  };
+  signal?.addEventListener("abort", stop, { once: true });
+  return {
+    cluster,
+    engine,
+    zones,
+    collections,
+    sinks,
+    get ready() {
+      return peers.synced && watched.every(({ state }) => state === "synced");
+    },
+    why(name, key) {
+      const collection = collections.get(name);
+      return collection && why(collection, key);
+    },
+    async idle() {
+      await Promise.all([...sinks.values()].map((sink) => sink.idle()));
+    },
+    stop,
+  };
+}
+
+/** Nodes report their health all the time; only their labels say where endpoints are. */
+function labelsOnly<T extends KubeObject>({ apiVersion, kind, metadata }: T): T {
+  const { name, labels, resourceVersion, uid } = metadata;
+  return { apiVersion, kind, metadata: { name, labels, resourceVersion, uid } } as unknown as T;
+}
+
+function noteLine({ level, reason, message }: PeerNote): string {
+  return `${level === "warning" ? "warning: " : ""}${reason}: ${message}`;
+}
+
+/** An Event for whoever exported what cannot be imported. */
+function tellAuthor(
+  events: EventRecorder,
+  before: ExportConditions | undefined,
+  after: ExportConditions | undefined,
+): void {
+  const failed = (row: ExportConditions | undefined) =>
+    row?.status.conditions.find(({ status, reason }) => status === "False" && reason === "Failed");
+  const now = failed(after);
+  if (!after || !now || failed(before)?.message === now.message) return;
+  const { apiVersion, kind } = {
+    apiVersion: `${serviceExports.group}/${serviceExports.version}`,
+    kind: serviceExports.kind,
+  };
+  events.warning({ apiVersion, kind, metadata: after.metadata }, "ImportBlocked", now.message);
+}
+
+function withoutCluster<T extends { cluster: string }>({ cluster: _, ...rest }: T): Omit<T, "cluster"> {
+  return rest;
+}
