@@ -8,6 +8,8 @@ import { KubeClient } from "../kube/index.ts";
 import { realWorld } from "../world/index.ts";
 import { createApiServer } from "./apiserver/index.ts";
 import { startControllers } from "./controllers/index.ts";
+import { ensureDnsService } from "./dns/index.ts";
+import { dnsServiceAddress } from "./spec.ts";
 import { LabState } from "./state.ts";
 
 const [dir, name] = process.argv.slice(2) as [string, string];
@@ -38,7 +40,10 @@ const client = new KubeClient({
   userAgent: "kube-controller-manager",
 });
 startControllers({ world, client, rootCertificates: pki.ca.cert, log });
-await publishAddress();
+await Promise.all([
+  publishAddress(),
+  ensureDnsService(client, { clusterIP: dnsServiceAddress(spec), nodes: spec.nodes }),
+]);
 process.send?.("ready");
 
 /** `kube-public/cluster-info`, as kubeadm writes it: where others reach this API server, and its CA. */

@@ -11,7 +11,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server, Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { realWorld } from "../world/index.ts";
-import { memoryByProcess } from "./memory.ts";
+import { memoryByGroup } from "./memory.ts";
 import { namespaceFile, nodeNamespace, type Run, run, setUpBackbone } from "./network/index.ts";
 import {
   type LabAnswer,
@@ -24,7 +24,7 @@ import {
   writeLine,
 } from "./protocol.ts";
 import type { ClusterSpec } from "./spec.ts";
-import { contextName, LabState } from "./state.ts";
+import { contextName, LabState, nodeRunDir } from "./state.ts";
 import { Supervised } from "./supervisor.ts";
 
 /** The lab's root network namespace, the backbone: a file that the namespace is bound to. */
@@ -201,6 +201,8 @@ async function perform(request: LabRequest): Promise<LabAnswer> {
   }
 }
 
+const podsOf = (node: string) => `pods of ${node}`;
+
 function clusterNamed(name: string): Cluster {
   const found = clusters.find(({ spec }) => spec.name === name);
   if (!found) throw new Error(`the lab has no cluster '${name}'`);
@@ -214,9 +216,14 @@ async function status(): Promise<LabStatus> {
       ...nodes.map((node) => ({ supervised: node, role: "node" as const, cluster: spec.name })),
     ],
   );
-  const names = new Map<number, string>([[process.pid, "lab"]]);
-  for (const { supervised } of all) if (supervised.pid) names.set(supervised.pid, supervised.spec.name);
-  const memory = await memoryByProcess(names);
+  const groups = new Map<number, string>();
+  for (const { supervised } of all) if (supervised.pid) groups.set(supervised.pid, supervised.spec.name);
+  // What runs below a node's directory is a container of that node.
+  const nodes = clusters.flatMap(({ spec }) => spec.nodes.map((node) => node.name));
+  const memory = await memoryByGroup(groups, (commandLine) => {
+    const node = nodes.find((name) => commandLine.includes(`${nodeRunDir(name)}/`));
+    return node && podsOf(node);
+  });
   const processes: ProcessStatus[] = [
     {
       name: "lab",
@@ -224,7 +231,7 @@ async function status(): Promise<LabStatus> {
       state: "running",
       pid: process.pid,
       restarts: 0,
-      memory: (memory.own.get("lab") ?? 0) + (memory.below.get("lab") ?? 0),
+      memory: memory.get("") ?? 0,
     },
   ];
   for (const { supervised, role, cluster } of all) {
@@ -237,11 +244,18 @@ async function status(): Promise<LabStatus> {
       state,
       ...(pid && { pid }),
       restarts,
-      memory: memory.own.get(name) ?? 0,
+      memory: memory.get(name) ?? 0,
     });
     if (role === "node") {
-      const below = memory.below.get(name) ?? 0;
-      processes.push({ name: `pods of ${name}`, role: "pods", cluster, state, restarts: 0, memory: below });
+      const pods = podsOf(name);
+      processes.push({
+        name: pods,
+        role: "pods",
+        cluster,
+        state,
+        restarts: 0,
+        memory: memory.get(pods) ?? 0,
+      });
     }
   }
   return {

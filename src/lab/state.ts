@@ -55,6 +55,9 @@ export function weftHome(): string {
   return process.env.WEFT_HOME || join(homedir(), ".weft");
 }
 
+/** What a node keeps on the lab's own /run: its containers. It is gone when the lab is. */
+export const nodeRunDir = (node: string) => `/run/weft/${node}`;
+
 /** The images that the user added (`weft image add`). They outlive the lab. */
 export function imagesFile(): string {
   return join(weftHome(), "images.json");
