@@ -168,7 +168,7 @@ export function containerFiles(
     'echo "$stat" >&5',
     "exec 5>&-",
     "echo started >&3",
-    `exec ${programLine(config)} 3>&-`,
+    `exec ${programWords(config).map(quote).join(" ")} 3>&-`,
   ];
   const volumeTable = volumes.map(({ source, target, readOnly }) => ({
     source: join("/.old", source),
@@ -178,10 +178,10 @@ export function containerFiles(
   return { fstab: fstab(mounts), volumes: fstab(volumeTable), setup: `${setup.join("\n")}\n` };
 }
 
-/** Words that run a program as the container's root: its environment, its capabilities and nothing else. */
-export function programLine(
-  config: Pick<ContainerConfig, "argv" | "env" | "capabilities" | "noNewPrivileges">,
-): string {
+/** Words that run a program as the container's root: with its environment and capabilities and nothing else. */
+export function programWords(
+  config: Pick<ContainerConfig, "argv" | "env" | "capabilities" | "noNewPrivileges" | "workingDir">,
+): string[] {
   const bounding = ["-all", ...config.capabilities.map((name) => `+${name}`)].join(",");
   return [
     "/usr/bin/setpriv",
@@ -190,11 +190,10 @@ export function programLine(
     ...(config.noNewPrivileges ? ["--no-new-privs"] : []),
     "/usr/bin/env",
     "-i",
+    `--chdir=${config.workingDir}`,
     ...config.env.map(([name, value]) => `${name}=${value}`),
     ...config.argv,
-  ]
-    .map(quote)
-    .join(" ");
+  ];
 }
 
 /** Says what runc says when there is no such program, and exits as it does (128). */

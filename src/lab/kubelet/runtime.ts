@@ -82,11 +82,12 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
   }
 
   /** Starts the container's programs. Rejects when not even the shim could be started. */
-  async launch(machine: Machine): Promise<void> {
+  async launch(machine: Machine, extraFiles: Record<string, string>): Promise<void> {
     const { config, network } = this.record;
     await mkdir(join(this.dir, "root"), { recursive: true });
     const files = {
       ...containerFiles(machine, this.dir, config),
+      ...extraFiles,
       "container.json": JSON.stringify(this.record),
     };
     await Promise.all(Object.entries(files).map(([name, text]) => writeFile(join(this.dir, name), text)));
@@ -221,11 +222,12 @@ export class Runtime {
     this.#world = world;
   }
 
-  async start(record: ContainerRecord): Promise<RunningContainer> {
+  /** Starts a container; `files` (name → text) are put into its directory first. */
+  async start(record: ContainerRecord, files: Record<string, string> = {}): Promise<RunningContainer> {
     const container = new RunningContainer(record, join(this.#dir, record.id), this.#world);
     this.containers.set(record.id, container);
     try {
-      await container.launch(this.#machine);
+      await container.launch(this.#machine, files);
     } catch (error) {
       await this.remove(container);
       throw error;

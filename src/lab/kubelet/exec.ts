@@ -1,0 +1,69 @@
+/** Running a program beside a container's own, in all of its namespaces: `kubectl exec`, probes, hooks. */
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { systemPath } from "../network/index.ts";
+import { programWords } from "./rootfs.ts";
+import type { RunningContainer } from "./runtime.ts";
+
+/** The words that run `argv` in a container. Undefined when the container does not run. */
+export function execWords(container: RunningContainer, argv: readonly string[]): string[] | undefined {
+  if (container.pid === undefined) return undefined;
+  const { config } = container.record;
+  return [
+    "nsenter",
+    `--target=${container.pid}`,
+    "--mount",
+    "--uts",
+    "--ipc",
+    "--net",
+    "--pid",
+    "--",
+    ...programWords({ ...config, argv: [...argv] }),
+  ];
+}
+
+export interface ExecResult {
+  /** Exit code; 128 + signal when it was killed; undefined when time was up. */
+  code: number | undefined;
+  /** The beginning of what it wrote to standard output and standard error. */
+  output: string;
+}
+
+const mostOutput = 10 * 1024;
+
+/** Runs a program to its end, or for `timeout` ms. Rejects when the container does not run. */
+export async function execInContainer(
+  container: RunningContainer,
+  argv: readonly string[],
+  timeout: number,
+): Promise<ExecResult> {
+  const child = spawnInContainer(container, argv);
+  child.stdin.end();
+  let output = "";
+  const collect = (chunk: Buffer) => {
+    if (output.length < mostOutput) output += chunk.toString();
+  };
+  child.stdout.on("data", collect);
+  child.stderr.on("data", collect);
+  return new Promise((resolve, reject) => {
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      child.kill("SIGKILL");
+    }, timeout);
+    child.on("error", reject);
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      resolve({ code: timedOut ? undefined : (code ?? 137), output });
+    });
+  });
+}
+
+/** Starts a program with pipes. nsenter passes its exit code on, and signals as 128 + signal. */
+export function spawnInContainer(
+  container: RunningContainer,
+  argv: readonly string[],
+): ChildProcessWithoutNullStreams {
+  const words = execWords(container, argv);
+  if (!words) throw new Error(`container ${container.record.name} is not running`);
+  return spawn(words[0]!, words.slice(1), { stdio: "pipe", env: { PATH: systemPath } });
+}

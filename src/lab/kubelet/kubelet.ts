@@ -1,0 +1,226 @@
+/**
+ * The kubelet: keeps the pods of one node as the API says. It knows the cluster only through the API, and the API
+ * server reaches into pods only through its HTTPS port.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { configMaps, nameOf, pods, secrets, services } from "../../api/index.ts";
+import { EventRecorder, Informer, type KubeClient, startHeartbeat } from "../../kube/index.ts";
+import { sleep, type World } from "../../world/index.ts";
+import type { Images } from "../images/index.ts";
+import { AddressPool, attachedPods, detachPod, type Run, run as runHere } from "../network/index.ts";
+import type { ClusterSpec, NodeSpec } from "../spec.ts";
+import type { NodePki } from "../state.ts";
+import type { NodeContext } from "./context.ts";
+import { prepareMachine } from "./machine.ts";
+import { mountInfo } from "./mounts.ts";
+import { capacityOf, registerNode } from "./node-status.ts";
+import { PodWorker } from "./pod.ts";
+import { shimScript } from "./rootfs.ts";
+import { type RunningContainer, Runtime } from "./runtime.ts";
+import { type KubeletServer, serveKubelet } from "./server.ts";
+
+export interface NodeOptions {
+  world: World;
+  /** Calls the API server as `system:node:NAME`. */
+  client: KubeClient;
+  cluster: ClusterSpec;
+  node: NodeSpec;
+  images: Images;
+  pki: NodePki;
+  /** The node's directory; not visible in pods. */
+  stateDir: string;
+  /** The checkout of Weft: pods see it, read-only, as `packageMount`. */
+  packageRoot: string;
+  /** Files and directories of the machine that pods must not see: the lab's state, the user's kubeconfig. */
+  hide: readonly string[];
+  run?: Run;
+  /** Told of errors in the kubelet itself; printed unless told. */
+  onBug?: (error: unknown) => void;
+}
+
+export interface Node {
+  /** Resolves when the node is registered and its pods are looked after. */
+  readonly ready: Promise<void>;
+  /** Stops the kubelet and leaves the pods running, as when a kubelet is restarted. */
+  stop(): Promise<void>;
+}
+
+/** How often the Node object is written again when nothing changes (kubelet's nodeStatusReportFrequency). */
+const nodeStatusEvery = 300_000;
+const nodeLeaseSeconds = 40;
+
+/** Starts the kubelet of a node, in the node's network namespace and in the mount and PID namespaces of the lab. */
+export function startNode(options: NodeOptions): Node {
+  const kubelet = new Kubelet(options);
+  const ready = kubelet.start();
+  ready.catch(() => {});
+  return { ready, stop: () => kubelet.stop() };
+}
+
+class Kubelet {
+  readonly #options: NodeOptions;
+  readonly #onBug: (error: unknown) => void;
+  readonly #workers = new Map<string, PodWorker>();
+  readonly #stop = new AbortController();
+  #informers: { stop(): void }[] = [];
+  #server: KubeletServer | undefined;
+  #context: NodeContext | undefined;
+
+  constructor(options: NodeOptions) {
+    this.#options = options;
+    this.#onBug = options.onBug ?? ((error) => console.error("kubelet:", error));
+  }
+
+  async start(): Promise<void> {
+    const {
+      world,
+      client,
+      cluster,
+      node,
+      images,
+      stateDir,
+      packageRoot,
+      hide,
+      run = runHere,
+    } = this.#options;
+    const { signal } = this.#stop;
+    const runDir = await mountRunDir(stateDir, run);
+    const machine = await prepareMachine({ stateDir, runDir, packageRoot, hide, run });
+    await writeFile(join(runDir, "shim"), shimScript);
+    const runtime = new Runtime(machine, runDir, world);
+    const found = await runtime.adopt();
+    const serviceInformer = new Informer(client, services, { signal, keepManagedFieldsOf: null });
+    const podInformer = new Informer(client, pods, {
+      signal,
+      fieldSelector: `spec.nodeName=${node.name}`,
+      keepManagedFieldsOf: null,
+    });
+    this.#informers = [serviceInformer, podInformer];
+    this.#context = {
+      world,
+      client,
+      cluster,
+      node,
+      images,
+      runtime,
+      addresses: new AddressPool(node.podRange),
+      events: new EventRecorder({ client, component: "kubelet", host: node.name }),
+      run,
+      capacity: capacityOf(stateDir),
+      services: () => serviceInformer.list(),
+      configMap: (namespace, name) => client.get(configMaps, { namespace, name }),
+      secret: (namespace, name) => client.get(secrets, { namespace, name }),
+      stateDir,
+      runDir,
+      onBug: this.#onBug,
+    };
+    const context = this.#context;
+    this.#server = await serveKubelet({ ...this.#options, worker: (name) => this.#worker(name), runtime });
+    await registerNode(client, node, context.capacity, world);
+    startNodeHeartbeat(context, signal, this.#onBug);
+    void this.#keepNodeStatus(context);
+    await Promise.all([podInformer.whenSynced(), serviceInformer.whenSynced()]);
+    if (signal.aborted) return;
+    await this.#adopt(context, podInformer, found);
+    podInformer.subscribe((changes) => {
+      for (const { before, after } of changes) {
+        if (before && before.metadata.uid !== after?.metadata.uid) {
+          this.#workers.get(before.metadata.uid!)?.remove();
+        }
+        if (!after) continue;
+        const uid = after.metadata.uid!;
+        const worker = this.#workers.get(uid);
+        if (worker) worker.update(after);
+        else this.#begin(context, new PodWorker(context, after, () => this.#workers.delete(uid)));
+      }
+    });
+  }
+
+  #begin(_context: NodeContext, worker: PodWorker): void {
+    this.#workers.set(worker.uid, worker);
+    worker.wake();
+  }
+
+  /** Takes over what an earlier kubelet of this node left; what belongs to no pod any more is cleaned up. */
+  async #adopt(
+    context: NodeContext,
+    informer: Informer<PodWorker["pod"]>,
+    found: RunningContainer[],
+  ): Promise<void> {
+    const byPod = Map.groupBy(found, ({ record }) => record.pod.uid);
+    for (const pod of informer.list()) {
+      const uid = pod.metadata.uid!;
+      const worker = new PodWorker(context, pod, () => this.#workers.delete(uid));
+      await worker.adopt(byPod.get(uid) ?? []);
+      byPod.delete(uid);
+      this.#begin(context, worker);
+    }
+    for (const [uid, orphans] of byPod) {
+      for (const orphan of orphans) {
+        orphan.signal("SIGKILL");
+        await orphan.exited;
+        await context.runtime.remove(orphan);
+      }
+      await detachPod(uid, context.run);
+    }
+    const mine = new Set(await networksOf(context.runDir));
+    for (const uid of await attachedPods()) {
+      if (mine.has(uid) && !this.#workers.has(uid)) await detachPod(uid, context.run);
+    }
+  }
+
+  #worker(key: string): PodWorker | undefined {
+    for (const worker of this.#workers.values()) if (nameOf(worker.pod) === key) return worker;
+    return undefined;
+  }
+
+  async #keepNodeStatus({ client, node, capacity, world }: NodeContext): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await sleep(world, nodeStatusEvery, signal).catch(() => {});
+      if (signal.aborted) return;
+      await registerNode(client, node, capacity, world).catch((error: unknown) => this.#onBug(error));
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    for (const informer of this.#informers) informer.stop();
+    for (const worker of this.#workers.values()) worker.close();
+    await this.#server?.close();
+    await this.#context?.events.flush();
+  }
+}
+
+function startNodeHeartbeat(
+  context: NodeContext,
+  signal: AbortSignal,
+  onError: (error: unknown) => void,
+): void {
+  const { client, node } = context;
+  const heartbeat = startHeartbeat({
+    client,
+    namespace: "kube-node-lease",
+    name: node.name,
+    identity: node.name,
+    durationSeconds: nodeLeaseSeconds,
+    onError,
+  });
+  signal.addEventListener("abort", () => heartbeat.stop());
+}
+
+/** What is true only as long as the lab runs is kept on a tmpfs in the lab's mount namespace. */
+async function mountRunDir(stateDir: string, run: Run): Promise<string> {
+  const runDir = join(stateDir, "run");
+  await mkdir(runDir, { recursive: true });
+  if (!(await mountInfo()).some(({ target }) => target === runDir)) {
+    await run(["mount", "-t", "tmpfs", "-o", "mode=755", "weft-node", runDir]);
+  }
+  return runDir;
+}
+
+async function networksOf(runDir: string): Promise<string[]> {
+  const { readdir } = await import("node:fs/promises");
+  return readdir(join(runDir, "pods")).catch(() => []);
+}
