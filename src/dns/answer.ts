@@ -106,17 +106,16 @@ function negative(rcode: Rcode, zone: Zone, context: Context): Answer {
   return { rcode, authoritative: true, answers: [], authority: [soa(zone, context)], additional: [] };
 }
 
-/** What the zones hold, and the name that stands for this server where a zone names no other. */
+/** What the zones hold, and `ns.dns.<zone>`, which every SOA here names. */
 function lookup(name: string, context: Context) {
   const found = context.zones.find(name);
   if (!found || found.sets) return found;
   const { zone } = found;
-  if (!`ns.dns.${zone.name}`.endsWith(name)) return found;
-  const servers = nameServersOf(zone, context).filter((server) => server.name === `ns.dns.${zone.name}`);
-  if (servers.length === 0) return found;
-  const own = servers
-    .filter((server) => server.name === name)
-    .flatMap(({ addresses }) => addresses.map((each) => address(name, each, zone.negativeTtl)));
+  const server = `ns.dns.${zone.name}`;
+  if (name !== server && name !== `dns.${zone.name}`) return found;
+  const addresses = nameServersOf(zone, context).flatMap((each) => each.addresses);
+  if (addresses.length === 0) return found;
+  const own = name === server ? addresses.map((each) => address(name, each, zone.negativeTtl)) : [];
   return { zone, sets: (type: string) => own.filter((record) => record.type === type) };
 }
 

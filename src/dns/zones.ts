@@ -128,7 +128,8 @@ export class Zones {
     }
     const computed = zone.computed?.(name);
     if (computed) return { zone, sets: (type) => computed.filter((record) => record.type === type) };
-    const exists = entry !== undefined || name === zone.name;
+    // Of a zone that is held in part, others know what lies between our names.
+    const exists = name === zone.name || (entry !== undefined && !zone.fallthrough);
     return { zone, sets: exists ? () => none : undefined };
   }
 

@@ -76,10 +76,11 @@ describe("the cluster DNS of a node", () => {
   test("answers for the API server's service, there and back", async () => {
     await eventually(a("kubernetes.default.svc.cluster.local"), ["10.11.0.1"]);
     await eventually(() => resolver.reverse("10.11.0.1"), ["kubernetes.default.svc.cluster.local"]);
-    await eventually(
-      () => resolver.resolveSrv("_https._tcp.kubernetes.default.svc.cluster.local"),
-      [{ name: "kubernetes.default.svc.cluster.local", port: 443, priority: 0, weight: 100 }],
-    );
+    const srv = async () =>
+      (await resolver.resolveSrv("_https._tcp.kubernetes.default.svc.cluster.local")).map(
+        ({ name, port, priority, weight }) => [name, port, priority, weight],
+      );
+    await eventually(srv, [["kubernetes.default.svc.cluster.local", 443, 0, 100]]);
     await eventually(() => resolver.resolveTxt("dns-version.cluster.local"), [["1.1.0"]]);
   });
 

@@ -100,7 +100,7 @@ describe("the names of a service", () => {
   test("an external name is an alias; an address is none", () => {
     const external = (externalName: string) =>
       lines(serviceRecords(service({ type: "ExternalName", externalName }), [], naming));
-    assert.deepEqual(external("Www.Example.org."), [`${own} CNAME www.example.org`]);
+    assert.deepEqual(external("Www.Example.org."), [`${own} CNAME Www.Example.org`]);
     assert.deepEqual(external("192.0.2.1"), []);
     assert.deepEqual(external("fd00::1"), []);
   });

@@ -28,7 +28,7 @@ export function serviceRecords(
   const { name, namespace } = service.metadata;
   const own = `${name}.${namespace}.svc.${domain}`;
   if (service.spec?.type === "ExternalName") {
-    const target = (service.spec.externalName ?? "").toLowerCase().replace(/\.$/, "");
+    const target = (service.spec.externalName ?? "").replace(/\.$/, "");
     // An address is no name to point at.
     return target === "" || isAddress(target) ? [] : [{ name: own, type: "CNAME", ttl, data: target }];
   }
