@@ -33,11 +33,9 @@ const connect: readonly string[] = ["create", "get"];
 const podSubresources: Record<string, Subresource> = {
   attach: { kind: "PodAttachOptions", verbs: connect },
   binding: { kind: "Binding", verbs: ["create"] },
-  ephemeralcontainers: { kind: "Pod", verbs: ["get", "patch", "update"] },
   eviction: { kind: "Eviction", group: "policy", version: "v1", verbs: ["create"] },
   exec: { kind: "PodExecOptions", verbs: connect },
   log: { kind: "Pod", verbs: ["get"] },
-  portforward: { kind: "PodPortForwardOptions", verbs: connect },
 };
 
 const eventFields = {

@@ -7,6 +7,8 @@ import { PatchError } from "./patch/index.ts";
 import { pluralName } from "./registry.ts";
 import { resourceRoute } from "./route.ts";
 import { internalError, methodNotAllowed, StatusError, tooLarge, unknownPath } from "./status.ts";
+import { subresource } from "./subresources/dispatch.ts";
+import { bind } from "./subresources/pods.ts";
 import { removeMany, removeOne } from "./verbs/delete.ts";
 import { get, list } from "./verbs/read.ts";
 import { watch } from "./verbs/watch.ts";
@@ -58,11 +60,15 @@ async function dispatch(core: Core, call: Call): Promise<Reply> {
   }
   const scoped = type.namespaced ? route : { ...route, namespace: undefined };
   const resourceCall: ResourceCall = { ...call, route: scoped, type };
-  if (route.verb === "watch") return watch(core, resourceCall);
-  return reply(core, resourceCall, type, await verb(core, resourceCall));
+  if (route.verb === "watch" && type.verbs.includes("watch")) return watch(core, resourceCall);
+  const answer = route.subresource ? await subresource(core, resourceCall) : await verb(core, resourceCall);
+  return reply(core, resourceCall, type, answer);
 }
 
 async function verb(core: Core, call: ResourceCall): Promise<Answer> {
+  if (!call.type.verbs.includes(call.route.verb))
+    throw methodNotAllowed(pluralName(call.type), call.route.verb);
+  if (call.type.plural === "bindings" && call.type.group === "") return bind(core, call);
   switch (call.route.verb) {
     case "get":
       return get(core, call);

@@ -4,6 +4,7 @@
  */
 import type { KubeRequest, KubeResponse, Transport } from "../../kube/transport.ts";
 import type { World } from "../../world/index.ts";
+import { ServiceAddresses } from "./admission/addresses.ts";
 import { authenticate } from "./auth/authenticate.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { builtinTypes } from "./builtins.ts";
@@ -46,11 +47,12 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const store = await openStore(options.storage);
   const registry = new Registry();
   registry.add(...builtinTypes());
+  const addresses = new ServiceAddresses(options.serviceRange, options.nodePorts ?? [30000, 32767]);
   const core: Core = {
     world: options.world,
     store,
     registry,
-    strategies: builtinStrategies(options),
+    strategies: builtinStrategies(addresses),
     discovery: new Discovery(registry),
     started: options.world.monotonic(),
     publicAddress: `${options.advertise.address}:${options.advertise.port}`,
@@ -63,7 +65,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     if (stored)
       for (const object of store.bucket(type.bucket).objects.values()) stored(core, undefined, object);
   }
-  bootstrap(core, options);
+  bootstrap(core, { ...options, serviceAddress: addresses.first });
   await store.committed();
 
   const listeners: Listener[] = [];

@@ -1,7 +1,9 @@
 /** What some kinds do beyond what all kinds do, by bucket. */
 
+import type { ServiceAddresses } from "./admission/addresses.ts";
 import { namespaceStrategy } from "./admission/namespaces.ts";
 import { podStrategy } from "./admission/pods.ts";
+import { serviceStrategy } from "./admission/services.ts";
 import type { Core, UserInfo } from "./core.ts";
 import { definitionStrategy } from "./extensions/definitions.ts";
 import type { ApiObject } from "./object.ts";
@@ -16,6 +18,8 @@ export interface WriteFacts {
 
 /** Every hook is optional. Objects are in the stored version; `object` is fresh and may be changed in place. */
 export interface Strategy {
+  /** Waits for what the creation needs, within reason. */
+  ready?(core: Core, object: ApiObject, namespace: string | undefined): Promise<void>;
   /** Sets what clients may not, allocates, refuses (by throwing). Runs before defaults and validation. */
   prepareCreate?(core: Core, object: ApiObject, facts: WriteFacts): void;
   prepareUpdate?(core: Core, object: ApiObject, current: ApiObject, facts: WriteFacts): void;
@@ -39,10 +43,12 @@ export interface Strategy {
 
 export type Strategies = Map<string, Strategy>;
 
-export function builtinStrategies(_options: unknown): Strategies {
+/** The strategies of built-in kinds. */
+export function builtinStrategies(addresses: ServiceAddresses): Strategies {
   return new Map<string, Strategy>([
     ["/namespaces", namespaceStrategy],
     ["/pods", podStrategy],
+    ["/services", serviceStrategy(addresses)],
     ["/nodes", { statusKeepsMetadata: true }],
     ["apiextensions.k8s.io/customresourcedefinitions", definitionStrategy],
   ]);

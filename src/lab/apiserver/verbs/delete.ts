@@ -23,6 +23,11 @@ export interface DeleteOptions {
 
 async function optionsOf(call: ResourceCall): Promise<DeleteOptions> {
   const body = call.body && call.body.length > 0 ? (asRecord(await decodeBody(call)) ?? {}) : {};
+  return deleteOptionsOf(call, body);
+}
+
+/** Reads `metav1.DeleteOptions` from a body and the query; the body comes first. */
+export function deleteOptionsOf(call: ResourceCall, body: Record<string, unknown>): DeleteOptions {
   const { query } = call;
   const graceText = body.gracePeriodSeconds ?? query.get("gracePeriodSeconds") ?? undefined;
   const grace = graceText === undefined ? undefined : Number(graceText);

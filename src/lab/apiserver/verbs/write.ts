@@ -27,6 +27,7 @@ export async function create(core: Core, call: ResourceCall): Promise<Answer> {
   }
   const object = await decodeObject(call, call.type);
   enforceFields(call, object);
+  await core.strategies.get(call.type.bucket)?.ready?.(core, object, call.route.namespace);
   const stored = insert(core, call.type, call.route.namespace, object, writeOf(call));
   return settled(core, call, 201, stored);
 }

@@ -1,0 +1,60 @@
+/** Who answers requests for subresources. */
+import { asObject, decodeBody } from "../body.ts";
+import type { Answer, Core, ResourceCall } from "../core.ts";
+import { asRecord } from "../object.ts";
+import { pluralName, shown, versionOf } from "../registry.ts";
+import { methodNotAllowed, notServed, unknownPath } from "../status.ts";
+import { writeOf } from "../verbs/options.ts";
+import { get } from "../verbs/read.ts";
+import { patch, update } from "../verbs/write.ts";
+import { existing, replace } from "../write.ts";
+import { bind, evict } from "./pods.ts";
+import { scale } from "./scale.ts";
+
+/** Parts of Kubernetes' API that exist and that this server leaves out. */
+const leftOut = new Set(["ephemeralcontainers", "portforward", "proxy", "resize"]);
+
+export async function subresource(core: Core, call: ResourceCall): Promise<Answer> {
+  const { type, route } = call;
+  const name = route.subresource!;
+  const known = type.subresources.get(name);
+  if (!known) {
+    if (!type.custom && leftOut.has(name)) throw notServed(`the subresource ${type.plural}/${name}`);
+    throw unknownPath();
+  }
+  if (!known.verbs.includes(route.verb)) {
+    throw methodNotAllowed({ ...pluralName(type), name: `${type.plural}/${name}` }, route.verb);
+  }
+  switch (name) {
+    case "status":
+      return route.verb === "get"
+        ? get(core, call)
+        : route.verb === "update"
+          ? update(core, call)
+          : patch(core, call);
+    case "scale":
+      return scale(core, call);
+    case "finalize":
+      return finalize(core, call);
+    case "binding":
+      return bind(core, call);
+    case "eviction":
+      return evict(core, call);
+  }
+  throw notServed(`the subresource ${type.plural}/${name}`);
+}
+
+/** `namespaces/NAME/finalize`: the one way to change the finalizers of a namespace's spec. */
+async function finalize(core: Core, call: ResourceCall): Promise<Answer> {
+  const { type, route } = call;
+  const sent = asObject(await decodeBody(call), { apiVersion: versionOf(type), kind: type.kind });
+  const current = existing(core, type, undefined, route.name!);
+  const next = {
+    ...current,
+    metadata: { ...current.metadata, resourceVersion: sent.metadata.resourceVersion ?? "" },
+    spec: { ...asRecord(current.spec), finalizers: asRecord(sent.spec)?.finalizers ?? [] },
+  };
+  const stored = replace(core, type, current, next, "finalize", { ...writeOf(call), manager: undefined });
+  await core.store.committed();
+  return { code: 200, object: shown(type, stored) };
+}
