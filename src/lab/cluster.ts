@@ -26,6 +26,8 @@ const server = await createApiServer({
   storage: { kind: "sqlite", file: state.databaseFile(name) },
   serviceRange: spec.serviceRange,
   advertise: { address: spec.apiAddress, port },
+  serviceAccount: pki.serviceAccount,
+  issuer: `https://kubernetes.default.svc.${spec.clusterDomain}`,
 });
 const tls = { ...pki.serving, clientCa: pki.ca.cert };
 const socket = state.apiSocket(name);

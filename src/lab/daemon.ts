@@ -7,8 +7,11 @@
  *
  * File descriptor 3 is the channel to `weft up` (see `protocol.ts`).
  */
+import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
 import { connect, createServer, type Server, Socket } from "node:net";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { realWorld } from "../world/index.ts";
 import { memoryByGroup } from "./memory.ts";
@@ -24,7 +27,7 @@ import {
   writeLine,
 } from "./protocol.ts";
 import type { ClusterSpec } from "./spec.ts";
-import { contextName, LabState, nodeRunDir } from "./state.ts";
+import { contextName, LabState } from "./state.ts";
 import { Supervised } from "./supervisor.ts";
 
 /** The lab's root network namespace, the backbone: a file that the namespace is bound to. */
@@ -44,6 +47,11 @@ interface Cluster {
 const state = new LabState(process.argv[2]);
 const record = state.read();
 if (!record) throw new Error(`${state.recordFile} is not there`);
+
+/** The nodes' directories of what runs. */
+const runDirs = record.spec.clusters.flatMap(({ name: cluster, nodes }) =>
+  nodes.map((node) => ({ cluster, node: node.name, dir: state.nodeRunDir(cluster, node.name) })),
+);
 
 const channel = new Socket({ fd: 3, readable: true, writable: true });
 let held = true;
@@ -103,7 +111,11 @@ try {
 /** Ends the lab: the directory goes, and everything in the pid namespace with this process. */
 function end(code = 0): void {
   held = false;
-  if (code === 0) state.remove();
+  if (code === 0) {
+    // What is mounted below it is mounted for the lab alone, but a mount point cannot be removed.
+    spawnSync("umount", ["--recursive", "--lazy", "--quiet", ...runDirs.map(({ dir }) => dir)]);
+    state.remove();
+  }
   process.exit(code);
 }
 
@@ -180,6 +192,8 @@ async function perform(request: LabRequest): Promise<LabAnswer> {
       const cluster = clusterNamed(request.cluster);
       cluster.stopped = true;
       await Promise.all([cluster.server.stop(), ...cluster.nodes.map((node) => node.stop())]);
+      for (const { dir } of runDirs.filter((each) => each.cluster === request.cluster))
+        await killContainers(dir);
       return { ok: true };
     }
     case "start": {
@@ -201,6 +215,19 @@ async function perform(request: LabRequest): Promise<LabAnswer> {
   }
 }
 
+/** Kills every container of a node: its first process, with which the rest of its pid namespace ends. */
+async function killContainers(runDir: string): Promise<void> {
+  const containers = join(runDir, "containers");
+  for (const id of await readdir(containers).catch(() => [])) {
+    const pid = Number.parseInt(await readFile(join(containers, id, "started"), "utf8").catch(() => ""), 10);
+    try {
+      if (pid > 1) process.kill(pid, "SIGKILL");
+    } catch {
+      // It has ended.
+    }
+  }
+}
+
 const podsOf = (node: string) => `pods of ${node}`;
 
 function clusterNamed(name: string): Cluster {
@@ -219,10 +246,9 @@ async function status(): Promise<LabStatus> {
   const groups = new Map<number, string>();
   for (const { supervised } of all) if (supervised.pid) groups.set(supervised.pid, supervised.spec.name);
   // What runs below a node's directory is a container of that node.
-  const nodes = clusters.flatMap(({ spec }) => spec.nodes.map((node) => node.name));
   const memory = await memoryByGroup(groups, (commandLine) => {
-    const node = nodes.find((name) => commandLine.includes(`${nodeRunDir(name)}/`));
-    return node && podsOf(node);
+    const found = runDirs.find(({ dir }) => commandLine.includes(`${dir}/`));
+    return found && podsOf(found.node);
   });
   const processes: ProcessStatus[] = [
     {

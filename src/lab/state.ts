@@ -55,9 +55,6 @@ export function weftHome(): string {
   return process.env.WEFT_HOME || join(homedir(), ".weft");
 }
 
-/** What a node keeps on the lab's own /run: its containers. It is gone when the lab is. */
-export const nodeRunDir = (node: string) => `/run/weft/${node}`;
-
 /** The images that the user added (`weft image add`). They outlive the lab. */
 export function imagesFile(): string {
   return join(weftHome(), "images.json");
@@ -104,6 +101,11 @@ export class LabState {
   }
   nodeDir(cluster: string, node: string): string {
     return join(this.dir, cluster, "nodes", node);
+  }
+
+  /** Where the kubelet mounts a tmpfs: its containers, and what is true only as long as the lab runs. */
+  nodeRunDir(cluster: string, node: string): string {
+    return join(this.nodeDir(cluster, node), "run");
   }
 
   create(record: LabRecord): void {
