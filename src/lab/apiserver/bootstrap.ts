@@ -1,4 +1,5 @@
 /** The objects that every cluster begins with. Existing ones are left as they are. */
+import { bootstrapRoles } from "./auth/roles.ts";
 import type { Core } from "./core.ts";
 import { type ApiObject, clone, sameJson } from "./object.ts";
 import { keyOf } from "./registry.ts";
@@ -33,6 +34,10 @@ export function bootstrap(core: Core, options: BootstrapOptions): void {
       preemptionPolicy: "PreemptLowerPriority",
     });
   }
+  const { roles, bindings } = bootstrapRoles();
+  const rbac = "rbac.authorization.k8s.io";
+  for (const role of roles) ensure(core, rbac, undefined, "clusterroles", role);
+  for (const binding of bindings) ensure(core, rbac, undefined, "clusterrolebindings", binding);
   ownService(core, options);
 }
 

@@ -1,5 +1,7 @@
 /** What every part of the API server shares, and what travels with one request. */
 import type { World } from "../../world/index.ts";
+import type { Rbac } from "./auth/rbac.ts";
+import type { Tokens } from "./auth/tokens.ts";
 import type { Discovery } from "./discovery/discovery.ts";
 import type { Registry, ResourceType } from "./registry.ts";
 import type { ResourceRoute } from "./route.ts";
@@ -20,6 +22,9 @@ export interface Core {
   readonly registry: Registry;
   readonly strategies: Strategies;
   readonly discovery: Discovery;
+  readonly rbac: Rbac;
+  /** Absent when the server was given no key for ServiceAccount tokens. */
+  readonly tokens: Tokens | undefined;
   /** On the world's monotonic clock. */
   readonly started: number;
   /** `address:port` at which pods and peers reach this server. */

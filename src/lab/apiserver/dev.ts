@@ -16,6 +16,7 @@ const server = await createApiServer({
   cluster: cluster.name,
   storage: { kind: "memory" },
   serviceRange: cluster.serviceRange,
+  serviceAccount: pki.serviceAccount,
   advertise: { address: cluster.apiAddress, port: 6443 },
 });
 const at = await server.listen({

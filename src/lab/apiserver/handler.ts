@@ -1,4 +1,6 @@
 /** From a request to a response: what is asked, whether it may be, who answers, and refusals as Status. */
+import { authorize, impersonate } from "./auth/authorize.ts";
+import { review } from "./auth/reviews.ts";
 import { bodyLimit } from "./body.ts";
 import type { Answer, Call, Core, Reply, ResourceCall } from "./core.ts";
 import { pathReply } from "./discovery/paths.ts";
@@ -19,7 +21,7 @@ export async function handle(core: Core, call: Call): Promise<Reply> {
   let answer: Reply;
   try {
     if (call.body && call.body.length > bodyLimit) throw tooLarge(bodyLimit);
-    answer = await dispatch(core, call);
+    answer = await dispatch(core, { ...call, user: impersonate(core, call) });
   } catch (error) {
     answer = await refusal(core, call, error);
   }
@@ -47,6 +49,7 @@ function asStatus(core: Core, error: unknown): StatusError {
 
 async function dispatch(core: Core, call: Call): Promise<Reply> {
   const route = resourceRoute(call.method, call.path, call.query);
+  authorize(core, call, route);
   if (!route) return pathReply(core, call);
   const type = core.registry.get(route.group, route.version, route.plural);
   if (!type) throw unknownPath();
@@ -68,6 +71,7 @@ async function dispatch(core: Core, call: Call): Promise<Reply> {
 async function verb(core: Core, call: ResourceCall): Promise<Answer> {
   if (!call.type.verbs.includes(call.route.verb))
     throw methodNotAllowed(pluralName(call.type), call.route.verb);
+  if (call.type.review && call.type.group !== "") return review(core, call);
   if (call.type.plural === "bindings" && call.type.group === "") return bind(core, call);
   switch (call.route.verb) {
     case "get":

@@ -6,6 +6,8 @@ import type { KubeRequest, KubeResponse, Transport } from "../../kube/transport.
 import type { World } from "../../world/index.ts";
 import { ServiceAddresses } from "./admission/addresses.ts";
 import { authenticate } from "./auth/authenticate.ts";
+import { Rbac } from "./auth/rbac.ts";
+import { Tokens } from "./auth/tokens.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { builtinTypes } from "./builtins.ts";
 import type { Call, Core, Reply, UserInfo } from "./core.ts";
@@ -31,6 +33,10 @@ export interface ApiServerOptions {
   advertise: { address: string; port: number };
   /** First and last port of NodePorts; 30000 to 32767 when absent. */
   nodePorts?: readonly [number, number];
+  /** Signs and checks ServiceAccount tokens; without it there are none. PKCS #8 and SPKI, PEM. */
+  serviceAccount?: { privateKey: string; publicKey: string };
+  /** `iss` of ServiceAccount tokens; `https://kubernetes.default.svc.cluster.local` when absent. */
+  issuer?: string;
   /** Told of errors that are nobody's fault but ours; prints them when absent. */
   onBug?: (error: unknown) => void;
 }
@@ -48,17 +54,28 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const registry = new Registry();
   registry.add(...builtinTypes());
   const addresses = new ServiceAddresses(options.serviceRange, options.nodePorts ?? [30000, 32767]);
+  const rbac = new Rbac(store);
   const core: Core = {
     world: options.world,
     store,
     registry,
-    strategies: builtinStrategies(addresses),
+    strategies: builtinStrategies(addresses, rbac),
+    rbac,
+    get tokens() {
+      return tokens;
+    },
     discovery: new Discovery(registry),
     started: options.world.monotonic(),
     publicAddress: `${options.advertise.address}:${options.advertise.port}`,
     cleanUp: (definition) => queueMicrotask(() => cleanUp(core, definition)),
     onBug: options.onBug ?? ((error) => console.error("apiserver:", error)),
   };
+  const tokens =
+    options.serviceAccount &&
+    new Tokens(core, {
+      ...options.serviceAccount,
+      issuer: options.issuer ?? "https://kubernetes.default.svc.cluster.local",
+    });
   // What is allocated or indexed from objects is made again from what was saved.
   for (const type of registry.stored()) {
     const stored = core.strategies.get(type.bucket)?.stored;
@@ -73,7 +90,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     as: (user) => transportFor(core, user),
     async listen(listenOptions) {
       const { listen } = await import("./listen.ts");
-      const checkToken = async () => undefined;
+      const checkToken = async (token: string) => (await tokens?.verify(token))?.user;
       const listener = await listen(
         core,
         listenOptions,

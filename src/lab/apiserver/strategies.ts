@@ -4,6 +4,8 @@ import type { ServiceAddresses } from "./admission/addresses.ts";
 import { namespaceStrategy } from "./admission/namespaces.ts";
 import { podStrategy } from "./admission/pods.ts";
 import { serviceStrategy } from "./admission/services.ts";
+import type { Rbac } from "./auth/rbac.ts";
+import { rbacStrategies } from "./auth/strategies.ts";
 import type { Core, UserInfo } from "./core.ts";
 import { definitionStrategy } from "./extensions/definitions.ts";
 import type { ApiObject } from "./object.ts";
@@ -44,12 +46,13 @@ export interface Strategy {
 export type Strategies = Map<string, Strategy>;
 
 /** The strategies of built-in kinds. */
-export function builtinStrategies(addresses: ServiceAddresses): Strategies {
+export function builtinStrategies(addresses: ServiceAddresses, rbac: Rbac): Strategies {
   return new Map<string, Strategy>([
     ["/namespaces", namespaceStrategy],
     ["/pods", podStrategy],
     ["/services", serviceStrategy(addresses)],
     ["/nodes", { statusKeepsMetadata: true }],
     ["apiextensions.k8s.io/customresourcedefinitions", definitionStrategy],
+    ...rbacStrategies(rbac),
   ]);
 }

@@ -28,6 +28,12 @@ export async function pathReply(core: Core, call: Call): Promise<Reply> {
       return discovered(call, aggregated(core, call, false) ?? { made: core.discovery.groupList() });
     case "/openapi/v3":
       return send(call, 200, openApiIndex(core.registry));
+    case "/openid/v1/jwks":
+      if (!core.tokens) throw unknownPath();
+      return typed(await send(call, 200, core.tokens.keys()), "application/jwk-set+json");
+    case "/.well-known/openid-configuration":
+      if (!core.tokens) throw unknownPath();
+      return send(call, 200, core.tokens.configuration(core.publicAddress));
     case "/openapi/v2":
       // Only ever asked for as protobuf by clients that have found nothing in v3.
       throw notAcceptable(["application/json at /openapi/v3"]);
@@ -51,6 +57,11 @@ export async function pathReply(core: Core, call: Call): Promise<Reply> {
     return discovered(call, { made });
   }
   throw unknownPath();
+}
+
+function typed(reply: Reply, contentType: string): Reply {
+  reply.headers["content-type"] = contentType;
+  return reply;
 }
 
 const rootPaths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"];

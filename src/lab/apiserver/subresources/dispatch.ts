@@ -10,6 +10,7 @@ import { patch, update } from "../verbs/write.ts";
 import { existing, replace } from "../write.ts";
 import { bind, evict } from "./pods.ts";
 import { scale } from "./scale.ts";
+import { requestToken } from "./token.ts";
 
 /** Parts of Kubernetes' API that exist and that this server leaves out. */
 const leftOut = new Set(["ephemeralcontainers", "portforward", "proxy", "resize"]);
@@ -38,6 +39,8 @@ export async function subresource(core: Core, call: ResourceCall): Promise<Answe
       return finalize(core, call);
     case "binding":
       return bind(core, call);
+    case "token":
+      return requestToken(core, call);
     case "eviction":
       return evict(core, call);
   }
