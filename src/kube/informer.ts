@@ -98,8 +98,9 @@ export class Informer<T extends KubeObject> {
         [...this.#objects].map(([key, after]) => ({ key, before: undefined, after })),
       );
     }
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    const own: ChangeListener<T> = (changes) => listener(changes);
+    this.#listeners.add(own);
+    return () => this.#listeners.delete(own);
   }
 
   /** Ends the watch; the cache stays as it is. */
