@@ -7,6 +7,7 @@ import type { Registry, ResourceType } from "./registry.ts";
 import type { ResourceRoute } from "./route.ts";
 import type { Store } from "./store/store.ts";
 import type { Strategies } from "./strategies.ts";
+import type { KubeletClient } from "./subresources/kubelet.ts";
 
 /** Who asks. In-process callers say it themselves; over TLS it comes from a certificate or a token. */
 export interface UserInfo {
@@ -25,6 +26,8 @@ export interface Core {
   readonly rbac: Rbac;
   /** Absent when the server was given no key for ServiceAccount tokens. */
   readonly tokens: Tokens | undefined;
+  /** Absent when the server was given no certificate for kubelets. */
+  readonly kubelet: KubeletClient | undefined;
   /** On the world's monotonic clock. */
   readonly started: number;
   /** `address:port` at which pods and peers reach this server. */

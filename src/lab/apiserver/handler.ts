@@ -1,4 +1,5 @@
 /** From a request to a response: what is asked, whether it may be, who answers, and refusals as Status. */
+import type { Duplex } from "node:stream";
 import { authorize, impersonate } from "./auth/authorize.ts";
 import { review } from "./auth/reviews.ts";
 import { bodyLimit } from "./body.ts";
@@ -8,7 +9,15 @@ import { reply } from "./negotiate.ts";
 import { PatchError } from "./patch/index.ts";
 import { pluralName } from "./registry.ts";
 import { resourceRoute } from "./route.ts";
-import { internalError, methodNotAllowed, StatusError, tooLarge, unknownPath } from "./status.ts";
+import {
+  badRequest,
+  internalError,
+  methodNotAllowed,
+  notServed,
+  StatusError,
+  tooLarge,
+  unknownPath,
+} from "./status.ts";
 import { subresource } from "./subresources/dispatch.ts";
 import { bind } from "./subresources/pods.ts";
 import { removeMany, removeOne } from "./verbs/delete.ts";
@@ -47,25 +56,34 @@ function asStatus(core: Core, error: unknown): StatusError {
   return internalError(error instanceof Error ? error.message : String(error));
 }
 
-async function dispatch(core: Core, call: Call): Promise<Reply> {
+/** What an authorized request is about; undefined for paths that are not about objects. Throws 403 and 404. */
+export function resolve(core: Core, call: Call): ResourceCall | undefined {
   const route = resourceRoute(call.method, call.path, call.query);
   authorize(core, call, route);
-  if (!route) return pathReply(core, call);
+  if (!route) return undefined;
   const type = core.registry.get(route.group, route.version, route.plural);
   if (!type) throw unknownPath();
   if (route.namespace !== undefined && !type.namespaced && route.plural !== "namespaces") throw unknownPath();
-  if (
-    type.namespaced &&
-    route.namespace === undefined &&
-    (route.name !== undefined || route.verb === "create")
-  ) {
-    throw unknownPath();
+  const needsNamespace = route.name !== undefined || route.verb === "create";
+  if (type.namespaced && route.namespace === undefined && needsNamespace) throw unknownPath();
+  if (type.custom?.deprecationWarning) call.warnings.push(type.custom.deprecationWarning);
+  return { ...call, route: type.namespaced ? route : { ...route, namespace: undefined }, type };
+}
+
+async function dispatch(core: Core, asked: Call): Promise<Reply> {
+  const call = resolve(core, asked);
+  if (!call) return pathReply(core, asked);
+  const { route, type } = call;
+  if (route.verb === "watch" && type.verbs.includes("watch")) return watch(core, call);
+  if (isPodLog(call)) {
+    const { logs } = await import("./subresources/kubelet.ts");
+    return logs(core, call);
   }
-  const scoped = type.namespaced ? route : { ...route, namespace: undefined };
-  const resourceCall: ResourceCall = { ...call, route: scoped, type };
-  if (route.verb === "watch" && type.verbs.includes("watch")) return watch(core, resourceCall);
-  const answer = route.subresource ? await subresource(core, resourceCall) : await verb(core, resourceCall);
-  return reply(core, resourceCall, type, answer);
+  return reply(core, call, type, route.subresource ? await subresource(core, call) : await verb(core, call));
+}
+
+function isPodLog({ route }: ResourceCall): boolean {
+  return route.verb === "get" && route.subresource === "log" && route.plural === "pods" && route.group === "";
 }
 
 async function verb(core: Core, call: ResourceCall): Promise<Answer> {
@@ -90,6 +108,25 @@ async function verb(core: Core, call: ResourceCall): Promise<Answer> {
       return removeMany(core, call);
   }
   throw methodNotAllowed(pluralName(call.type), call.route.verb);
+}
+
+/** Answers a request to upgrade the connection: exec and attach. Refusals are written to the socket. */
+export async function handleUpgrade(core: Core, asked: Call, socket: Duplex, head: Buffer): Promise<void> {
+  try {
+    const call = resolve(core, { ...asked, user: impersonate(core, asked) });
+    if (!call) throw unknownPath();
+    const name = call.route.subresource ?? "";
+    if (call.type.plural !== "pods" || !["exec", "attach"].includes(name)) {
+      throw name
+        ? notServed(`the subresource ${call.type.plural}/${name}`)
+        : badRequest("nothing to upgrade to");
+    }
+    const { stream } = await import("./subresources/kubelet.ts");
+    await stream(core, call, socket, head);
+  } catch (error) {
+    const { refuseUpgrade } = await import("./listen.ts");
+    refuseUpgrade(socket, await refusal(core, asked, error));
+  }
 }
 
 /** RFC 9111 warnings as Kubernetes writes them, several in one header. */

@@ -13,14 +13,16 @@ import { builtinTypes } from "./builtins.ts";
 import type { Call, Core, Reply, UserInfo } from "./core.ts";
 import { Discovery } from "./discovery/discovery.ts";
 import { cleanUp } from "./extensions/cleanup.ts";
-import { handle } from "./handler.ts";
+import { handle, handleUpgrade } from "./handler.ts";
 import type { Listener, ListenOptions } from "./listen.ts";
 import { Registry } from "./registry.ts";
 import { Store } from "./store/store.ts";
 import { builtinStrategies } from "./strategies.ts";
+import type { KubeletClient } from "./subresources/kubelet.ts";
 
 export type { UserInfo } from "./core.ts";
 export type { ListenOptions, TlsOptions } from "./listen.ts";
+export type { KubeletClient } from "./subresources/kubelet.ts";
 
 export interface ApiServerOptions {
   world: World;
@@ -37,6 +39,8 @@ export interface ApiServerOptions {
   serviceAccount?: { privateKey: string; publicKey: string };
   /** `iss` of ServiceAccount tokens; `https://kubernetes.default.svc.cluster.local` when absent. */
   issuer?: string;
+  /** With what kubelets are called for logs, exec and attach; without it these are refused. PEM. */
+  kubeletClient?: KubeletClient;
   /** Told of errors that are nobody's fault but ours; prints them when absent. */
   onBug?: (error: unknown) => void;
 }
@@ -61,6 +65,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     registry,
     strategies: builtinStrategies(addresses, rbac),
     rbac,
+    kubelet: options.kubeletClient,
     get tokens() {
       return tokens;
     },
@@ -95,7 +100,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
         core,
         listenOptions,
         (socket, headers) => authenticate(socket, headers, checkToken),
-        (_call, socket) => socket.destroy(),
+        (call, socket, head) => void handleUpgrade(core, call, socket, head),
       );
       listeners.push(listener);
       return { port: listener.port };

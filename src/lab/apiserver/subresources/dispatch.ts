@@ -3,7 +3,7 @@ import { asObject, decodeBody } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { asRecord } from "../object.ts";
 import { pluralName, shown, versionOf } from "../registry.ts";
-import { methodNotAllowed, notServed, unknownPath } from "../status.ts";
+import { badRequest, methodNotAllowed, notServed, unknownPath } from "../status.ts";
 import { writeOf } from "../verbs/options.ts";
 import { get } from "../verbs/read.ts";
 import { patch, update } from "../verbs/write.ts";
@@ -41,6 +41,9 @@ export async function subresource(core: Core, call: ResourceCall): Promise<Answe
       return bind(core, call);
     case "token":
       return requestToken(core, call);
+    case "exec":
+    case "attach":
+      throw badRequest("Upgrade request required");
     case "eviction":
       return evict(core, call);
   }
