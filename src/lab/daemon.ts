@@ -149,7 +149,7 @@ function supervised(
     },
     (reason) => {
       console.error(`${new Date(world.now()).toISOString()} ${name} ended (${reason}); it is started again`);
-      tell({ failed: `${name} ended (${reason})` });
+      tell({ failed: `${name} ended (${reason})`, process: name });
     },
   );
 }

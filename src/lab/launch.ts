@@ -56,10 +56,17 @@ export function launchLab(state: LabState): Launch {
     waiting.clear();
   };
   let lastFailure = "";
+  const failures = new Map<string, number>();
   readLines(channel, (value) => {
     const event = value as LabEvent;
     if ("failed" in event) {
       lastFailure = event.failed;
+      const { process: name } = event;
+      if (name === undefined || seen.has(name)) return;
+      failures.set(name, (failures.get(name) ?? 0) + 1);
+      if (failures.get(name) === maxFailures) {
+        fail(new WeftError("LAB_FAILED", { reason: lastFailure, log: state.failedLog }));
+      }
       return;
     }
     seen.add(event.ready);
@@ -102,6 +109,8 @@ export function launchLab(state: LabState): Launch {
   };
 }
 
+/** A process that ended so often before it was ever ready will not be. */
+const maxFailures = 4;
 const daemonFlags = ["--max-semi-space-size=1", "--v8-pool-size=1"];
 
 function killTree(child: ChildProcess): void {

@@ -8,6 +8,7 @@ import { realWorld } from "../world/index.ts";
 import { startNodeDns } from "./dns/index.ts";
 import { openImages } from "./images/index.ts";
 import { packageMount, startNode } from "./kubelet/index.ts";
+import { startServiceRules } from "./network/services/index.ts";
 import { imagesFile, LabState, weftHome } from "./state.ts";
 
 const [dir, clusterName, nodeName] = process.argv.slice(2) as [string, string, string];
@@ -40,6 +41,13 @@ const kubelet = startNode({
   hide: [weftHome(), state.dir, record.kubeconfig],
   onBug: (error) => log(`kubelet: ${error instanceof Error ? error.stack : error}`),
 });
+const rules = startServiceRules({
+  world,
+  client,
+  nodeName: node.name,
+  serviceRange: cluster.serviceRange,
+  log,
+});
 await startNodeDns({
   world,
   client,
@@ -48,5 +56,5 @@ await startNodeDns({
   onProblem: (problem) => log(`dns: kube-system/kube-dns: ${problem}`),
   onBug: (error) => log(`dns: ${error instanceof Error ? error.stack : error}`),
 });
-await kubelet.ready;
+await Promise.all([kubelet.ready, rules.ready]);
 process.send?.("ready");

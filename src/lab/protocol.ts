@@ -15,7 +15,9 @@ export type LabAnswer = { error: string } | { ok: true; status?: LabStatus };
 /** From the daemon to `weft up`, on the channel that lives until `release`. */
 export type LabEvent =
   /** A process is ready for the first time, or (`backbone`) the network is there. */
-  { ready: string } | { failed: string };
+  | { ready: string }
+  /** `process` ended and is started again; without a process, the lab cannot start. */
+  | { failed: string; process?: string };
 
 /**
  * From `weft up` to the daemon. `start`: the keys are written, clusters may start. `release`: the lab stays; when
