@@ -64,6 +64,10 @@ export class PodContainer {
   get name(): string {
     return this.spec.name;
   }
+  /** As Events name it. */
+  get fieldPath(): string {
+    return `spec.${this.role === "main" ? "containers" : "initContainers"}{${this.name}}`;
+  }
   get running(): boolean {
     return this.current !== undefined && this.current.exit === undefined;
   }
@@ -103,10 +107,7 @@ export class PodContainer {
   async start(pod: Pod, surroundings: Surroundings): Promise<number | undefined> {
     const { world, events, runtime } = this.#context;
     const now = world.now();
-    const about = [
-      pod,
-      `spec.${this.role === "main" ? "containers" : "initContainers"}{${this.name}}`,
-    ] as const;
+    const about = [pod, this.fieldPath] as const;
     const podName = `${pod.metadata.name}_${pod.metadata.namespace}(${pod.metadata.uid})`;
     if (this.exit) {
       const until = this.#crashes.until(this.exit.finishedAt);
@@ -132,7 +133,7 @@ export class PodContainer {
       return now + 5_000;
     }
     if (this.exit || this.#before) this.#restarts++;
-    this.#crashes.next(now);
+    if (this.exit) this.#crashes.next(now);
     const id = Buffer.from(world.bytes(32)).toString("hex");
     if (this.last) await runtime.remove(this.last);
     this.last = this.current;
@@ -264,6 +265,7 @@ export class PodContainer {
       readOnlyRoot: this.spec.securityContext?.readOnlyRootFilesystem ?? false,
       noNewPrivileges: this.spec.securityContext?.allowPrivilegeEscalation === false,
       stdin: this.spec.stdin ?? false,
+      stdinOnce: this.spec.stdinOnce ?? false,
       tty: this.spec.tty ?? false,
     };
   }
@@ -413,6 +415,16 @@ export function roleOf(spec: Container, isInit: boolean): ContainerRole {
   return isSidecar(spec) ? "sidecar" : "init";
 }
 
+/** capabilities(7) up to Linux 5.9. */
+const knownCapabilities = new Set(
+  (
+    "audit_control audit_read audit_write block_suspend bpf checkpoint_restore chown dac_override dac_read_search " +
+    "fowner fsetid ipc_lock ipc_owner kill lease linux_immutable mac_admin mac_override mknod net_admin " +
+    "net_bind_service net_broadcast net_raw perfmon setfcap setgid setpcap setuid sys_admin sys_boot sys_chroot " +
+    "sys_module sys_nice sys_pacct sys_ptrace sys_rawio sys_resource sys_time sys_tty_config syslog wake_alarm"
+  ).split(" "),
+);
+
 /** Root of the lab's user namespace is harmless outside it, except for what mounts could uncover. */
 function capabilitiesOf({ securityContext }: Container): string[] {
   const { add = [], drop = [] } = securityContext?.capabilities ?? {};
@@ -424,9 +436,9 @@ function capabilitiesOf({ securityContext }: Container): string[] {
     capabilities.add(name);
   }
   if (wanted.includes("all")) for (const name of defaultCapabilities) capabilities.add(name);
-  // With it a container could mount the machine's directories anew, writable.
-  capabilities.delete("sys_admin");
-  return [...capabilities];
+  // Unknown names would keep the container from starting; with sys_admin it could mount the machine's directories
+  // anew, writable.
+  return [...capabilities].filter((name) => knownCapabilities.has(name) && name !== "sys_admin");
 }
 
 async function volumePath(

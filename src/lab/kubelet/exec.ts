@@ -1,5 +1,7 @@
 /** Running a program beside a container's own, in all of its namespaces: `kubectl exec`, probes, hooks. */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { lstatSync } from "node:fs";
+import { join } from "node:path";
 import { systemPath } from "../network/index.ts";
 import { programWords } from "./rootfs.ts";
 import type { RunningContainer } from "./runtime.ts";
@@ -19,6 +21,16 @@ export function execWords(container: RunningContainer, argv: readonly string[]):
     "--",
     ...programWords({ ...config, argv: [...argv] }),
   ];
+}
+
+/** Whether PATH leads to a program of that name in the container; paths are not looked at. */
+export function findInContainer(container: RunningContainer, program: string): boolean {
+  if (program.includes("/")) return true;
+  const path = container.record.config.env.findLast(([name]) => name === "PATH")?.[1] ?? "";
+  return path.split(":").some((dir) => {
+    const found = lstatSync(join(`/proc/${container.pid}/root`, dir, program), { throwIfNoEntry: false });
+    return found !== undefined && !found.isDirectory();
+  });
 }
 
 export interface ExecResult {

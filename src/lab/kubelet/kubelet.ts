@@ -2,7 +2,7 @@
  * The kubelet: keeps the pods of one node as the API says. It knows the cluster only through the API, and the API
  * server reaches into pods only through its HTTPS port.
  */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { configMaps, nameOf, pods, secrets, services } from "../../api/index.ts";
 import { EventRecorder, Informer, type KubeClient, startHeartbeat } from "../../kube/index.ts";
@@ -79,6 +79,7 @@ class Kubelet {
       cluster,
       node,
       images,
+      runtime,
       stateDir,
       packageRoot,
       hide,
@@ -104,6 +105,7 @@ class Kubelet {
       node,
       images,
       runtime,
+
       addresses: new AddressPool(node.podRange),
       events: new EventRecorder({ client, component: "kubelet", host: node.name }),
       run,
@@ -116,7 +118,11 @@ class Kubelet {
       onBug: this.#onBug,
     };
     const context = this.#context;
-    this.#server = await serveKubelet({ ...this.#options, worker: (name) => this.#worker(name), runtime });
+    this.#server = await serveKubelet({
+      ...this.#options,
+      worker: (name) => this.#worker(name),
+      workers: () => [...this.#workers.values()],
+    });
     await registerNode(client, node, context.capacity, world);
     startNodeHeartbeat(context, signal, this.#onBug);
     void this.#keepNodeStatus(context);
@@ -132,12 +138,12 @@ class Kubelet {
         const uid = after.metadata.uid!;
         const worker = this.#workers.get(uid);
         if (worker) worker.update(after);
-        else this.#begin(context, new PodWorker(context, after, () => this.#workers.delete(uid)));
+        else this.#begin(new PodWorker(context, after, () => this.#workers.delete(uid)));
       }
     });
   }
 
-  #begin(_context: NodeContext, worker: PodWorker): void {
+  #begin(worker: PodWorker): void {
     this.#workers.set(worker.uid, worker);
     worker.wake();
   }
@@ -154,7 +160,7 @@ class Kubelet {
       const worker = new PodWorker(context, pod, () => this.#workers.delete(uid));
       await worker.adopt(byPod.get(uid) ?? []);
       byPod.delete(uid);
-      this.#begin(context, worker);
+      this.#begin(worker);
     }
     for (const [uid, orphans] of byPod) {
       for (const orphan of orphans) {
@@ -171,8 +177,8 @@ class Kubelet {
   }
 
   #worker(key: string): PodWorker | undefined {
-    for (const worker of this.#workers.values()) if (nameOf(worker.pod) === key) return worker;
-    return undefined;
+    const named = [...this.#workers.values()].filter((worker) => nameOf(worker.pod) === key);
+    return named.find((worker) => !worker.isRemoved) ?? named[0];
   }
 
   async #keepNodeStatus({ client, node, capacity, world }: NodeContext): Promise<void> {
@@ -221,6 +227,5 @@ async function mountRunDir(stateDir: string, run: Run): Promise<string> {
 }
 
 async function networksOf(runDir: string): Promise<string[]> {
-  const { readdir } = await import("node:fs/promises");
   return readdir(join(runDir, "pods")).catch(() => []);
 }

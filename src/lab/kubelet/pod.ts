@@ -14,7 +14,7 @@ import { PodContainer, roleOf, type Surroundings } from "./container.ts";
 import { logDirectory, type NodeContext } from "./context.ts";
 import { hostnameOf, hostsFile, nsswitchConf, resolvConf } from "./etc.ts";
 import { runHook } from "./hooks.ts";
-import { refreshVolumes, setUpVolumes } from "./pod-volumes.ts";
+import { forgetTokens, refreshVolumes, setUpVolumes } from "./pod-volumes.ts";
 import { Probes } from "./probes.ts";
 import type { RunningContainer } from "./runtime.ts";
 import {
@@ -58,7 +58,7 @@ export class PodWorker {
   #closed = false;
   readonly #onGone: () => void;
   readonly #directory: string;
-  readonly #warned = new Set<string>();
+  #warned = false;
 
   constructor(context: NodeContext, pod: Pod, onGone: () => void) {
     this.#context = context;
@@ -128,8 +128,8 @@ export class PodWorker {
     return this.#containers.find((container) => container.name === name);
   }
 
-  get networkNamespace(): string | undefined {
-    return this.#network?.namespace;
+  get isRemoved(): boolean {
+    return this.#removed;
   }
 
   wake(): void {
@@ -196,16 +196,13 @@ export class PodWorker {
     const next = await this.#advance();
     await this.#report();
     if (this.#ended) this.#again = true;
-    return [next, deadline]
-      .filter((at) => at !== undefined)
-      .reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY) === Number.POSITIVE_INFINITY
-      ? undefined
-      : Math.min(...[next, deadline].filter((at) => at !== undefined));
+    const moments = [next, deadline].filter((at) => at !== undefined);
+    return moments.length > 0 ? Math.min(...moments) : undefined;
   }
 
   /** Brings the pod closer to running. */
   async #advance(): Promise<number | undefined> {
-    this.#warnAboutUsers();
+    this.#warn();
     let surroundings: Surroundings;
     try {
       surroundings = await this.#surroundings();
@@ -312,8 +309,7 @@ export class PodWorker {
         instance,
         address: this.#network?.address ?? this.#context.node.address,
         onChange: () => this.wake(),
-        onResult: (message) =>
-          events.warning(this.pod, "Unhealthy", message, `spec.containers{${container.name}}`),
+        onResult: (message) => events.warning(this.pod, "Unhealthy", message, container.fieldPath),
         onDead: (message) => void this.#stop(container, message),
       });
       this.#probes.set(container, probes);
@@ -328,7 +324,7 @@ export class PodWorker {
     void runHook(hook, instance, this.#network?.address ?? "", world).then((failure) => {
       this.#hooks.set(instance, "done");
       if (failure !== undefined) {
-        events.warning(this.pod, "FailedPostStartHook", failure, `spec.containers{${container.name}}`);
+        events.warning(this.pod, "FailedPostStartHook", failure, container.fieldPath);
         void this.#stop(container, "FailedPostStartHook");
       } else probe();
       this.wake();
@@ -404,6 +400,7 @@ export class PodWorker {
       rm(join(stateDir, "pods", this.uid), { recursive: true, force: true }),
       rm(logDirectory(stateDir, this.pod), { recursive: true, force: true }),
     ]);
+    forgetTokens(this.uid);
     this.close();
     this.#onGone();
   }
@@ -460,7 +457,7 @@ export class PodWorker {
     grace: number,
   ): Promise<void> {
     const { world, events } = this.#context;
-    const fieldPath = `spec.containers{${container.name}}`;
+    const fieldPath = container.fieldPath;
     events.normal(this.pod, "Killing", message, fieldPath);
     await instance.started;
     const begin = world.monotonic();
@@ -490,14 +487,26 @@ export class PodWorker {
     return Date.parse(startTime) + activeDeadlineSeconds * 1000;
   }
 
-  /** Only one user id is mapped in the lab: say so where another one was asked for. */
-  #warnAboutUsers(): void {
-    for (const { spec } of this.#containers) {
-      const user = spec.securityContext?.runAsUser ?? this.pod.spec.securityContext?.runAsUser;
-      if (user === undefined || user === 0 || this.#warned.has(spec.name)) continue;
-      this.#warned.add(spec.name);
-      const message = `runAsUser ${user} of container ${spec.name} is not honoured: the lab has one user id, 0, which is no one's but yours`;
-      this.#context.events.warning(this.pod, "UserNotMapped", message, `spec.containers{${spec.name}}`);
+  /** Says, once, what the pod asks for and does not get. */
+  #warn(): void {
+    if (this.#warned) return;
+    this.#warned = true;
+    const { spec } = this.pod;
+    const { events } = this.#context;
+    for (const container of this.#containers) {
+      const user = container.spec.securityContext?.runAsUser ?? spec.securityContext?.runAsUser;
+      if (user === undefined || user === 0) continue;
+      const message = `runAsUser ${user} is not honoured: programs in the lab run as the user who started it`;
+      events.warning(this.pod, "UserNotMapped", message, container.fieldPath);
+    }
+    for (const field of ["hostPID", "hostIPC", "shareProcessNamespace"] as const) {
+      if (spec[field]) {
+        events.warning(
+          this.pod,
+          "NotSupported",
+          `${field} is not supported: every container has its own namespaces`,
+        );
+      }
     }
   }
 
@@ -545,6 +554,8 @@ export class PodWorker {
       container.ready = this.#probes.get(container)?.ready ?? container.ready;
     }
     for (let attempt = 0; ; attempt++) {
+      // A pod that has ended stays as it was reported, also when its containers are known no more.
+      if (this.#ended && this.pod.status?.phase === this.#ended) return;
       const status = JSON.parse(JSON.stringify({ ...this.pod.status, ...this.status() })) as PodStatus;
       if (isDeepStrictEqual(status, this.pod.status)) return;
       try {

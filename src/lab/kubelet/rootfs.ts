@@ -32,6 +32,8 @@ export interface ContainerConfig {
   readOnlyRoot: boolean;
   noNewPrivileges: boolean;
   stdin: boolean;
+  /** Standard input ends when the first client that was attached goes. */
+  stdinOnce: boolean;
   tty: boolean;
 }
 
@@ -75,7 +77,7 @@ echo ready
 exec 3<>ctl 1<>out 2<>err
 nsenter --net="$2" unshare --mount --uts --ipc --pid --fork --kill-child /bin/sh ./setup
 code=$?
-[ ! -e keeper ] || kill "$(cat keeper)"
+[ ! -e keeper ] || kill "$(cat keeper)" 2>/dev/null
 echo $code >exit.new
 mv exit.new exit
 echo exited >&3
@@ -168,7 +170,9 @@ export function containerFiles(
     'echo "$stat" >&5',
     "exec 5>&-",
     "echo started >&3",
-    `exec ${programWords(config).map(quote).join(" ")} 3>&-`,
+    `exec ${programWords(config.tty ? { ...config, argv: onTerminal(config.argv) } : config)
+      .map(quote)
+      .join(" ")} 3>&-`,
   ];
   const volumeTable = volumes.map(({ source, target, readOnly }) => ({
     source: join("/.old", source),
@@ -194,6 +198,22 @@ export function programWords(
     ...config.env.map(([name, value]) => `${name}=${value}`),
     ...config.argv,
   ];
+}
+
+/**
+ * `script` gives the program a terminal of the container's own, which lives as long as the container, whoever is
+ * attached. It is not the first process itself: it would take the exit codes of orphans for its child's.
+ */
+function onTerminal(argv: string[]): string[] {
+  const command = `--command=exec ${argv.map(quote).join(" ")}`;
+  const script = ["script", "--quiet", "--flush", "--return", "--echo=always", command, "/dev/null"];
+  const first = `exec 3<&0
+${script.map(quote).join(" ")} <&3 &
+child=$!
+trap 'kill $child' TERM
+until wait $child; code=$?; ! kill -0 $child 2>/dev/null; do :; done
+exit $code`;
+  return ["/bin/sh", "-c", first];
 }
 
 /** Says what runc says when there is no such program, and exits as it does (128). */

@@ -11,16 +11,16 @@ import type { NodePki } from "../state.ts";
 import { type LogOptions, readLog } from "./logs.ts";
 import { kubeletPort } from "./node-status.ts";
 import type { PodWorker } from "./pod.ts";
-import type { RunningContainer, Runtime } from "./runtime.ts";
+import type { RunningContainer } from "./runtime.ts";
 import { serveStreams } from "./streams.ts";
 
 export interface ServerOptions {
   world: World;
   node: NodeSpec;
   pki: NodePki;
-  runtime: Runtime;
   /** The pod of that name (`namespace/name`) on this node. */
   worker(name: string): PodWorker | undefined;
+  workers(): PodWorker[];
 }
 
 export interface KubeletServer {
@@ -82,6 +82,12 @@ async function answer(
     return;
   }
   if (request.method !== "GET") throw new Refusal(405, "method not allowed");
+  if (what === "pods") {
+    const items = options.workers().map(({ pod }) => pod);
+    response.writeHead(200, { "content-type": "application/json" });
+    response.end(JSON.stringify({ kind: "PodList", apiVersion: "v1", metadata: {}, items }));
+    return;
+  }
   if (what === "containerLogs" && container) {
     await sendLog(options, url, find(options, `${namespace}/${pod}`, container), request, response);
     return;
@@ -123,8 +129,8 @@ async function sendLog(
     throw new Refusal(400, `previous terminated container "${container.name}" in pod "${podName}" not found`);
   }
   if (!instance) {
-    const { reason = "ContainerCreating", message } = container.waiting ?? {};
-    const why = message && reason !== "ContainerCreating" ? `trying and failing to pull image` : reason;
+    const { reason = "ContainerCreating" } = container.waiting ?? {};
+    const why = /^(Err|.*BackOff)/.test(reason) ? "trying and failing to pull image" : reason;
     throw new Refusal(400, `container "${container.name}" in pod "${podName}" is waiting to start: ${why}`);
   }
   response.writeHead(200, { "content-type": "text/plain", "transfer-encoding": "chunked" });

@@ -6,7 +6,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { Status } from "../../api/index.ts";
-import { execWords, spawnInContainer } from "./exec.ts";
+import { execInContainer, execWords, findInContainer, spawnInContainer } from "./exec.ts";
 import type { RunningContainer } from "./runtime.ts";
 import { find, Refusal, type ServerOptions } from "./server.ts";
 
@@ -140,6 +140,13 @@ async function serveExec(
   request: StreamRequest,
 ): Promise<void> {
   if (request.command.length === 0) throw new Error("you must specify at least 1 command for the container");
+  const program = request.command[0]!;
+  if (!findInContainer(instance, program)) {
+    throw new Error(
+      "error executing command in container: OCI runtime exec failed: exec failed: unable to start container process: " +
+        `exec: "${program}": executable file not found in $PATH`,
+    );
+  }
   if (request.tty) return serveTerminal(stream, instance, request);
   const child = spawnInContainer(instance, request.command);
   child.stdin.on("error", () => {});
@@ -192,22 +199,37 @@ function resize(data: Buffer, apply: (columns: number, rows: number) => void): v
   }
 }
 
+/** The terminal of a container's first process is the first of the container's own. */
+function resizeTerminal(instance: RunningContainer, columns: number, rows: number): void {
+  const words = ["stty", "--file=/dev/pts/0", "columns", String(columns), "rows", String(rows)];
+  execInContainer(instance, words, 5_000).catch(() => {});
+}
+
 /** The container's own standard streams. Ends when the container ends or the client goes. */
 async function serveAttach(
   stream: ChannelSocket,
   instance: RunningContainer,
   request: StreamRequest,
 ): Promise<void> {
+  const { stdinOnce, tty } = instance.record.config;
   const stdin = request.stdin ? await instance.stdin() : undefined;
+  const endInput = () => {
+    if (stdin && stdinOnce) void instance.closeStdin();
+  };
   stream.onMessage((from, data) => {
     if (from === channel.stdin) stdin?.write(data);
-    else if (from === channel.close && data[0] === channel.stdin && stdin) void instance.closeStdin();
+    else if (from === channel.close && data[0] === channel.stdin) endInput();
+    else if (from === channel.resize && tty)
+      resize(data, (columns, rows) => resizeTerminal(instance, columns, rows));
   });
   const forward = (from: "stdout" | "stderr", chunk: Buffer) => {
     if (from === "stdout" ? request.stdout : request.stderr) stream.send(channel[from], chunk);
   };
   instance.on("output", forward);
-  stream.onClose(() => instance.off("output", forward));
+  stream.onClose(() => {
+    instance.off("output", forward);
+    endInput();
+  });
   const { code } = await instance.exited;
   instance.off("output", forward);
   stream.end(exitStatus(code));
