@@ -79,7 +79,6 @@ class Kubelet {
       cluster,
       node,
       images,
-      runtime,
       stateDir,
       packageRoot,
       hide,
