@@ -38,6 +38,8 @@ export class Writer {
   readonly #options: WriterOptions;
   readonly #tasks = new Map<string, Task>();
   #queue: Task[] = [];
+  /** How much of the queue is done; cut off now and then, so that a long queue is not copied for each write. */
+  #head = 0;
   #running = 0;
   #scheduled = false;
   #stopped = false;
@@ -67,16 +69,11 @@ export class Writer {
     this.#schedule();
   }
 
-  /** Looks at the object after `delay` ms when nothing else happens to it before. */
-  markLater(name: string, delay: number): { cancel(): void } {
-    return this.#options.world.after(delay, () => this.mark(name));
-  }
-
   /** Age of the oldest change that has not been written, in milliseconds; 0 when all is as it should be. */
   get lag(): number {
-    let oldest: number | undefined;
-    for (const { since } of this.#tasks.values()) if (oldest === undefined || since < oldest) oldest = since;
-    return oldest === undefined ? 0 : this.#options.world.monotonic() - oldest;
+    // Tasks are kept in the order in which they came.
+    const [oldest] = this.#tasks.values();
+    return oldest ? this.#options.world.monotonic() - oldest.since : 0;
   }
 
   /** Objects that wait for a write, retries among them. */
@@ -94,6 +91,7 @@ export class Writer {
     for (const { timer } of this.#tasks.values()) timer?.cancel();
     this.#tasks.clear();
     this.#queue = [];
+    this.#head = 0;
     this.#resting.resolve();
   }
 
@@ -113,11 +111,13 @@ export class Writer {
   }
 
   #pump(): void {
-    let next = 0;
-    while (!this.#stopped && this.#running < this.#options.concurrency && next < this.#queue.length) {
-      this.#run(this.#queue[next++]!);
+    while (this.#running < this.#options.concurrency && this.#head < this.#queue.length) {
+      this.#run(this.#queue[this.#head++]!);
     }
-    this.#queue = this.#queue.slice(next);
+    if (this.#head * 2 >= this.#queue.length) {
+      this.#queue.splice(0, this.#head);
+      this.#head = 0;
+    }
   }
 
   #run(task: Task): void {
@@ -138,8 +138,12 @@ export class Writer {
     write.then(
       () => {
         this.#running--;
-        task.failures = 0;
         if (this.#stopped) return;
+        // What is left to write now is newer than what has been written.
+        task.failures = 0;
+        task.since = this.#options.world.monotonic();
+        this.#tasks.delete(task.name);
+        this.#tasks.set(task.name, task);
         this.#enqueue(task);
         this.#schedule();
       },
