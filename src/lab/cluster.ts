@@ -27,6 +27,7 @@ const server = await createApiServer({
   serviceRange: spec.serviceRange,
   advertise: { address: spec.apiAddress, port },
   serviceAccount: pki.serviceAccount,
+  kubeletClient: { ...pki.kubeletClient, ca: pki.ca.cert },
   issuer: `https://kubernetes.default.svc.${spec.clusterDomain}`,
 });
 const tls = { ...pki.serving, clientCa: pki.ca.cert };
