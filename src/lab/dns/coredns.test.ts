@@ -107,7 +107,7 @@ before(async () => {
   await external("exthead", "db.demo.svc.cluster.local");
   await external("extnone", "nobody.demo.svc.cluster.local");
   await external("extout", "www.example.org");
-  await external("extup", "Www.Example.Test");
+  await external("extup", "www.example.test");
 
   const theirs = new Zones();
   theirs.add({ name: "example.test" });
