@@ -37,7 +37,10 @@ export async function attachPod(node: NodeSpec, uid: string, address: string, ru
   const gateway = nthAddress(node.podRange, 1);
   const script = [
     "set -e",
-    `if [ -e ${namespaceFile(namespace)} ]; then ip netns delete ${quote(namespace)}; fi`,
+    `if [ -e ${namespaceFile(namespace)} ]; then`,
+    `  ip link delete ${link} 2>/dev/null || true`,
+    `  ip netns delete ${quote(namespace)}`,
+    "fi",
     `ip netns add ${quote(namespace)}`,
     ip(undefined, [
       `link add ${link} type veth peer name eth0 netns ${namespace}`,
