@@ -215,12 +215,24 @@ describe("a reflector", () => {
     assert.equal(mirror.replaced, 1, "it resumes");
   });
 
+  test("stays synced on a quiet server that sends no bookmarks, and notices one that hangs", async () => {
+    const { api, world, states, start } = setup();
+    start();
+    await world.advance(3_600_000);
+    assert.deepEqual(states, [{ state: "synced" }]);
+    assert.ok(api.requests.length <= 41, `${api.requests.length} requests in an hour`);
+    api.intercept = () => new Promise(() => {});
+    await world.advance(90_000 + 30_000);
+    assert.equal(states.at(-1)?.state, "stale");
+    assert.match((states.at(-1) as { reason: string }).reason, /no answer within 30 s/);
+  });
+
   test("backs off from a server that cannot be reached, says so, and comes back", async () => {
     const { api, world, mirror, states, start } = setup();
     api.unreachable = Object.assign(new Error("connect"), { code: "ECONNREFUSED" });
     const reflection = start();
     await world.advance(60_000);
-    assert.ok(api.requests.length < 20, `${api.requests.length} tries in a minute`);
+    assert.ok(api.requests.length < 30, `${api.requests.length} tries in a minute`);
     assert.equal(reflection.state.state, "error");
     assert.match((states[0] as { reason: string }).reason, /connection refused/);
     api.unreachable = undefined;

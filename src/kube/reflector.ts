@@ -41,9 +41,12 @@ export interface ReflectOptions<T extends KubeObject> extends Selection {
   transform?: (object: T) => T | undefined;
   /** Whose entries of managedFields are kept: `weft` (and `weft-…`) unless told, null for nobody's. */
   keepManagedFieldsOf?: string | null;
-  /** Milliseconds without a byte, on a server that sends bookmarks, until a watch counts as dead; 90 s unless told. */
+  /**
+   * Milliseconds without a byte, on a server that sends bookmarks, until a watch is opened anew from where it
+   * was, which shows whether the server is still there; 90 s unless told.
+   */
   silence?: number;
-  /** Most milliseconds between two tries; 10 s unless told. */
+  /** Most milliseconds between two tries; 5 s unless told. */
   longestBackoff?: number;
 }
 
@@ -57,7 +60,7 @@ export interface Reflection {
 }
 
 const firstBackoff = 100;
-const defaultLongestBackoff = 10_000;
+const defaultLongestBackoff = 5_000;
 const defaultSilence = 90_000;
 /** A server that says nothing for so long while it should send initial events does not know WatchList. */
 const initialEventsSilence = 5_000;
@@ -205,7 +208,9 @@ class Reflector<T extends KubeObject> implements Reflection {
         const next = await watchdog.within(Math.max(patience, 1), batches.next());
         if (next === silent) {
           if (initialObjects && this.#client.watchList === "unknown") throw new NoWatchList();
-          throw new Error("the watch fell silent");
+          if (initialObjects) throw new Error("the server fell silent before all initial events had come");
+          // Nothing may have happened, even on servers that send bookmarks: a new watch will show.
+          return;
         }
         if (attempt.signal.aborted) return;
         if (next.done) break;

@@ -2,6 +2,7 @@
  * The part that all sinks share: which objects may need a write, in what order they are looked at, retries.
  * Level-triggered: a mark says "look at it again", never what to do.
  */
+import { WeftError } from "../api/index.ts";
 import type { World } from "../world/index.ts";
 
 /** Thrown by a step whose picture of the object was out of date and is mended now. Not an error to report. */
@@ -33,6 +34,8 @@ interface Task {
 
 const firstBackoff = 100;
 const longestBackoff = 30_000;
+/** A server that cannot be reached says nothing about the object: when it is back, writing goes on soon. */
+const longestBackoffUnreachable = 5_000;
 
 export class Writer {
   readonly #options: WriterOptions;
@@ -170,7 +173,9 @@ export class Writer {
       this.#enqueue(task);
       return;
     }
-    const full = Math.min(firstBackoff * 2 ** Math.min(task.failures - 1, 20), longestBackoff);
+    const unreachable = error instanceof WeftError && error.code === "API_UNREACHABLE";
+    const longest = unreachable ? longestBackoffUnreachable : longestBackoff;
+    const full = Math.min(firstBackoff * 2 ** Math.min(task.failures - 1, 20), longest);
     task.state = "waiting";
     task.timer = world.after(full * (0.5 + 0.5 * world.random()), () => {
       this.#enqueue(task);
