@@ -286,7 +286,23 @@ export const priorityClass: Printer = printer<Stored<scheduling.PriorityClass>>(
   ],
 );
 
-/** Roles, ClusterRoles and CRDs, whose printer upstream is the bare default: the time itself, not the age. */
+/** What is used of what may be used; limits, which are quotas too, in a column of their own. */
+export const resourceQuota: Printer = printer<Stored<core.ResourceQuota>>(
+  columns(["Name", "Request", "Limit", "Age"]),
+  ({ metadata, status }, now) => {
+    const uses = Object.keys(status?.hard ?? {})
+      .sort(byBytes)
+      .map((name) => `${name}: ${status?.used?.[name] ?? "0"}/${status?.hard?.[name]}`);
+    return [
+      metadata.name,
+      uses.filter((use) => !use.startsWith("limits.")).join(", "),
+      uses.filter((use) => use.startsWith("limits.")).join(", "),
+      since(metadata.creationTimestamp, now),
+    ];
+  },
+);
+
+/** Roles, ClusterRoles, LimitRanges and CRDs, whose printer upstream is the bare default: the time itself, not the age. */
 export const createdAt: Printer = printer<KubeObject>(
   columns(["Name", "Created At:date"]),
   ({ metadata }) => [metadata.name, metadata.creationTimestamp ?? null],

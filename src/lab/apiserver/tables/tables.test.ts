@@ -555,6 +555,14 @@ describe("cluster objects", () => {
     assert.deepEqual([secret.TYPE, secret.DATA], ["Opaque", 1]);
   });
 
+  test("quotas, with limits apart", () => {
+    const hard = { pods: "10", "limits.cpu": "2", "requests.cpu": "1" };
+    const used = { pods: "3", "limits.cpu": "500m" };
+    const quota = row("", "ResourceQuota", { status: { hard, used } });
+    assert.equal(quota.REQUEST, "pods: 3/10, requests.cpu: 0/1");
+    assert.equal(quota.LIMIT, "limits.cpu: 500m/2");
+  });
+
   test("events, old and new", () => {
     const common = { type: "Normal", reason: "Started" };
     const old = row("", "Event", {

@@ -1,5 +1,7 @@
 /** Controllers of pods. */
+import type * as autoscaling from "kubernetes-types/autoscaling/v1";
 import type * as batch from "kubernetes-types/batch/v1";
+import type * as core from "kubernetes-types/core/v1";
 import type * as policy from "kubernetes-types/policy/v1";
 import type {
   ControllerRevision,
@@ -148,6 +150,25 @@ export const podDisruptionBudget: Printer = printer<Stored<policy.PodDisruptionB
     `${spec?.minAvailable ?? "N/A"}`,
     `${spec?.maxUnavailable ?? "N/A"}`,
     status?.disruptionsAllowed ?? 0,
+    since(metadata.creationTimestamp, now),
+  ],
+);
+
+export const podTemplate: Printer = printer<Stored<core.PodTemplate>>(
+  columns(["Name", "Containers", "Images", "Pod Labels"]),
+  ({ metadata, template }) => [
+    metadata.name,
+    ...containerCells(template?.spec?.containers),
+    formatLabels(template?.metadata?.labels),
+  ],
+);
+
+export const scale: Printer = printer<Stored<autoscaling.Scale>>(
+  columns(["Name", "Desired:integer", "Available:integer", "Age"]),
+  ({ metadata, spec, status }, now) => [
+    metadata.name,
+    spec?.replicas ?? 0,
+    status?.replicas ?? 0,
     since(metadata.creationTimestamp, now),
   ],
 );
