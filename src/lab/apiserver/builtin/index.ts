@@ -2,9 +2,44 @@
 import { type FieldError, isObject, type JsonObject } from "../schema/index.ts";
 import { defaults } from "./defaults.ts";
 import { normalizeBuiltin } from "./golang.ts";
+import {
+  checkBinding,
+  checkClusterRole,
+  checkConfigMap,
+  checkCustomResourceDefinition,
+  checkEndpoints,
+  checkLease,
+  checkRole,
+  checkSecret,
+  checkWebhooks,
+} from "./others.ts";
+import { checkPod, checkPodStatus, checkPodTemplate } from "./pods.ts";
+import { checkEndpointSlice, checkService } from "./services.ts";
+import { record } from "./values.ts";
+import {
+  checkCronJob,
+  checkDaemonSet,
+  checkDeployment,
+  checkJob,
+  checkReplicaSet,
+  checkReplicaStatus,
+  checkStatefulSet,
+} from "./workloads.ts";
 
 export { type DecodeProblem, normalizeBuiltin } from "./golang.ts";
+export {
+  checkAnnotations,
+  checkLabels,
+  dns1035Label,
+  dnsLabel,
+  dnsSubdomain,
+  labelValue,
+  pathSegment,
+  qualifiedName,
+  type TextCheck,
+} from "./names.ts";
 export { canonicalQuantity, parseQuantity, type Quantity } from "./quantity.ts";
+export { checkSelector, selects } from "./selectors.ts";
 
 /** `<group>/<kind>` */
 function kindKey(object: JsonObject): string {
@@ -23,7 +58,51 @@ export function defaultBuiltin(object: object): void {
   defaults[kindKey(object)]?.(object);
 }
 
-/** What is wrong with a built-in object; with `old`, also what may not change. */
-export function validateBuiltin(_object: object, _old?: object): FieldError[] {
-  return [];
+type Check = (object: JsonObject, old?: JsonObject) => FieldError[];
+
+const checks: Record<string, Check> = {
+  "/Pod": checkPod,
+  "/PodTemplate": (template) => checkPodTemplate(record(template.template), "template"),
+  "/Service": checkService,
+  "/Endpoints": checkEndpoints,
+  "/ConfigMap": checkConfigMap,
+  "/Secret": checkSecret,
+  "apps/Deployment": checkDeployment,
+  "apps/ReplicaSet": checkReplicaSet,
+  "apps/StatefulSet": checkStatefulSet,
+  "apps/DaemonSet": checkDaemonSet,
+  "batch/Job": checkJob,
+  "batch/CronJob": checkCronJob,
+  "discovery.k8s.io/EndpointSlice": checkEndpointSlice,
+  "coordination.k8s.io/Lease": checkLease,
+  "rbac.authorization.k8s.io/Role": checkRole,
+  "rbac.authorization.k8s.io/ClusterRole": checkClusterRole,
+  "rbac.authorization.k8s.io/RoleBinding": checkBinding,
+  "rbac.authorization.k8s.io/ClusterRoleBinding": checkBinding,
+  "apiextensions.k8s.io/CustomResourceDefinition": checkCustomResourceDefinition,
+  "admissionregistration.k8s.io/MutatingWebhookConfiguration": checkWebhooks,
+  "admissionregistration.k8s.io/ValidatingWebhookConfiguration": checkWebhooks,
+};
+
+const statusChecks: Record<string, Check> = {
+  "/Pod": (pod, old) => checkPodStatus(pod, old ?? {}),
+  "apps/Deployment": checkReplicaStatus,
+  "apps/ReplicaSet": checkReplicaStatus,
+  "apps/StatefulSet": checkReplicaStatus,
+};
+
+/**
+ * What is wrong with a built-in object after `defaultBuiltin`; with `old` (as stored), also what may not change.
+ * Metadata is the API server's own concern. Only status is judged when only status changed. A value of a wrong type
+ * is one error here; an API server that asks `normalizeBuiltin` first can answer 400 with the same text.
+ */
+export function validateBuiltin(object: object, old?: object): FieldError[] {
+  if (!isObject(object)) return [];
+  const problem = normalizeBuiltin(object);
+  if (problem) return [{ field: problem.field, type: "FieldValueTypeInvalid", detail: problem.message }];
+  const before = isObject(old) ? old : undefined;
+  const key = kindKey(object);
+  if (before && object.spec !== undefined && object.spec === before.spec)
+    return statusChecks[key]?.(object, before) ?? [];
+  return checks[key]?.(object, before) ?? [];
 }

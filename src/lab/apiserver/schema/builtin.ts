@@ -31,6 +31,7 @@ const packages: Record<string, string> = {
 
 const loaded = new Map<string, JsonObject>();
 const resolved = new Map<string, Schema>();
+const ours = new WeakSet<Schema>();
 
 function definitionsOf(name: string): JsonObject {
   const known = loaded.get(name);
@@ -55,6 +56,11 @@ export function builtinSchema(group: string, version: string, kind: string): Sch
   return undefined;
 }
 
+/** Whether a schema is a built-in kind's own. */
+export function isBuiltinSchema(schema: Schema): boolean {
+  return ours.has(schema);
+}
+
 /** The schema of an object's `metadata`, the same for all kinds. */
 export function objectMetaSchema(): Schema {
   return resolveDefinition(`${metaPackage}.ObjectMeta`);
@@ -65,6 +71,7 @@ function resolveDefinition(name: string): Schema {
   if (known) return known;
   const schema: JsonObject = {};
   resolved.set(name, schema as Schema);
+  ours.add(schema as Schema);
   Object.assign(schema, resolveNode(definition(name) ?? {}));
   return schema as Schema;
 }
