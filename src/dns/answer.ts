@@ -3,7 +3,7 @@
  * the one that CoreDNS gives (plugin/backend_lookup.go, plugin/kubernetes).
  */
 import type { DnsRecord } from "./records.ts";
-import type { Zone, Zones } from "./zones.ts";
+import type { Found, Zone, Zones } from "./zones.ts";
 
 export type Rcode = "NOERROR" | "FORMERR" | "SERVFAIL" | "NXDOMAIN" | "NOTIMP" | "REFUSED" | "BADVERS";
 
@@ -72,7 +72,7 @@ export function resolve(question: Question, context: Context): Resolution | unde
   const name = question.name.toLowerCase();
   const found = lookup(name, context);
   if (!found) return undefined;
-  const { zone, sets } = found;
+  const { zone, sets, filled } = found;
   if (refusedTypes.has(question.type)) return { answer: plain("REFUSED") };
 
   if (!sets) {
@@ -85,8 +85,9 @@ export function resolve(question: Question, context: Context): Resolution | unde
 
   const { answers, continueAt } = chase(question.name, question.type, zone, context);
   if (answers.length === 0) {
-    // A name that only exists through others below it may yet get records of its own.
-    return { answer: zone.ready() ? negative("NOERROR", zone, context) : plain("SERVFAIL") };
+    // A name that has records has those; an empty one, or the target of an alias, may yet get its own.
+    const certain = zone.ready() || (filled && sets("CNAME").length === 0);
+    return { answer: certain ? negative("NOERROR", zone, context) : plain("SERVFAIL") };
   }
   const answer = positive(answers);
   if (question.type === "SRV") answer.additional = addressesOf(answers, context);
@@ -107,7 +108,7 @@ function negative(rcode: Rcode, zone: Zone, context: Context): Answer {
 }
 
 /** What the zones hold, and `ns.dns.<zone>`, which every SOA here names. */
-function lookup(name: string, context: Context) {
+function lookup(name: string, context: Context): Found | undefined {
   const found = context.zones.find(name);
   if (!found || found.sets) return found;
   const { zone } = found;
@@ -116,7 +117,7 @@ function lookup(name: string, context: Context) {
   const addresses = nameServersOf(zone, context).flatMap((each) => each.addresses);
   if (addresses.length === 0) return found;
   const own = name === server ? addresses.map((each) => address(name, each, zone.negativeTtl)) : [];
-  return { zone, sets: (type: string) => own.filter((record) => record.type === type) };
+  return { zone, sets: (type) => own.filter((record) => record.type === type), filled: own.length > 0 };
 }
 
 function nameServersOf(

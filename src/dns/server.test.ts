@@ -259,7 +259,13 @@ describe("no answer", () => {
     synced = false;
     assert.equal(rcode(await ask(`nobody.${svc}`)), "SERVFAIL");
     assert.equal(rcode(await ask("demo.svc.cluster.local")), "SERVFAIL");
+    assert.equal(rcode(await ask(`dangling.${svc}`)), "SERVFAIL");
     assert.deepEqual(data(await ask(`serve.${svc}`)), ["10.11.0.9"]);
+    assert.equal(
+      rcode(await ask(`serve.${svc}`, "AAAA")),
+      "NOERROR",
+      "resolvers ask for both, and want both answered",
+    );
     synced = true;
   });
 });

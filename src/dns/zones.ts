@@ -38,6 +38,8 @@ export interface Found {
   zone: Zone;
   /** Undefined: the name does not exist. Empty sets: it exists, but has no record of the type asked for. */
   sets: ((type: string) => readonly DnsRecord[]) | undefined;
+  /** Whether the name has records of any type. */
+  filled: boolean;
 }
 
 interface Entry {
@@ -124,13 +126,17 @@ export class Zones {
     if (!zone) return undefined;
     const entry = this.#names.get(name);
     if (entry && entry.sets.length > 0) {
-      return { zone, sets: (type) => entry.sets.find((set) => set.type === type)?.records ?? none };
+      const sets = (type: string) => entry.sets.find((set) => set.type === type)?.records ?? none;
+      return { zone, sets, filled: true };
     }
     const computed = zone.computed?.(name);
-    if (computed) return { zone, sets: (type) => computed.filter((record) => record.type === type) };
+    if (computed) {
+      const sets = (type: string) => computed.filter((record) => record.type === type);
+      return { zone, sets, filled: computed.length > 0 };
+    }
     // Of a zone that is held in part, others know what lies between our names.
     const exists = name === zone.name || (entry !== undefined && !zone.fallthrough);
-    return { zone, sets: exists ? () => none : undefined };
+    return { zone, sets: exists ? () => none : undefined, filled: false };
   }
 
   /** Makes before it breaks, and leaves alone the records that a row has before and after. */
