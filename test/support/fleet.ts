@@ -21,7 +21,7 @@ import {
 import { type ControlPlane, startControlPlane } from "../../src/control.ts";
 import { KubeClient, type Transport } from "../../src/kube/index.ts";
 import { type ApiServer, createApiServer } from "../../src/lab/apiserver/index.ts";
-import type { SimulatedWorld } from "../../src/world/index.ts";
+import { type SimulatedWorld, sleep } from "../../src/world/index.ts";
 
 export interface Member {
   readonly name: string;
@@ -33,12 +33,21 @@ export interface Member {
   readonly log: string[];
 }
 
+/** How bad the network between control planes and API servers is. */
+export interface Weather {
+  /** Most milliseconds that a request, an answer or a chunk of a watch is on its way. */
+  latency: number;
+  /** Probability that a request is lost, that its answer is lost after it was carried out, or that a stream breaks. */
+  loss: number;
+}
+
 const admin = { name: "admin", groups: ["system:masters"] };
 
 export class Fleet {
   readonly world: SimulatedWorld;
   readonly members = new Map<string, Member>();
   /** `reader offerer` pairs whose connection is cut; `reader reader` cuts a control plane from its own API. */
+  weather: Weather = { latency: 0, loss: 0 };
   readonly #cut = new Map<string, AbortController>();
 
   private constructor(world: SimulatedWorld) {
@@ -187,17 +196,26 @@ export class Fleet {
         signal?.addEventListener("abort", end, { once: true });
       });
     };
+    const { world } = this;
+    const travel = async (signal: AbortSignal | undefined) => {
+      const { latency, loss } = this.weather;
+      if (latency > 0) await sleep(world, world.random() * latency, signal);
+      await silence(signal);
+      if (loss > 0 && world.random() < loss) throw new Error("connection reset");
+    };
     return async (request) => {
-      await silence(request.signal);
+      const { signal } = request;
+      await travel(signal);
       const member = this.members.get(offerer);
       if (!member) throw new Error(`no route to ${offerer}`);
       const response = await member.server.as(admin)(request);
-      const body = response.body;
+      await travel(signal);
+      const { body } = response;
       return {
         ...response,
         body: (async function* () {
           for await (const chunk of body) {
-            await silence(request.signal);
+            await travel(signal);
             yield chunk;
           }
         })(),
