@@ -12,19 +12,15 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** The programs that a lab runs, and the package that has each, by package manager. */
+/** The programs that a lab runs, and the package that has each, by package manager where the names differ. */
 const tools = {
-  ip: { "apt-get": "iproute2", dnf: "iproute", apk: "iproute2", zypper: "iproute2", pacman: "iproute2" },
-  nft: {
-    "apt-get": "nftables",
-    dnf: "nftables",
-    apk: "nftables",
-    zypper: "nftables",
-    pacman: "nftables",
-  },
-  unshare: utilLinux(),
-  nsenter: utilLinux(),
-  mount: { ...utilLinux(), "apt-get": "mount" },
+  ip: { any: "iproute2", dnf: "iproute" },
+  nft: { any: "nftables" },
+  unshare: { any: "util-linux" },
+  nsenter: { any: "util-linux" },
+  setpriv: { any: "util-linux", apk: "setpriv" },
+  mount: { any: "util-linux", "apt-get": "mount" },
+  hostname: { any: "hostname", apk: "busybox", pacman: "inetutils" },
 };
 const managers = {
   "apt-get": ["install", "-y", "-q"],
@@ -33,16 +29,6 @@ const managers = {
   zypper: ["--non-interactive", "install"],
   pacman: ["-S", "--noconfirm"],
 };
-
-function utilLinux() {
-  return {
-    "apt-get": "util-linux",
-    dnf: "util-linux",
-    apk: "util-linux",
-    zypper: "util-linux",
-    pacman: "util-linux",
-  };
-}
 
 preparePackages();
 if (process.argv.includes("--tools")) prepareTools();
@@ -97,7 +83,7 @@ function prepareTools() {
   const names = missing.map((tool) => `'${tool}'`).join(", ");
   const says = `missing ${missing.length === 1 ? "program" : "programs"}: ${names}`;
   if (!manager) fail(says, "install the packages iproute2, nftables and util-linux");
-  const packages = [...new Set(missing.map((tool) => tools[tool][manager]))];
+  const packages = [...new Set(missing.map((tool) => tools[tool][manager] ?? tools[tool].any))];
   const command = [manager, ...managers[manager], ...packages];
   if (process.getuid() !== 0) fail(says, `sudo ${command.join(" ")}`);
   console.log(`installing ${packages.join(" and ")} (${command.join(" ")}) ...`);

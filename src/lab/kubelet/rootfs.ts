@@ -142,7 +142,8 @@ export function containerFiles(
     "trap 'echo failed >&3' EXIT",
     // This process as the lab's /proc shows it: its id and when it started, enough to find it again.
     "read -r stat </proc/self/stat",
-    `echo ${quote(config.hostname)} >/proc/sys/kernel/hostname`,
+    // Not by /proc/sys/kernel/hostname: that file is the machine's root's, whoever owns the namespace.
+    `hostname ${quote(config.hostname)}`,
     "mount -t tmpfs -o mode=755 root root",
     `cp -a ${quote(machine.skeleton)}/. root/`,
     `cp ${quote(config.etc)}/* root/etc/`,
