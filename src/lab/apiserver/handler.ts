@@ -91,6 +91,11 @@ async function verb(core: Core, call: ResourceCall): Promise<Answer> {
     throw methodNotAllowed(pluralName(call.type), call.route.verb);
   if (call.type.review && call.type.group !== "") return review(core, call);
   if (call.type.plural === "bindings" && call.type.group === "") return bind(core, call);
+  const { verb: asked, name } = call.route;
+  const needsName = asked === "update" || asked === "patch";
+  if (needsName !== (name !== undefined) && (needsName || asked === "create")) {
+    throw methodNotAllowed(pluralName(call.type), asked);
+  }
   switch (call.route.verb) {
     case "get":
       return get(core, call);

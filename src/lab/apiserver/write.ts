@@ -108,14 +108,14 @@ export function insert(
   else delete metadata.generation;
   if (type.subresources.has("status")) delete object.status;
 
-  const fresh = inStoredVersion(type, object);
+  let fresh = inStoredVersion(type, object);
   const strategy = core.strategies.get(type.bucket);
   strategy?.prepareCreate?.(core, fresh, write);
   setDefaults(type, fresh);
   strategy?.allocate?.(core, fresh, undefined, write);
   check(core, type, fresh, undefined);
-  if (write.manager !== undefined) {
-    trackUpdate({
+  if (write.manager !== undefined && !type.toStored) {
+    fresh = trackUpdate({
       schema: schemaOf(type),
       before: undefined,
       after: fresh,
@@ -189,8 +189,8 @@ export function replace(
     fresh.metadata.generation = (current.metadata.generation ?? 0) + 1;
   }
   check(core, type, fresh, current);
-  if (write.manager !== undefined) {
-    trackUpdate({
+  if (write.manager !== undefined && !type.toStored) {
+    fresh = trackUpdate({
       schema: schemaOf(type),
       before: current,
       after: fresh,

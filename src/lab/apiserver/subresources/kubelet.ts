@@ -149,6 +149,8 @@ const passedOn = [
  */
 export async function stream(core: Core, call: ResourceCall, client: Duplex, head: Buffer): Promise<void> {
   const key = `${call.user.name} ${call.path}?${call.query}`;
+  const refusals = refusalsOf.get(core) ?? new Map<string, StatusError>();
+  refusalsOf.set(core, refusals);
   if ((call.headers.upgrade ?? "").toLowerCase() !== "websocket") {
     throw (
       refusals.get(key) ??
@@ -171,7 +173,7 @@ export async function stream(core: Core, call: ResourceCall, client: Duplex, hea
  * kubectl hides why a WebSocket was refused, tries SPDY, and shows what that is answered: so the second refusal
  * says what the first said.
  */
-const refusals = new Map<string, StatusError>();
+const refusalsOf = new WeakMap<Core, Map<string, StatusError>>();
 
 async function join(core: Core, call: ResourceCall, client: Duplex, head: Buffer): Promise<void> {
   const target = targetOf(core, call);
