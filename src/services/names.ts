@@ -69,7 +69,12 @@ function headless(base: string, slices: readonly EndpointSlice[]): DnsRecord[] {
 /** The pod's hostname, or, as CoreDNS does for cluster.local, its address with dashes. */
 function hostnameOf(endpoint: Endpoint, ip: string): string {
   const hostname = endpoint.hostname?.toLowerCase();
-  return hostname && label.test(hostname) ? hostname : ip.replace(/[.:]/g, "-").replace(/^-|-$/g, "0");
+  return hostname && label.test(hostname) ? hostname : dashed(ip);
+}
+
+/** A label neither begins nor ends with a dash: a zero is what IPv6 leaves out there. */
+function dashed(ip: string): string {
+  return ip.replace(/[.:]/g, "-").replace(/^-/, "0-").replace(/-$/, "-0");
 }
 
 function address(name: string, ip: string): DnsRecord {
