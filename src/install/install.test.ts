@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { after, describe, test } from "node:test";
 import {
   clusterProperties,
   configMaps,
@@ -9,12 +9,17 @@ import {
   serviceOffers,
   services,
 } from "../api/index.ts";
-import { ApiError, KubeClient, parseKubeconfig, type Transport } from "../kube/index.ts";
+import { ApiError, KubeClient, parseKubeconfig, transportFor } from "../kube/index.ts";
 import { type ApiServer, createApiServer } from "../lab/apiserver/index.ts";
+import { makeClusterPki } from "../lab/pki.ts";
+import { defaultCluster } from "../lab/spec.ts";
 import { realWorld } from "../world/index.ts";
 import { joinClusters, leaveClusters, manifests, peersOf, prepareCluster, serverForPeers } from "./index.ts";
 
 const world = realWorld();
+const pki = (await makeClusterPki(world, defaultCluster("c1", 0))).cluster;
+const servers: ApiServer[] = [];
+after(() => Promise.all(servers.map((server) => server.close())));
 const admin = { name: "admin", groups: ["system:masters"] };
 
 interface Cluster {
@@ -29,7 +34,9 @@ async function cluster(name: string): Promise<Cluster> {
     storage: { kind: "memory" },
     serviceRange: "10.11.0.0/16",
     advertise: { address: "172.18.0.1", port: 6443 },
+    serviceAccount: pki.serviceAccount,
   });
+  servers.push(server);
   return { server, client: new KubeClient({ transport: server.as(admin), world, cluster: `weft-${name}` }) };
 }
 
@@ -97,7 +104,10 @@ describe("join", () => {
     const credentials = parseKubeconfig(text, "the Secret").credentials();
     assert.equal(credentials.server, "https://b:6443");
     const token = credentials.token as string;
-    const peer = new KubeClient({ transport: bearer(clusters.b.server, token), world, cluster: "b" });
+    const tls = { ...pki.serving, clientCa: pki.ca.cert };
+    const { port } = await clusters.b.server.listen({ host: "127.0.0.1", port: 0, tls });
+    const transport = transportFor({ server: `https://127.0.0.1:${port}`, ca: pki.ca.cert, token });
+    const peer = new KubeClient({ transport, world, cluster: "b" });
     assert.deepEqual((await peer.list(serviceOffers)).items, []);
     assert.ok(await peer.get(leases, "weft-system/weft-heartbeat"));
     const only = { namespace: "weft-system", fieldSelector: "metadata.name=weft-heartbeat" };
@@ -140,8 +150,3 @@ describe("join", () => {
     assert.equal(await serverForPeers(client, "https://127.0.0.1:1"), "https://172.18.0.1:6443");
   });
 });
-
-/** As over HTTPS with the token, but without a socket. */
-function bearer(_server: ApiServer, _token: string): Transport {
-  throw new Error("not yet");
-}
