@@ -12,14 +12,15 @@ import {
 import {
   type DeleteOptions,
   type Draft,
+  EventRecorder,
   isConflict,
+  isForbidden,
   isNotFound,
   type KubeClient,
   reflect,
 } from "../../kube/index.ts";
 import { timestamp, type World } from "../../world/index.ts";
 import { ObjectCache } from "./cache.ts";
-import { Recorder } from "./events.ts";
 import { canonicalJson } from "./hash.ts";
 import { controllerOf, controllerReference } from "./pods.ts";
 import { ReconcileQueue, type ReconcileResult } from "./queue.ts";
@@ -35,12 +36,6 @@ export interface ContextOptions {
   log?: (line: string) => void;
 }
 
-/** A controller's own voice in `kubectl describe`. */
-export interface Events {
-  normal(about: KubeObject, reason: string, message: string): void;
-  warning(about: KubeObject, reason: string, message: string): void;
-}
-
 /** The words that a write answers with, but with a status that may have any shape. */
 type WithStatus = KubeObject & { status?: unknown };
 
@@ -54,7 +49,6 @@ export class ControllerContext {
   readonly log: (line: string) => void;
   readonly #caches = new Map<string, ObjectCache<KubeObject>>();
   readonly #queues: ReconcileQueue[] = [];
-  readonly #recorders: Recorder[] = [];
   readonly #stopping = new AbortController();
   /** Resolves when every cache is complete. */
   readonly synced: Promise<void>;
@@ -127,7 +121,6 @@ export class ControllerContext {
   stop(): void {
     this.#stopping.abort();
     for (const queue of this.#queues) queue.stop();
-    for (const recorder of this.#recorders) recorder.stop();
   }
 
   /** Every queue is empty; for tests. */
@@ -139,13 +132,18 @@ export class ControllerContext {
     return timestamp(this.world);
   }
 
-  events(component: string): Events {
-    const recorder = new Recorder(this.client, component);
-    this.#recorders.push(recorder);
-    return {
-      normal: (about, reason, message) => recorder.event(about, "Normal", reason, message),
-      warning: (about, reason, message) => recorder.event(about, "Warning", reason, message),
-    };
+  /** A controller's own voice in `kubectl describe`. */
+  events(component: string): EventRecorder {
+    return new EventRecorder({
+      client: this.client,
+      component,
+      onError: (error) => {
+        // A namespace that goes takes no more Events.
+        if (!this.signal.aborted && !isForbidden(error) && !isNotFound(error)) {
+          this.log(`${component}: event: ${messageOf(error)}`);
+        }
+      },
+    });
   }
 
   /** The pods that a Service's selector matches. */

@@ -72,7 +72,7 @@ class Rules implements ServiceRules {
   constructor(options: ServiceRulesOptions) {
     const { client, nodeName } = options;
     this.#options = options;
-    this.#table = new RuleTable(options.serviceRange);
+    this.#table = new RuleTable(options.serviceRange, 1 + Math.floor(options.world.random() * 65_535));
     this.#place = { name: nodeName, zone: undefined };
     this.#services = new Informer(client, services, { keepManagedFieldsOf: null });
     this.#slices = new Informer(client, endpointSlices, {

@@ -35,7 +35,8 @@ const commands = {
     }
     return answers;
   },
-  async ask({ address, port, count }) {
+  /** The same over UDP, from a port of its own. */
+  async ask({ address, port, count, from }) {
     const answers = [];
     for (let n = 0; n < count; n++) {
       const socket = createSocket("udp4");
@@ -44,11 +45,11 @@ const commands = {
         await new Promise((resolve) => {
           socket.on("message", (data) => resolve(data.toString()));
           socket.on("error", (error) => resolve(error.code));
-          socket.connect(port, address, () => socket.send("?"));
+          socket.bind(from, () => socket.connect(port, address, () => socket.send("?")));
         }),
       );
       clearTimeout(timer);
-      socket.close();
+      await new Promise((resolve) => socket.close(resolve));
     }
     return answers;
   },

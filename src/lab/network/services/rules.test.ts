@@ -272,7 +272,11 @@ describe("the table", () => {
       type: fc.constantFrom("ClusterIP", "NodePort"),
       externalTrafficPolicy: fc.constantFrom("Cluster", "Local"),
       internalTrafficPolicy: fc.constantFrom("Cluster", "Local"),
-      ports: fc.constantFrom([{ port: 80, nodePort: 30080 }], [{ port: 80 }, { port: 81, nodePort: 30081 }]),
+      ports: fc.constantFrom(
+        [{ port: 80, nodePort: 30080 }],
+        [{ port: 80 }, { port: 81, nodePort: 30081 }],
+        [{ port: 53, protocol: "UDP" }],
+      ),
     }),
     ends: fc.array(end, { maxLength: 4 }),
   });
@@ -296,12 +300,46 @@ describe("the table", () => {
           for (const [name, rules] of state) fresh.set(name, rules);
           const whole = new Kernel();
           whole.load(fresh.whole());
+          // Zones tell what was before and what is now apart: they are not a function of what is.
+          assert.deepEqual(
+            [...kernel.sets.get("udp-flows")!.keys()].sort(),
+            [...whole.sets.get("udp-flows")!.keys()].sort(),
+          );
+          for (const one of [kernel, whole]) one.sets.delete("udp-flows");
           assert.deepEqual(kernel.dump(), whole.dump());
           assert.equal(table.takeChanges(), "");
+          kernel.load(table.whole());
         }
       }),
       { numRuns: 300 },
     );
+  });
+
+  test("UDP flows move to another zone when one of their endpoints goes, and only then", () => {
+    const table = new RuleTable("10.11.0.0/16", 65_534);
+    const zone = (...ends: string[]) => {
+      const spec = { ports: [{ port: 53, protocol: "UDP" }] };
+      const ports = [{ name: "", port: 53, protocol: "UDP" }];
+      const list =
+        ends.length > 0
+          ? [
+              slice(
+                ends.map((at) => ({ at })),
+                ports,
+              ),
+            ]
+          : [];
+      table.set("demo/serve", rulesOf(service(spec), list, node));
+      const kernel = new Kernel();
+      kernel.load(table.whole());
+      return kernel.sets.get("udp-flows")!.get("10.11.0.5 . 53");
+    };
+    assert.equal(zone("1.1.1.1"), "65534");
+    assert.equal(zone("1.1.1.1", "1.1.1.2"), "65534");
+    assert.equal(zone("1.1.1.2"), "65535");
+    assert.equal(zone("1.1.1.3"), "1");
+    assert.equal(zone(), undefined);
+    assert.equal(zone("1.1.1.4"), "2");
   });
 
   test("one endpoint of one Service is a change of the same size among one and among a thousand Services", () => {

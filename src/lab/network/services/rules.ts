@@ -17,6 +17,8 @@ export interface Rules {
   chains: Map<string, string[]>;
   /** Sets that remember which clients stick to an endpoint. */
   affinities: Set<string>;
+  /** `address . port` over UDP → the endpoints that its flows may be at. */
+  flows: Map<string, string[]>;
   /** `set key` → verdict for maps, empty for sets. */
   elements: Map<string, string>;
 }
@@ -32,6 +34,8 @@ export const sets = {
   refused: "refused",
   /** Addresses that are to be ignored, because nothing stands behind them on this node. */
   ignored: "ignored",
+  /** Which generation the UDP flows to an address are of: their conntrack zone. */
+  flows: "udp-flows",
   /** This node's endpoints, as `address . address`: a pod that reaches itself. */
   hairpin: "hairpin",
 } as const;
@@ -60,7 +64,7 @@ export function isProxied(service: Service): boolean {
 
 /** The rules of one Service on one node. */
 export function rulesOf(service: Service, slices: Iterable<EndpointSlice>, node: NodePlace): Rules {
-  const rules: Rules = { chains: new Map(), affinities: new Set(), elements: new Map() };
+  const rules: Rules = { chains: new Map(), affinities: new Set(), flows: new Map(), elements: new Map() };
   if (!isProxied(service)) return rules;
   const list = [...slices].filter((slice) => slice.addressType === "IPv4");
   for (const port of service.spec?.ports ?? []) portRules(rules, service, port, list, node);
@@ -93,6 +97,7 @@ function portRules(
     if (internal.length > 0) {
       const chain = balance(internalLocal ? "local" : "cluster", internal);
       rules.elements.set(`${sets.clusterIps} ${key}`, `goto ${chain}`);
+      flow(address, internal);
     } else if (everywhere.length > 0) {
       rules.elements.set(`${sets.ignored} ${key}`, "");
     }
@@ -105,8 +110,10 @@ function portRules(
     const external = externalChain();
     for (const address of outside) {
       const key = `${address} . ${protocol} . ${port.port}`;
-      if (external) rules.elements.set(`${sets.externalIps} ${key}`, `goto ${external}`);
-      else rules.elements.set(`${everywhere.length > 0 ? sets.ignored : sets.refused} ${key}`, "");
+      if (external) {
+        rules.elements.set(`${sets.externalIps} ${key}`, `goto ${external}`);
+        flow(address, spec.externalTrafficPolicy === "Local" ? here : everywhere);
+      } else rules.elements.set(`${everywhere.length > 0 ? sets.ignored : sets.refused} ${key}`, "");
     }
     if (nodePort && external) {
       rules.elements.set(`${sets.nodePorts} ${protocol} . ${nodePort}`, `goto ${external}`);
@@ -114,6 +121,12 @@ function portRules(
   }
   for (const { address, nodeName } of candidates) {
     if (nodeName === node.name) rules.elements.set(`${sets.hairpin} ${address} . ${address}`, "");
+  }
+
+  function flow(address: string, targets: Target[]): void {
+    if (protocol !== "udp") return;
+    const ends = targets.map((one) => `${one.address}:${one.port}`);
+    rules.flows.set(`${address} . ${port.port}`, ends);
   }
 
   /** Where traffic from outside enters, or undefined when there is nowhere to send it. */

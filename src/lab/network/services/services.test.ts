@@ -81,8 +81,8 @@ class Probe {
   listen = (port: number, name: string) => this.#send<null>({ command: "listen", port, name });
   connect = (address: string, port: number, count = 1) =>
     this.#send<string[]>({ command: "connect", address, port, count });
-  ask = (address: string, port: number, count = 1) =>
-    this.#send<string[]>({ command: "ask", address, port, count });
+  ask = (address: string, port: number, count = 1, from = 0) =>
+    this.#send<string[]>({ command: "ask", address, port, count, from });
   end = () => this.#child.kill("SIGKILL");
 }
 
@@ -254,6 +254,16 @@ function inside(): void {
         assert.deepEqual(await probes[from]!.ask(vip, 80), ["ECONNREFUSED"], from);
       }
       assert.deepEqual(await probes.client!.connect("10.11.200.200", 80), ["ECONNREFUSED"]);
+    });
+
+    test("moves a UDP flow that goes on and on away from an endpoint that is gone", async () => {
+      await service({});
+      await endpoints({ address: pods.one });
+      assert.deepEqual(counts(await probes.client!.ask(vip, 80, 3, 5353)), { one: 3 });
+      await endpoints({ address: pods.two });
+      assert.deepEqual(counts(await probes.client!.ask(vip, 80, 3, 5353)), { two: 3 });
+      await endpoints({ address: pods.one });
+      assert.deepEqual(counts(await probes.client!.ask(vip, 80, 3, 5353)), { one: 3 });
     });
 
     test("falls back to endpoints that serve while they end", async () => {

@@ -16,6 +16,9 @@ type Claims = Map<string, Map<string, string>>;
  */
 export class RuleTable {
   readonly #serviceRange: string;
+  /** The zone that UDP flows start in. */
+  readonly #firstZone: number;
+  readonly #zones = new Map<string, number>();
   readonly #rules = new Map<string, Rules>();
   readonly #claims: Claims = new Map();
   /** Services changed since the last `takeChanges`, with their rules at that time. */
@@ -23,18 +26,30 @@ export class RuleTable {
   /** Elements changed since then, with their value at that time. */
   readonly #touched = new Map<string, string | undefined>();
 
-  /** Whatever is still addressed to `serviceRange` after translation has nothing behind it and is refused. */
-  constructor(serviceRange: string) {
+  /**
+   * Whatever is still addressed to `serviceRange` after translation has nothing behind it and is refused.
+   * `firstZone` (1 to 65535) should be another than that of the process before us, or flows of its time may
+   * go on to endpoints that are gone.
+   */
+  constructor(serviceRange: string, firstZone = 1) {
     this.#serviceRange = serviceRange;
+    this.#firstZone = firstZone;
   }
 
   /** Sets the rules of one Service; undefined when it is gone. */
   set(service: string, rules: Rules | undefined): void {
     const before = this.#rules.get(service);
     if (before && rules && equal(before, rules)) return;
+    this.#moveFlows(before, rules);
     if (!this.#changed.has(service)) this.#changed.set(service, before);
     for (const key of before?.elements.keys() ?? []) if (!rules?.elements.has(key)) this.#claim(key, service);
     for (const [key, value] of rules?.elements ?? []) this.#claim(key, service, value);
+    for (const key of before?.flows.keys() ?? []) {
+      if (!rules?.flows.has(key)) this.#claim(`${sets.flows} ${key}`, service);
+    }
+    for (const key of rules?.flows.keys() ?? []) {
+      this.#claim(`${sets.flows} ${key}`, service, String(this.#zones.get(key)));
+    }
     if (rules) this.#rules.set(service, rules);
     else this.#rules.delete(service);
   }
@@ -102,7 +117,7 @@ export class RuleTable {
     for (const [name, definition] of skeletonSets) {
       const list = elements.get(name);
       const filled = list ? `\n\telements = { ${list.join(",\n")} }` : "";
-      lines.push(`${definition.kind} ${name} {`, `\ttype ${definition.type}${filled}`, "}");
+      lines.push(`${definition.kind} ${name} {`, `\t${definition.type}${filled}`, "}");
     }
     for (const { affinities } of this.#rules.values()) {
       for (const name of affinities) {
@@ -116,6 +131,19 @@ export class RuleTable {
     }
     lines.push(skeletonChains(this.#serviceRange), "}");
     return lines.join("\n");
+  }
+
+  /**
+   * The kernel sends a UDP flow where it was first sent for as long as packets keep coming, however the rules are
+   * by then. When an endpoint goes, all flows to the address get another conntrack zone: the kernel takes
+   * them for new ones. (kube-proxy deletes the flows one by one, which takes a program that few have installed.)
+   */
+  #moveFlows(before: Rules | undefined, after: Rules | undefined): void {
+    for (const [key, ends] of after?.flows ?? []) {
+      const zone = this.#zones.get(key) ?? this.#firstZone;
+      const lost = before?.flows.get(key)?.some((end) => !ends.includes(end)) ?? this.#zones.has(key);
+      this.#zones.set(key, lost ? (zone % 65_535) + 1 : zone);
+    }
   }
 
   #claim(key: string, service: string, value?: string): void {
@@ -137,12 +165,13 @@ export class RuleTable {
 }
 
 const skeletonSets: [string, { kind: "map" | "set"; type: string }][] = [
-  [sets.clusterIps, { kind: "map", type: "ipv4_addr . inet_proto . inet_service : verdict" }],
-  [sets.externalIps, { kind: "map", type: "ipv4_addr . inet_proto . inet_service : verdict" }],
-  [sets.nodePorts, { kind: "map", type: "inet_proto . inet_service : verdict" }],
-  [sets.refused, { kind: "set", type: "ipv4_addr . inet_proto . inet_service" }],
-  [sets.ignored, { kind: "set", type: "ipv4_addr . inet_proto . inet_service" }],
-  [sets.hairpin, { kind: "set", type: "ipv4_addr . ipv4_addr" }],
+  [sets.clusterIps, { kind: "map", type: "type ipv4_addr . inet_proto . inet_service : verdict" }],
+  [sets.externalIps, { kind: "map", type: "type ipv4_addr . inet_proto . inet_service : verdict" }],
+  [sets.nodePorts, { kind: "map", type: "type inet_proto . inet_service : verdict" }],
+  [sets.flows, { kind: "map", type: "typeof ip daddr . udp dport : ct zone" }],
+  [sets.refused, { kind: "set", type: "type ipv4_addr . inet_proto . inet_service" }],
+  [sets.ignored, { kind: "set", type: "type ipv4_addr . inet_proto . inet_service" }],
+  [sets.hairpin, { kind: "set", type: "type ipv4_addr . ipv4_addr" }],
 ];
 
 /**
@@ -172,6 +201,14 @@ chain prerouting {
 chain output {
 	type nat hook output priority -100; policy accept;
 	jump services
+}
+chain flows-in {
+	type filter hook prerouting priority -300; policy accept;
+	ct original zone set ip daddr . udp dport map @${sets.flows}
+}
+chain flows-out {
+	type filter hook output priority -300; policy accept;
+	ct original zone set ip daddr . udp dport map @${sets.flows}
 }
 chain postrouting {
 	type nat hook postrouting priority 100; policy accept;
@@ -203,8 +240,9 @@ function same(a: string[], b: string[]): boolean {
 
 function equal(a: Rules, b: Rules): boolean {
   if (a.chains.size !== b.chains.size || a.elements.size !== b.elements.size) return false;
-  if (a.affinities.size !== b.affinities.size) return false;
+  if (a.affinities.size !== b.affinities.size || a.flows.size !== b.flows.size) return false;
   for (const [key, value] of a.elements) if (b.elements.get(key) !== value) return false;
+  for (const [key, ends] of a.flows) if (!same(ends, b.flows.get(key) ?? [])) return false;
   for (const name of a.affinities) if (!b.affinities.has(name)) return false;
   for (const [key, rules] of a.chains) if (!same(rules, b.chains.get(key) ?? [])) return false;
   return true;
