@@ -88,6 +88,8 @@ function convert(
   owner: Message,
   put: (made: unknown) => void,
 ): DecodeProblem | undefined {
+  // A null in a list or map is Go's zero value there; it does no harm and stays.
+  if (value === null) return undefined;
   const wrong = (): DecodeProblem => {
     const struct = owner.name.slice(owner.name.lastIndexOf(".") + 1);
     const was = typeof value === "number" && !Number.isInteger(value) ? `number ${value}` : jsonType(value);
@@ -157,7 +159,6 @@ function convert(
     case "schemaOrStrings":
       return undefined;
     default:
-      if (value === null) return undefined;
       return isObject(value) ? struct(messageNamed(type), value, path) : wrong();
   }
 }

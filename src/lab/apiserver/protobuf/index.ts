@@ -43,7 +43,15 @@ export function decodeProtobuf(bytes: Uint8Array): JsonObject {
   const name = messageOf(apiVersion, kind);
   if (!name)
     throw new ProtobufError(`no kind "${kind}" is registered for version "${apiVersion}" in protobuf`);
-  return { kind, apiVersion, ...decodeMessage(name, raw) };
+  try {
+    return { kind, apiVersion, ...decodeMessage(name, raw) };
+  } catch (error) {
+    if (error instanceof ProtobufError) throw error;
+    // A time out of range, broken JSON inside a RawExtension, nesting too deep for the stack.
+    throw new ProtobufError(`proto: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
 }
 
 /** Whether typed clients send this kind as protobuf, and `decodeProtobuf` reads it. */
@@ -74,7 +82,7 @@ function put(out: JsonObject, [, name, type, flags = ""]: MessageField, value: W
   } else if (type.startsWith("{}")) {
     const map = Object.hasOwn(out, name) ? (out[name] as JsonObject) : {};
     const [key, member] = decodeEntry(type.slice(2), value);
-    setMember(map, key, member);
+    setMember(map, key, member ?? null);
     out[name] = map;
   } else {
     const decoded = decodeValue(type, value);
