@@ -88,19 +88,12 @@ export function jobController(context: ControllerContext): ReconcileQueue {
   }
 
   async function create(job: Job, index: number | undefined): Promise<void> {
-    const { name, uid } = job.metadata;
+    const { name } = job.metadata;
     const prefix = index === undefined ? name : `${name}-${index}`;
     const pod = podFromTemplate(job.spec!.template, job, { generateName: namePrefix(prefix) });
-    pod.metadata.labels = {
-      ...pod.metadata.labels,
-      "batch.kubernetes.io/controller-uid": uid!,
-      "batch.kubernetes.io/job-name": name,
-      "controller-uid": uid!,
-      "job-name": name,
-    };
     if (index !== undefined) {
       pod.metadata.annotations = { ...pod.metadata.annotations, [indexAnnotation]: String(index) };
-      pod.metadata.labels[indexAnnotation] = String(index);
+      pod.metadata.labels = { ...pod.metadata.labels, [indexAnnotation]: String(index) };
       pod.spec.hostname = prefix;
       for (const container of [...(pod.spec.initContainers ?? []), ...pod.spec.containers]) {
         container.env = [...(container.env ?? []), { name: "JOB_COMPLETION_INDEX", value: String(index) }];
