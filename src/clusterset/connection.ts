@@ -24,6 +24,8 @@ const patience = 4_000;
 /** A row of what is known of the peers' lives; times are milliseconds on the monotonic clock. */
 export interface Signs {
   cluster: string;
+  /** When we began to listen. */
+  since: number;
   /** When its API server last said anything; the start of the connection before it ever did. */
   heardAt: number;
   /** When its heartbeat was last seen to change. */
@@ -53,10 +55,11 @@ export interface ConnectionOptions {
 export class Connection {
   readonly serviceOffers: Collection<ServiceOffer>;
   readonly endpointOffers: Collection<EndpointOffer>;
+  readonly client: KubeClient;
   readonly #options: ConnectionOptions;
-  readonly #client: KubeClient;
   readonly #watched: WatchedSource<KubeObject>[] = [];
   readonly #disposables: { dispose(): void }[] = [];
+  readonly #ends: (() => void)[] = [];
   #signs: Signs;
   #timer: Timer | undefined;
   #closed = false;
@@ -64,9 +67,10 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     const { engine, world, cluster, transport, server } = options;
     this.#options = options;
-    this.#client = new KubeClient({ transport, world, cluster, server });
+    this.client = new KubeClient({ transport, world, cluster, server });
     this.#signs = {
       cluster,
+      since: world.monotonic(),
       heardAt: world.monotonic(),
       beatAt: undefined,
       unanswered: false,
@@ -74,7 +78,7 @@ export class Connection {
     };
     this.serviceOffers = this.#offers(serviceOffers);
     this.endpointOffers = this.#offers(endpointOffers);
-    const lease = watchSource(engine, this.#client, leases, {
+    const lease = watchSource(engine, this.client, leases, {
       namespace: systemNamespace,
       fieldSelector: `metadata.name=${heartbeatLease}`,
       name: `heartbeat of ${cluster}`,
@@ -99,10 +103,16 @@ export class Connection {
     for (const watched of this.#watched) watched.giveUp();
   }
 
+  /** To be ended together with the connection. */
+  onClose(end: () => void): void {
+    this.#ends.push(end);
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#timer?.cancel();
+    for (const end of this.#ends) end();
     for (const { reflection } of this.#watched) reflection.stop();
     for (const disposable of this.#disposables) disposable.dispose();
     for (const watched of this.#watched) watched.dispose();
@@ -112,7 +122,7 @@ export class Connection {
   /** A peer speaks for itself only, and only as long as there is a sign of life. */
   #offers<T extends KubeObject & { spec: { cluster: string } }>(resource: Resource<T>): Collection<T> {
     const { engine, cluster, lost, onStranger, onSynced } = this.#options;
-    const watched = watchSource(engine, this.#client, resource);
+    const watched = watchSource(engine, this.client, resource);
     watched.subscribe((changes) => {
       for (const { key, after } of changes) {
         if (after && after.spec.cluster !== cluster) onStranger(resource.kind, key, after.spec.cluster);
@@ -152,7 +162,7 @@ export class Connection {
     const { world } = this.#options;
     let reason: string | undefined;
     try {
-      await this.#client.get(leases, `${systemNamespace}/${heartbeatLease}`, { timeout: patience });
+      await this.client.get(leases, `${systemNamespace}/${heartbeatLease}`, { timeout: patience });
     } catch (error) {
       if (!(error instanceof ApiError) || error.code >= 500) reason = (error as Error).message;
     }

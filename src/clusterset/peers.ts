@@ -25,6 +25,7 @@ import {
   watchSource,
 } from "../kube/index.ts";
 import { Connection, type Signs } from "./connection.ts";
+import { renewInTime } from "./renewal.ts";
 import { isPeerSecret, type PeerSpec, peersIn } from "./secret.ts";
 
 /** Milliseconds without a heartbeat after which a peer's control plane is late (it beats every 10 s). */
@@ -43,6 +44,8 @@ export interface PeerState {
   state: "live" | "stale" | "lost";
   /** Why it is not live, for people. */
   reason?: string;
+  /** We have not listened long enough to say more than an earlier control plane did. */
+  early?: boolean;
 }
 
 /** Something that a person should hear of. */
@@ -93,7 +96,7 @@ export class Peers {
     this.#options = options;
     this.serviceOffers = joinPartitions(engine, { name: "allServiceOffers", awaitPartitions: true });
     this.endpointOffers = joinPartitions(engine, { name: "allEndpointOffers", awaitPartitions: true });
-    this.#signs = source(engine, { name: "signs", key: ({ cluster }) => cluster, synced: true });
+    this.#signs = source(engine, { name: "signs", key: ({ cluster }) => cluster });
     this.#lost = derive(
       this.#signs,
       ({ cluster, heardAt, unanswered }, read) =>
@@ -113,6 +116,7 @@ export class Peers {
       for (const { key, after } of changes) this.#specChanged(key, after);
       if (!this.#known && this.#secrets.state === "synced") {
         this.#known = true;
+        this.#signs.markSynced();
         this.serviceOffers.markSynced();
         this.endpointOffers.markSynced();
       }
@@ -195,6 +199,18 @@ export class Peers {
           `${kind} ${name} of ${cluster} says that it is ${claims}'s; ignored.`,
         ),
     });
+    const { token } = credentials;
+    const end =
+      typeof token === "string" &&
+      renewInTime({
+        spec: peer.spec,
+        token,
+        own: client,
+        peer: connection.client,
+        onError: (error) =>
+          this.#note(cluster, "warning", "TokenNotRenewed", `${cluster}: ${(error as Error).message}`),
+      });
+    if (end) connection.onClose(end);
     // A connection that never gave us anything has nothing to protect.
     if (peer.current?.complete) peer.next = connection;
     else this.#takeOver(cluster, peer, connection);
@@ -238,12 +254,20 @@ export class Peers {
 }
 
 function stateOf(signs: Signs, read: { reached(deadline: number): boolean }): PeerState {
-  const { cluster, heardAt, beatAt, unanswered, reason } = signs;
+  const { cluster, since, heardAt, beatAt, unanswered, reason } = signs;
   if (unanswered) {
     const state = read.reached(heardAt + lostAfter) ? "lost" : "stale";
     return { cluster, state, reason: reason ?? "its API server does not answer" };
   }
-  if (beatAt === undefined) return { cluster, state: "stale", reason: "its heartbeat has not been seen yet" };
+  if (beatAt === undefined) {
+    const early = !read.reached(since + lateAfter);
+    return {
+      cluster,
+      state: "stale",
+      reason: "its heartbeat has not been seen yet",
+      ...(early && { early }),
+    };
+  }
   if (read.reached(beatAt + lateAfter)) return { cluster, state: "stale", reason: "its heartbeat is late" };
   return { cluster, state: "live" };
 }

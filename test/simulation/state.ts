@@ -108,8 +108,10 @@ export async function actualState(fleet: Fleet): Promise<State> {
       const address = service?.spec?.clusterIP;
       if (spec.type === "ClusterSetIP") {
         if (!address || spec.ips?.[0] !== address) wrong.push(`ips ${spec.ips} but Service has ${address}`);
-        if (portTexts(service?.spec?.ports ?? []) !== portTexts(spec.ports))
-          wrong.push("ports of the Service");
+        // A Service's ports are a map to server-side apply: their order says nothing.
+        const ports = [portTexts(service?.spec?.ports ?? []), portTexts(spec.ports)];
+        const [has, wants] = ports.map((text) => text.split("+").sort().join("+"));
+        if (has !== wants) wrong.push("ports of the Service");
         if (fleet.lookUp(cluster, `${metadata.name}.demo`, "A")?.[0] !== address) wrong.push("name");
       } else if (service || spec.ips) wrong.push("headless with an address");
       const ready = status?.conditions?.find(({ type }) => type === "Ready");
