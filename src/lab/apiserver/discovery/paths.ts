@@ -35,8 +35,7 @@ export async function pathReply(core: Core, call: Call): Promise<Reply> {
       if (!core.tokens) throw unknownPath();
       return send(call, 200, core.tokens.configuration(core.publicAddress));
     case "/openapi/v2":
-      // Only ever asked for as protobuf by clients that have found nothing in v3.
-      throw notAcceptable(["application/json at /openapi/v3"]);
+      return openApiV2Reply(core, call);
   }
   if (/^\/(healthz|livez|readyz)\//.test(path)) return health(call, path.slice(1));
   if (path.startsWith("/openapi/v3/")) {
@@ -59,12 +58,35 @@ export async function pathReply(core: Core, call: Call): Promise<Reply> {
   throw unknownPath();
 }
 
+async function openApiV2Reply(core: Core, call: Call): Promise<Reply> {
+  const { encodeOpenApiV2, openApiV2, openApiV2Protobuf } = await import("./openapi-v2.ts");
+  const media = (call.headers.accept ?? "*/*").split(",").map((entry) => entry.split(";")[0]!.trim());
+  const { asked, answered } = openApiV2Protobuf;
+  const first = media.find((type) => [asked, answered, "application/json", "*/*"].includes(type));
+  if (!first) throw notAcceptable(["application/json", answered]);
+  const document = openApiV2(core.registry);
+  if (first !== asked && first !== answered) return send(call, 200, document);
+  const body = encodeOpenApiV2(document);
+  const headers = { "content-type": answered, "content-length": String(body.length), vary: "Accept" };
+  return { status: 200, headers, body };
+}
+
 function typed(reply: Reply, contentType: string): Reply {
   reply.headers["content-type"] = contentType;
   return reply;
 }
 
-const rootPaths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"];
+const rootPaths = [
+  "/api",
+  "/api/v1",
+  "/apis",
+  "/healthz",
+  "/livez",
+  "/openapi/v2",
+  "/openapi/v3",
+  "/readyz",
+  "/version",
+];
 
 function health(call: Call, name: string): Reply {
   const verbose = call.query.has("verbose");
