@@ -134,7 +134,11 @@ function tryApply(
   self.set = stripped(fieldSetOf(type, config)).recursiveDifference(resetOf(request));
   managers.set(id, self);
   const merged = (mergeTyped(type, live ?? {}, config) ?? {}) as JsonObject;
-  const object = last && !last.set.isEmpty ? prune(type, merged, managers, last.set) : merged;
+  // Pruning takes containers along that it empties; one that is applied empty comes back by merging once more.
+  const object =
+    last && !last.set.isEmpty
+      ? (mergeTyped(type, prune(type, merged, managers, last.set), config) as JsonObject)
+      : merged;
   const difference = without(compare(type, live ?? {}, object), resetOf(request));
   const conflicts = takeOver(managers, id, difference);
   if (conflicts.length > 0 && !force) return { object: live ?? {}, managers: before, conflicts };

@@ -42,15 +42,16 @@ function mergeMap(original: JsonObject, patch: JsonObject, schema: Schema | unde
     orders.set(name.slice(orderPrefix.length), value);
     delete patch[name];
   }
+  const live = new Map([...orders.keys()].map((name) => [name, original[name]]));
   for (const [name, value] of Object.entries(patch)) {
     if (name.startsWith(deletePrefix)) deleteFromPrimitives(original, name.slice(deletePrefix.length), value);
     else mergeMember(original, name, value, memberSchema(schema, name));
   }
   for (const [name, order] of orders) {
     const list = original[name];
-    if (Array.isArray(list)) {
-      original[name] = inOrder(list, order, memberSchema(schema, name)?.["x-kubernetes-patch-merge-key"]);
-    }
+    const before = live.get(name);
+    const key = memberSchema(schema, name)?.["x-kubernetes-patch-merge-key"];
+    if (Array.isArray(list)) original[name] = inOrder(list, order, Array.isArray(before) ? before : [], key);
   }
   return original;
 }
@@ -135,22 +136,22 @@ function goMap(value: unknown): string {
 }
 
 /**
- * The order that the patch asks for, with items that only the server has left after the neighbour that they
- * followed. Items are named by their merge key, or by themselves.
+ * The order that the patch asks for. An item that only the server has comes before the first item of the patch that
+ * stood behind it in the live list. Items are named by their merge key, or by themselves.
  */
-function inOrder(list: unknown[], order: unknown[], key: string | undefined): unknown[] {
+function inOrder(list: unknown[], order: unknown[], live: unknown[], key: string | undefined): unknown[] {
   const identity = (item: unknown) => JSON.stringify(key !== undefined && isObject(item) ? item[key] : item);
   const wanted = new Map(order.map((item, i) => [identity(item), i]));
+  const place = new Map(live.map((item, i) => [identity(item), i]));
   const named = list
     .filter((item) => wanted.has(identity(item)))
     .sort((a, b) => wanted.get(identity(a))! - wanted.get(identity(b))!);
-  // Server-only items keep their place relative to the named items that stand before them in the list.
-  const out: unknown[] = [];
-  const position = new Map(list.map((item, i) => [item, i]));
   const serverOnly = list.filter((item) => !wanted.has(identity(item)));
+  const out: unknown[] = [];
   let next = 0;
   for (const item of named) {
-    while (next < serverOnly.length && position.get(serverOnly[next])! < position.get(item)!)
+    const behind = place.get(identity(item)) ?? -1;
+    while (next < serverOnly.length && (place.get(identity(serverOnly[next])) ?? 0) < behind)
       out.push(serverOnly[next++]);
     out.push(item);
   }
