@@ -1,6 +1,7 @@
 /** Running a program beside a container's own, in all of its namespaces: `kubectl exec`, probes, hooks. */
-import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { lstatSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { systemPath } from "../network/index.ts";
 import { programWords } from "./rootfs.ts";
@@ -33,6 +34,25 @@ export function findInContainer(container: RunningContainer, program: string): b
   });
 }
 
+/** The only child of a process, as nsenter and script have one. */
+export async function childOf(pid: number): Promise<number | undefined> {
+  const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8").catch(() => "");
+  return children === "" ? undefined : Number.parseInt(children, 10);
+}
+
+/** Signals a program in a container: nsenter, which stands for it here, would not hand the signal on. */
+export function killInContainer(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid === undefined || child.exitCode !== null) return;
+  void childOf(child.pid).then((inner) => {
+    try {
+      if (inner !== undefined) process.kill(inner, signal);
+      else child.kill("SIGKILL");
+    } catch {
+      // It ended by itself.
+    }
+  });
+}
+
 export interface ExecResult {
   /** Exit code; 128 + signal when it was killed; undefined when time was up. */
   code: number | undefined;
@@ -60,7 +80,7 @@ export async function execInContainer(
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
-      child.kill("SIGKILL");
+      killInContainer(child, "SIGKILL");
     }, timeout);
     child.on("error", reject);
     child.on("close", (code) => {

@@ -9,7 +9,7 @@
  */
 import { existsSync } from "node:fs";
 import { chmod, lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { quote, type Run } from "../network/index.ts";
 import { fstab, type Mount, type MountInfo, mountInfo } from "./mounts.ts";
 
@@ -80,7 +80,7 @@ export async function prepareMachine({
     mounts.push({ source: `/${name}`, target: join(dir, name), options: ["rbind"] });
   }
   trees.push("weft");
-  mounts.push({ source: packageRoot, target: join(dir, "weft"), options: ["rbind"] });
+  mounts.push({ source: resolve(packageRoot), target: join(dir, "weft"), options: ["rbind"] });
   await Promise.all(mounts.map(({ target }) => mkdir(target, { recursive: true })));
   mounts.push(...(await coverSecrets(dir, runDir, [...hide, ...(await unreadableBelowEtc(run))], mounts)));
 

@@ -387,6 +387,13 @@ export class PodWorker {
       await this.#report().catch((error: unknown) => {
         if (!isNotFound(error)) this.#context.onBug(error);
       });
+    }
+    for (const instance of runtime.of(this.uid)) await runtime.remove(instance);
+    await Promise.all([
+      rm(this.#directory, { recursive: true, force: true }),
+      rm(join(stateDir, "pods", this.uid), { recursive: true, force: true }),
+    ]);
+    if (!this.#removed) {
       const { namespace, name } = this.pod.metadata;
       const ref = { namespace: namespace!, name };
       await client.delete(pods, ref, { uid: this.uid, gracePeriodSeconds: 0 }).catch((error: unknown) => {
@@ -394,12 +401,7 @@ export class PodWorker {
         if (!isConflict(error)) throw error;
       });
     }
-    for (const instance of runtime.of(this.uid)) await runtime.remove(instance);
-    await Promise.all([
-      rm(this.#directory, { recursive: true, force: true }),
-      rm(join(stateDir, "pods", this.uid), { recursive: true, force: true }),
-      rm(logDirectory(stateDir, this.pod), { recursive: true, force: true }),
-    ]);
+    await rm(logDirectory(stateDir, this.pod), { recursive: true, force: true });
     forgetTokens(this.uid);
     this.close();
     this.#onGone();

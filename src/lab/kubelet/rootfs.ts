@@ -7,6 +7,8 @@ import { join, normalize } from "node:path";
 import { quote } from "../network/index.ts";
 import type { Machine } from "./machine.ts";
 import { fstab, type Mount } from "./mounts.ts";
+import { firstProcessOnTerminal } from "./terminal.ts";
+import { tool } from "./tools.ts";
 
 /** A directory or file of the node that a container sees. */
 export interface VolumeMount {
@@ -171,7 +173,7 @@ export function containerFiles(
     'echo "$stat" >&5',
     "exec 5>&-",
     "echo started >&3",
-    `exec ${programWords(config.tty ? { ...config, argv: onTerminal(config.argv) } : config)
+    `exec ${programWords(config.tty ? { ...config, argv: firstProcessOnTerminal(config.argv) } : config)
       .map(quote)
       .join(" ")} 3>&-`,
   ];
@@ -189,32 +191,16 @@ export function programWords(
 ): string[] {
   const bounding = ["-all", ...config.capabilities.map((name) => `+${name}`)].join(",");
   return [
-    "/usr/bin/setpriv",
+    tool("setpriv"),
     `--bounding-set=${bounding}`,
     "--inh-caps=-all",
     ...(config.noNewPrivileges ? ["--no-new-privs"] : []),
-    "/usr/bin/env",
+    tool("env"),
     "-i",
     `--chdir=${config.workingDir}`,
     ...config.env.map(([name, value]) => `${name}=${value}`),
     ...config.argv,
   ];
-}
-
-/**
- * `script` gives the program a terminal of the container's own, which lives as long as the container, whoever is
- * attached. It is not the first process itself: it would take the exit codes of orphans for its child's.
- */
-function onTerminal(argv: string[]): string[] {
-  const command = `--command=exec ${argv.map(quote).join(" ")}`;
-  const script = ["script", "--quiet", "--flush", "--return", "--echo=always", command, "/dev/null"];
-  const first = `exec 3<&0
-${script.map(quote).join(" ")} <&3 &
-child=$!
-trap 'kill $child' TERM
-until wait $child; code=$?; ! kill -0 $child 2>/dev/null; do :; done
-exit $code`;
-  return ["/bin/sh", "-c", first];
 }
 
 /** Says what runc says when there is no such program, and exits as it does (128). */

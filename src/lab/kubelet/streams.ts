@@ -6,9 +6,10 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { Status } from "../../api/index.ts";
-import { execInContainer, execWords, findInContainer, spawnInContainer } from "./exec.ts";
+import { findInContainer, killInContainer, spawnInContainer } from "./exec.ts";
 import type { RunningContainer } from "./runtime.ts";
 import { find, Refusal, type ServerOptions } from "./server.ts";
+import { resizeTerminal, resizeTerminalOf, terminalWords } from "./terminal.ts";
 
 const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4, close: 255 } as const;
 const protocols = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
@@ -155,39 +156,60 @@ async function serveExec(
     if (from === channel.stdin) child.stdin.write(data);
     else if (from === channel.close && data[0] === channel.stdin) child.stdin.end();
   });
-  stream.onClose(() => child.kill("SIGKILL"));
+  stream.onClose(() => killInContainer(child, "SIGKILL"));
   const outputs = Promise.all([
     stream.pipe(child.stdout, channel.stdout),
     stream.pipe(child.stderr, channel.stderr),
   ]);
-  const code = await new Promise<number>((resolve, reject) => {
-    child.on("error", reject);
-    child.on("exit", (exitCode) => resolve(exitCode ?? 137));
-  });
+  const code = await exitCode(child);
   await outputs;
   stream.end(exitStatus(code));
 }
 
-/** exec with a terminal of its own. */
+/** How long a client has to tell the size of its terminal before the program starts. Milliseconds. */
+const sizeWithin = 100;
+
+/** exec with a terminal of its own, one of the container's. */
 async function serveTerminal(
   stream: ChannelSocket,
   instance: RunningContainer,
   request: StreamRequest,
 ): Promise<void> {
-  const words = execWords(instance, request.command);
-  if (!words) throw new Error("the container is not running");
-  const { spawn } = await import("@lydell/node-pty");
-  const terminal = spawn(words[0]!, words.slice(1), { name: "xterm", cols: 80, rows: 24, encoding: null });
+  let size: [columns: number, rows: number] = [80, 24];
+  const early: Buffer[] = [];
+  const { promise: sized, resolve: onSize } = Promise.withResolvers<void>();
+  let child: ReturnType<typeof spawnInContainer> | undefined;
   stream.onMessage((from, data) => {
-    if (from === channel.stdin) terminal.write(data.toString());
-    else if (from === channel.resize) resize(data, (columns, rows) => terminal.resize(columns, rows));
+    if (from === channel.stdin) {
+      if (child) child.stdin.write(data);
+      else early.push(data);
+    } else if (from === channel.resize) {
+      resize(data, (columns, rows) => {
+        size = [columns, rows];
+        onSize();
+        if (child) void resizeTerminalOf(instance, child, columns, rows);
+      });
+    } else if (from === channel.close && data[0] === channel.stdin) child?.stdin.end();
   });
-  stream.onClose(() => terminal.kill("SIGHUP"));
-  terminal.onData((data) => stream.send(channel.stdout, Buffer.from(data)));
-  const code = await new Promise<number>((resolve) => {
-    terminal.onExit(({ exitCode, signal }) => resolve(signal ? 128 + signal : exitCode));
-  });
+  await Promise.race([sized, new Promise((resolve) => setTimeout(resolve, sizeWithin))]);
+  child = spawnInContainer(instance, terminalWords(request.command, size));
+  child.stdin.on("error", () => {});
+  for (const data of early) child.stdin.write(data);
+  stream.onClose(() => child && killInContainer(child, "SIGTERM"));
+  const output = Promise.all([
+    stream.pipe(child.stdout, channel.stdout),
+    stream.pipe(child.stderr, channel.stdout),
+  ]);
+  const code = await exitCode(child);
+  await output;
   stream.end(exitStatus(code));
+}
+
+function exitCode(child: ReturnType<typeof spawnInContainer>): Promise<number> {
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code) => resolve(code ?? 137));
+  });
 }
 
 function resize(data: Buffer, apply: (columns: number, rows: number) => void): void {
@@ -197,12 +219,6 @@ function resize(data: Buffer, apply: (columns: number, rows: number) => void): v
   } catch {
     // No size at all: the terminal stays as it is.
   }
-}
-
-/** The terminal of a container's first process is the first of the container's own. */
-function resizeTerminal(instance: RunningContainer, columns: number, rows: number): void {
-  const words = ["stty", "--file=/dev/pts/0", "columns", String(columns), "rows", String(rows)];
-  execInContainer(instance, words, 5_000).catch(() => {});
 }
 
 /** The container's own standard streams. Ends when the container ends or the client goes. */
@@ -220,7 +236,7 @@ async function serveAttach(
     if (from === channel.stdin) stdin?.write(data);
     else if (from === channel.close && data[0] === channel.stdin) endInput();
     else if (from === channel.resize && tty)
-      resize(data, (columns, rows) => resizeTerminal(instance, columns, rows));
+      resize(data, (columns, rows) => void resizeTerminal(instance, columns, rows));
   });
   const forward = (from: "stdout" | "stderr", chunk: Buffer) => {
     if (from === "stdout" ? request.stdout : request.stderr) stream.send(channel[from], chunk);

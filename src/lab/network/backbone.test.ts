@@ -1,14 +1,20 @@
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { before, describe, test } from "node:test";
+import { defaultCluster } from "../spec.ts";
+import {
+  addressOf,
+  attachedPods,
+  detachPod,
+  namespaceFile,
+  podNamespace,
+  run,
+  setUpBackbone,
+} from "./index.ts";
 import { insideNamespaces } from "./testing.ts";
 
-if (await insideNamespaces(import.meta.filename)) {
-  const assert = await import("node:assert/strict");
-  const { once } = await import("node:events");
-  const { before, describe, test } = await import("node:test");
-  const { defaultCluster } = await import("../spec.ts");
-  const { detachPod, addressOf, attachedPods, namespaceFile, podNamespace, run, setUpBackbone } =
-    await import("./index.ts");
-
+if (insideNamespaces(import.meta.filename)) {
   const c1 = defaultCluster("c1", 0, 2);
   const c2 = defaultCluster("c2", 1);
   const spec = { clusters: [c1, c2] };

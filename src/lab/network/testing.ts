@@ -3,12 +3,13 @@
  * ordinary users; nothing that such a test does reaches the machine's network or files.
  */
 import { spawnSync } from "node:child_process";
+import { test } from "node:test";
 
 /**
  * False in the process that was started first; it has then run the whole file in fresh namespaces, and its exit
  * code is set. Where namespaces cannot be made, a test that fails says so.
  */
-export async function insideNamespaces(file: string): Promise<boolean> {
+export function insideNamespaces(file: string): boolean {
   if (process.env.WEFT_TEST_NAMESPACES === "1") return true;
   const unshare = "unshare --user --map-root-user --net --mount --pid --fork --mount-proc --kill-child".split(
     " ",
@@ -16,7 +17,6 @@ export async function insideNamespaces(file: string): Promise<boolean> {
   const probe = spawnSync(unshare[0]!, [...unshare.slice(1), "mount", "-t", "tmpfs", "none", "/mnt"]);
   if (probe.status !== 0) {
     const reason = probe.error?.message ?? probe.stderr.toString().trim();
-    const { test } = await import("node:test");
     test(`this machine lets the user make namespaces (${file})`, {
       skip: `it does not: ${reason}`,
     }, () => {});

@@ -1,0 +1,69 @@
+/**
+ * Terminals for containers. They are made inside of the container, by util-linux' `script`: a terminal from outside
+ * has no name there, and belongs to a session that the container's processes cannot see.
+ */
+import type { ChildProcess } from "node:child_process";
+import { readlink } from "node:fs/promises";
+import { quote } from "../network/index.ts";
+import { childOf, execInContainer } from "./exec.ts";
+import type { RunningContainer } from "./runtime.ts";
+import { tool } from "./tools.ts";
+
+/** The words that run a program on a new terminal, of that size when one is given. */
+export function terminalWords(argv: readonly string[], size?: [columns: number, rows: number]): string[] {
+  const setSize = size ? `${tool("stty")} columns ${size[0]} rows ${size[1]} 2>/dev/null; ` : "";
+  const command = `${setSize}exec ${argv.map(quote).join(" ")}`;
+  return [
+    tool("script"),
+    "--quiet",
+    "--flush",
+    "--return",
+    "--echo=always",
+    `--command=${command}`,
+    "/dev/null",
+  ];
+}
+
+/**
+ * The words for a container's own program. `script` is not the first process itself: it would take the exit code of
+ * an orphan for its child's.
+ */
+export function firstProcessOnTerminal(argv: readonly string[]): string[] {
+  const first = `exec 3<&0
+${terminalWords(argv).map(quote).join(" ")} <&3 &
+child=$!
+trap 'kill $child' TERM
+until wait $child; code=$?; ! kill -0 $child 2>/dev/null; do :; done
+exit $code`;
+  return ["/bin/sh", "-c", first];
+}
+
+/** Sets the size of the terminal of a container's own program: the first one that was made there. */
+export function resizeTerminal(instance: RunningContainer, columns: number, rows: number): Promise<void> {
+  return setSize(instance, "/dev/pts/0", columns, rows);
+}
+
+/** Sets the size of the terminal of a program that `spawnInContainer` started with `terminalWords`. */
+export async function resizeTerminalOf(
+  instance: RunningContainer,
+  child: ChildProcess,
+  columns: number,
+  rows: number,
+): Promise<void> {
+  // nsenter → script → the program, whose standard input is the terminal.
+  const script = child.pid === undefined ? undefined : await childOf(child.pid);
+  const program = script === undefined ? undefined : await childOf(script);
+  const terminal = await readlink(`/proc/${program}/fd/0`).catch(() => undefined);
+  if (terminal?.startsWith("/dev/pts/")) await setSize(instance, terminal, columns, rows);
+}
+
+async function setSize(
+  instance: RunningContainer,
+  terminal: string,
+  columns: number,
+  rows: number,
+): Promise<void> {
+  const words = [tool("stty"), `--file=${terminal}`, "columns", String(columns), "rows", String(rows)];
+  // A container that has just ended needs no size.
+  await execInContainer(instance, words, 5_000).catch(() => {});
+}
