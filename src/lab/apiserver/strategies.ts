@@ -1,6 +1,7 @@
 /** What some kinds do beyond what all kinds do, by bucket. */
 
 import type { ServiceAddresses } from "./admission/addresses.ts";
+import { jobStrategy } from "./admission/jobs.ts";
 import { namespaceStrategy } from "./admission/namespaces.ts";
 import { podStrategy } from "./admission/pods.ts";
 import { serviceStrategy } from "./admission/services.ts";
@@ -51,6 +52,7 @@ export function builtinStrategies(addresses: ServiceAddresses, rbac: Rbac): Stra
     ["/namespaces", namespaceStrategy],
     ["/pods", podStrategy],
     ["/services", serviceStrategy(addresses)],
+    ["batch/jobs", jobStrategy],
     ["/nodes", { statusKeepsMetadata: true }],
     ["apiextensions.k8s.io/customresourcedefinitions", definitionStrategy],
     ...rbacStrategies(rbac),

@@ -6,14 +6,7 @@ import type { CustomResourceDefinition } from "../../../api/index.ts";
 import { timestamp } from "../../../world/index.ts";
 import type { Core } from "../core.ts";
 import { type ApiObject, asRecord, clone, sameJson } from "../object.ts";
-import {
-  applyDefaults,
-  checkStructural,
-  type FieldError,
-  forbidden,
-  invalid,
-  required,
-} from "../schema/index.ts";
+import { applyDefaults, type FieldError, forbidden } from "../schema/index.ts";
 import { schemaOf } from "../schemas.ts";
 import type { Strategy } from "../strategies.ts";
 import { bucketOf, customTypes } from "./types.ts";
@@ -30,53 +23,20 @@ interface Condition {
 
 const asDefinition = (object: ApiObject) => object as unknown as CustomResourceDefinition;
 
-/** Group and plural make the name, so a definition's versions and names are all that is left to check. */
-function problems(object: ApiObject, current: ApiObject | undefined): FieldError[] {
-  const { spec, metadata } = asDefinition(object);
-  const errors: FieldError[] = [];
-  const expected = `${spec?.names?.plural}.${spec?.group}`;
-  if (metadata.name !== expected) {
-    errors.push(invalid("metadata.name", metadata.name, `must be spec.names.plural+"."+spec.group`));
-  }
-  if (!Array.isArray(spec.versions) || spec.versions.length === 0) {
-    return [...errors, required("spec.versions", "")];
-  }
-  const storage = spec.versions.filter((version) => version.storage);
-  if (storage.length !== 1) {
-    errors.push(
-      invalid(
-        "spec.versions",
-        spec.versions.map((version) => version.name),
-        "must have exactly one version marked as storage version",
-      ),
-    );
-  }
-  if (spec.conversion?.strategy === "Webhook") {
-    errors.push(
-      forbidden(
-        "spec.conversion.strategy",
-        "conversion webhooks are not served by this API server; use None",
-      ),
-    );
-  }
-  spec.versions.forEach((version, index) => {
-    const at = `spec.versions[${index}]`;
-    const schema = version.schema?.openAPIV3Schema;
-    if (!schema) errors.push(required(`${at}.schema.openAPIV3Schema`, "schemas are required"));
-    else {
-      const before = current && asDefinition(current).spec.versions.find(({ name }) => name === version.name);
-      if (before && sameJson(before.schema, version.schema)) return;
-      errors.push(...checkStructural(schema, `${at}.schema.openAPIV3Schema`));
-    }
-  });
-  if (current) {
-    const before = asDefinition(current).spec;
-    if (before.scope !== spec.scope) errors.push(invalid("spec.scope", spec.scope, "field is immutable"));
-    if (before.names.kind !== spec.names.kind) {
-      errors.push(invalid("spec.names.kind", spec.names.kind, "field is immutable"));
-    }
-  }
-  return errors;
+/** Everything else about definitions is checked as for any built-in kind. */
+function problems(object: ApiObject): FieldError[] {
+  if (asRecord(asRecord(object.spec)?.conversion)?.strategy !== "Webhook") return [];
+  return [
+    forbidden("spec.conversion.strategy", "conversion webhooks are not served by this API server; use None"),
+  ];
+}
+
+/** Whether enough is there to speak of names and versions; what is wrong with them is said by validation. */
+function isWhole(object: ApiObject): boolean {
+  const spec = asRecord(object.spec);
+  return (
+    Array.isArray(spec?.versions) && asRecord(spec?.names) !== undefined && typeof spec?.group === "string"
+  );
 }
 
 /** Names that another kind of the group has already. */
@@ -112,7 +72,7 @@ function establish(core: Core, object: ApiObject): void {
   const { spec } = asDefinition(object);
   const conflict = nameConflicts(core, object);
   const status: Record<string, unknown> = { ...asRecord(object.status) };
-  const storage = spec.versions.find((version) => version.storage)?.name;
+  const storage = spec.versions.find((version) => version?.storage)?.name;
   const stored = (status.storedVersions ?? []) as string[];
   status.storedVersions = !storage || stored.includes(storage) ? stored : [...stored, storage];
   status.acceptedNames = conflict ? (status.acceptedNames ?? { plural: "", kind: "" }) : spec.names;
@@ -157,9 +117,9 @@ export const definitionStrategy: Strategy = {
   prepareUpdate(_, object) {
     completeNames(object);
   },
-  validate: (_, object, current) => problems(object, current),
-  allocate(core, object, current) {
-    if (problems(object, current).length === 0 && !object.metadata.deletionTimestamp) establish(core, object);
+  validate: (_, object) => problems(object),
+  allocate(core, object) {
+    if (isWhole(object) && !object.metadata.deletionTimestamp) establish(core, object);
   },
   deleting(object, core) {
     setConditions(core, object, [

@@ -1,4 +1,5 @@
 /** Parameters that every write has. */
+import { normalizeBuiltin } from "../builtin/index.ts";
 import type { ResourceCall } from "../core.ts";
 import type { ApiObject } from "../object.ts";
 import { dropUnknown } from "../schema/index.ts";
@@ -52,6 +53,13 @@ export function enforceFields(
     ]);
   }
   const unknown = dropUnknown(schemaOf(call.type), object);
+  // Go refuses values of a wrong type while it decodes.
+  const problem = call.type.custom ? undefined : normalizeBuiltin(object);
+  if (problem) {
+    throw badRequest(
+      `${call.type.kind} in version "${call.type.version}" cannot be handled as a ${call.type.kind}: ${problem.message}`,
+    );
+  }
   if (unknown.length === 0 || mode === "Ignore") return;
   const texts = unknown.map((field) => `unknown field ${JSON.stringify(field)}`);
   if (mode === "Strict") throw strictError(`strict decoding error: ${texts.join(", ")}`);
