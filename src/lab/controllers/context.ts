@@ -15,6 +15,7 @@ import {
   EventRecorder,
   isConflict,
   isForbidden,
+  isNamespaceTerminating,
   isNotFound,
   type KubeClient,
   reflect,
@@ -155,9 +156,9 @@ export class ControllerContext {
       .filter((pod) => selectsMap(selector, pod.metadata.labels));
   }
 
-  /** Whether a write failed only because someone else was faster. */
+  /** Whether a write failed only because someone else was faster: changed it, deleted it, or its namespace. */
   isRace(error: unknown): boolean {
-    return isConflict(error) || isNotFound(error);
+    return isConflict(error) || isNotFound(error) || isNamespaceTerminating(error);
   }
 
   namespaceIsGoing(object: KubeObject): boolean {

@@ -11,11 +11,12 @@ import {
 } from "../../api/index.ts";
 import { Informer, KubeClient, reflect } from "../../kube/index.ts";
 import { realWorld, SimulatedWorld, timestamp, type World } from "../../world/index.ts";
-import { createApiServer } from "../apiserver/index.ts";
+import { type ApiServer, createApiServer } from "../apiserver/index.ts";
 import { type Controllers, startControllers } from "./index.ts";
 
 export interface TestCluster extends AsyncDisposable {
   world: World;
+  server: ApiServer;
   client: KubeClient;
   controllers: Controllers;
   log: string[];
@@ -56,6 +57,7 @@ export async function testCluster(
   const stopping = new AbortController();
   const cluster: TestCluster = {
     world,
+    server,
     client,
     controllers,
     log,

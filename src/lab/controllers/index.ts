@@ -9,6 +9,7 @@ import { daemonSetController } from "./daemonset.ts";
 import { deploymentController } from "./deployment.ts";
 import { endpointsController } from "./endpoints.ts";
 import { endpointSliceController } from "./endpointslice.ts";
+import { expireEvents } from "./eventttl.ts";
 import { garbageCollector } from "./garbage.ts";
 import { ObjectGraph } from "./graph.ts";
 import { jobController } from "./job.ts";
@@ -55,6 +56,7 @@ export function startControllers(options: ControllersOptions): Controllers {
   garbageCollector(context, graph);
   podGarbageCollector(context);
   nodeLifecycleController(context);
+  void expireEvents(context);
   const ready = context.start();
   return {
     ready,

@@ -1,5 +1,5 @@
 import { nameOf, type Pod, pods as podResource, type ReplicaSet, replicaSets } from "../../api/index.ts";
-import type { ControllerContext } from "./context.ts";
+import { type ControllerContext, messageOf } from "./context.ts";
 import {
   availableIn,
   controllerOf,
@@ -43,18 +43,19 @@ export function replicaSetController(context: ControllerContext): ReconcileQueue
     if (!set) return undefined;
     const mine = await context.claim(set, set.spec?.selector, podResource);
     const active = mine.filter(isActive);
-    let failure: string | undefined;
+    let failure: unknown;
     if (!set.metadata.deletionTimestamp) {
       try {
         await scale(set, active);
       } catch (error) {
-        failure = error instanceof Error ? error.message : String(error);
+        failure = error;
       }
     }
     const now = pods.ownedBy(set.metadata.uid!).filter(isActive);
-    const { status, wait } = replicaSetStatus(set, now, context.world.now(), failure, context.timestamp());
+    const said = failure === undefined ? undefined : messageOf(failure);
+    const { status, wait } = replicaSetStatus(set, now, context.world.now(), said, context.timestamp());
     await context.replaceStatus(replicaSets, set, status);
-    if (failure !== undefined) throw new Error(failure);
+    if (failure !== undefined) throw failure;
     return wait === undefined ? undefined : { after: wait };
   }
 
@@ -80,8 +81,7 @@ export function replicaSetController(context: ControllerContext): ReconcileQueue
       events.normal(set, "SuccessfulCreate", `Created pod: ${pod.metadata.name}`);
     } catch (error) {
       if (!context.namespaceIsGoing(set)) {
-        const reason = error instanceof Error ? error.message : String(error);
-        events.warning(set, "FailedCreate", `Error creating: ${reason}`);
+        events.warning(set, "FailedCreate", `Error creating: ${messageOf(error)}`);
       }
       throw error;
     }
