@@ -426,7 +426,7 @@ const knownCapabilities = new Set(
 );
 
 /** Root of the lab's user namespace is harmless outside it, except for what mounts could uncover. */
-function capabilitiesOf({ securityContext }: Container): string[] {
+export function capabilitiesOf({ securityContext }: Container): string[] {
   const { add = [], drop = [] } = securityContext?.capabilities ?? {};
   const plain = (name: string) => name.toLowerCase().replace(/^cap_/, "");
   const capabilities = new Set(drop.some((name) => plain(name) === "all") ? [] : defaultCapabilities);
