@@ -8,7 +8,7 @@ import { realWorld } from "../world/index.ts";
 import { startNodeDns } from "./dns/index.ts";
 import { openImages } from "./images/index.ts";
 import { packageMount, startNode } from "./kubelet/index.ts";
-import { startServiceRules } from "./network/services/index.ts";
+import { startServiceRules } from "./network/index.ts";
 import { imagesFile, LabState, weftHome } from "./state.ts";
 
 const [dir, clusterName, nodeName] = process.argv.slice(2) as [string, string, string];
@@ -41,7 +41,7 @@ const kubelet = startNode({
   hide: [weftHome(), state.dir, record.kubeconfig],
   onBug: (error) => log(`kubelet: ${error instanceof Error ? error.stack : error}`),
 });
-const rules = startServiceRules({
+const rules = await startServiceRules({
   world,
   client,
   nodeName: node.name,

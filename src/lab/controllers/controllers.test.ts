@@ -299,6 +299,52 @@ describe("a Service", () => {
   });
 });
 
+describe("hand-made Endpoints", () => {
+  test("of a Service without a selector are mirrored into a slice, and no others", async () => {
+    await using cluster = await testCluster();
+    await cluster.namespace("demo");
+    await cluster.client.create(services, {
+      metadata: { name: "outside", namespace: "demo" },
+      spec: { ports: [{ port: 80 }] },
+    });
+    await cluster.client.create(endpoints, {
+      metadata: { name: "outside", namespace: "demo" },
+      subsets: [
+        {
+          addresses: [{ ip: "192.0.2.1" }],
+          notReadyAddresses: [{ ip: "192.0.2.2" }],
+          ports: [{ port: 8080 }],
+        },
+      ],
+    });
+    const mirrored = (count: number) =>
+      cluster.until(`${count} mirrored`, async () => {
+        const [slice] = await cluster.list(endpointSlices, "demo");
+        return (slice?.endpoints ?? []).length === count;
+      });
+    await mirrored(2);
+    const [slice] = await cluster.list(endpointSlices, "demo");
+    assert.deepEqual(
+      slice!.endpoints!.map((one) => [one.addresses[0], one.conditions?.ready]),
+      [
+        ["192.0.2.1", true],
+        ["192.0.2.2", false],
+      ],
+    );
+    await cluster.client.patch(endpoints, "demo/outside", {
+      subsets: [{ addresses: [{ ip: "192.0.2.3" }], ports: [{ port: 8080 }] }],
+    });
+    await mirrored(1);
+    await cluster.client.delete(endpoints, "demo/outside");
+    await mirrored(0);
+    assert.deepEqual(
+      (await cluster.list(endpointSlices, "default")).map((one) => one.metadata.name),
+      ["kubernetes"],
+      "that of the API server has its own",
+    );
+  });
+});
+
 describe("a namespace", () => {
   test("comes with a ServiceAccount and the root certificate, which come back when deleted", async () => {
     await using cluster = await testCluster();

@@ -15,7 +15,7 @@ import { watchServicesAndPods } from "./service-pods.ts";
 /** At most so many addresses in one Endpoints object (endpoints_controller.go, maxCapacity). */
 const maxAddresses = 1000;
 /** On Endpoints that old programs elect their leader with: nobody's Service. */
-const leaderAnnotation = "control-plane.alpha.kubernetes.io/leader";
+export const leaderAnnotation = "control-plane.alpha.kubernetes.io/leader";
 const overCapacity = "endpoints.kubernetes.io/over-capacity";
 
 interface Subset {

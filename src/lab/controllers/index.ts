@@ -13,6 +13,7 @@ import { expireEvents } from "./eventttl.ts";
 import { garbageCollector } from "./garbage.ts";
 import { ObjectGraph } from "./graph.ts";
 import { jobController } from "./job.ts";
+import { mirroringController } from "./mirroring.ts";
 import { namespaceController } from "./namespace.ts";
 import { nodeLifecycleController } from "./nodelifecycle.ts";
 import { podGarbageCollector } from "./podgc.ts";
@@ -51,6 +52,7 @@ export function startControllers(options: ControllersOptions): Controllers {
   scheduler(context);
   endpointsController(context);
   endpointSliceController(context);
+  mirroringController(context);
   serviceAccountController(context, options.rootCertificates);
   namespaceController(context, graph);
   garbageCollector(context, graph);

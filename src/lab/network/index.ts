@@ -1,4 +1,6 @@
-/** The network of a lab: the backbone between nodes, and the pods' network on each node. */
+/** The network of a lab: the backbone between nodes, the pods' network on each node, and its service rules. */
+import type { ServiceRules, ServiceRulesOptions } from "./services/index.ts";
+
 export { contains, formatAddress, parseAddress, parseRange, type Range } from "./address.ts";
 export { namespaceFile, nodeNamespace, setUpBackbone } from "./backbone.ts";
 export {
@@ -11,3 +13,10 @@ export {
   podNamespace,
 } from "./pods.ts";
 export { CommandError, quote, type Run, run, systemPath } from "./run.ts";
+export type { ServiceRules, ServiceRulesOptions } from "./services/index.ts";
+
+/** See `services/index.ts`. Loaded when it is called: of all that knows the network only nodes need it. */
+export async function startServiceRules(options: ServiceRulesOptions): Promise<ServiceRules> {
+  const services = await import("./services/index.ts");
+  return services.startServiceRules(options);
+}
