@@ -42,36 +42,48 @@ function mergeMap(original: JsonObject, patch: JsonObject, schema: Schema | unde
     orders.set(name.slice(orderPrefix.length), value);
     delete patch[name];
   }
-  const live = new Map([...orders.keys()].map((name) => [name, original[name]]));
+  const liveOrders = new Map<string, unknown[]>();
   for (const [name, value] of Object.entries(patch)) {
     if (name.startsWith(deletePrefix)) deleteFromPrimitives(original, name.slice(deletePrefix.length), value);
-    else mergeMember(original, name, value, memberSchema(schema, name));
+    else {
+      if (Array.isArray(original[name])) liveOrders.set(name, original[name]);
+      const order = mergeMember(original, name, value, memberSchema(schema, name));
+      if (order) liveOrders.set(name, order);
+    }
   }
   for (const [name, order] of orders) {
     const list = original[name];
-    const before = live.get(name);
     const key = memberSchema(schema, name)?.["x-kubernetes-patch-merge-key"];
-    if (Array.isArray(list)) original[name] = inOrder(list, order, Array.isArray(before) ? before : [], key);
+    if (Array.isArray(list)) original[name] = inOrder(list, order, liveOrders.get(name) ?? list, key);
   }
   return original;
 }
 
-function mergeMember(original: JsonObject, name: string, value: unknown, schema: Schema | undefined): void {
+/** Returns the live order of a list that was merged, where that is another one than before. */
+function mergeMember(
+  original: JsonObject,
+  name: string,
+  value: unknown,
+  schema: Schema | undefined,
+): unknown[] | undefined {
   if (value === null) {
     delete original[name];
-    return;
+    return undefined;
   }
   const before = Object.hasOwn(original, name) ? original[name] : undefined;
   const strategies = strategiesOf(schema);
   if (isObject(before) && isObject(value) && !strategies.includes("replace")) {
     setMember(original, name, mergeMap(before, value, schema));
   } else if (Array.isArray(before) && Array.isArray(value) && strategies.includes("merge")) {
-    setMember(original, name, mergeList(before, value, schema));
+    const { merged, liveOrder } = mergeList(before, value, schema);
+    setMember(original, name, merged);
+    return liveOrder;
   } else {
     const kept = withoutDirectives(value);
     if (kept === undefined) delete original[name];
     else setMember(original, name, kept);
   }
+  return undefined;
 }
 
 function strategiesOf(schema: Schema | undefined): string[] {
@@ -84,8 +96,8 @@ function applyRetainKeys(original: JsonObject, patch: JsonObject): void {
   if (keep === undefined) return;
   delete patch[retainKeys];
   if (!Array.isArray(keep)) throw new PatchError(422, "invalid patch format of retainKeys");
-  for (const name of Object.keys(patch)) {
-    if (!name.startsWith("$") && !keep.includes(name)) {
+  for (const [name, value] of Object.entries(patch)) {
+    if (value !== null && !name.startsWith("$") && !keep.includes(name)) {
       throw new PatchError(422, "The list of retainKeys must contain all fields present in the patch");
     }
   }
@@ -100,31 +112,47 @@ function deleteFromPrimitives(original: JsonObject, name: string, gone: unknown)
   original[name] = list.filter((item) => !gone.some((other) => equalJson(item, other)));
 }
 
-function mergeList(original: unknown[], patch: unknown[], schema: Schema | undefined): unknown[] {
+/**
+ * The merged list: the patch's items in the patch's order, and the live order by which `$setElementOrder` may place
+ * them anew. Items that a patch adds take, in that order, the places of those that it deletes: kube-apiserver's
+ * slices share memory that way, and `kubectl apply` shows it.
+ */
+function mergeList(
+  live: unknown[],
+  patch: unknown[],
+  schema: Schema | undefined,
+): { merged: unknown[]; liveOrder: unknown[] } {
   const key = schema?.["x-kubernetes-patch-merge-key"];
-  if (key === undefined || !isObject(patch[0] ?? original[0])) {
-    const added = patch.filter((item) => !original.some((other) => equalJson(item, other)));
-    return [...original, ...added];
+  if (key === undefined || !isObject(patch[0] ?? live[0])) {
+    const known = (list: unknown[], item: unknown) => list.some((other) => equalJson(item, other));
+    const added = patch.filter((item, i) => !known(live, item) && !known(patch.slice(0, i), item));
+    return { merged: inOrder([...live, ...added], patch, live, undefined), liveOrder: live };
   }
   const items = patch as JsonObject[];
   if (items.some((item) => item[directive] === "replace")) {
-    return items.filter((item) => item[directive] !== "replace").map((item) => withoutDirectives(item));
+    const merged = items
+      .filter((item) => item[directive] !== "replace")
+      .map((item) => withoutDirectives(item));
+    return { merged, liveOrder: live };
   }
-  const merged = [...original];
-  for (const item of items) {
+  const named = items.map((item) => {
     if (!isObject(item) || item[key] === undefined) {
       throw new PatchError(422, `map: ${goMap(item)} does not contain declared merge key: ${key}`);
     }
-    const at = merged.findIndex((other) => isObject(other) && equalJson(other[key], item[key]));
-    if (item[directive] === "delete") {
-      if (at >= 0) merged.splice(at, 1);
-    } else if (at >= 0) {
-      merged[at] = mergeMap(merged[at] as JsonObject, item, schema?.items);
-    } else {
-      merged.push(withoutDirectives(item));
-    }
+    return item;
+  });
+  const isSame = (a: unknown, b: JsonObject) => isObject(a) && equalJson(a[key], b[key]);
+  const gone = named.filter((item) => item[directive] === "delete");
+  const left = live.filter((item) => !gone.some((other) => isSame(item, other)));
+  const merged = [...left];
+  for (const item of named) {
+    if (item[directive] === "delete") continue;
+    const at = merged.findIndex((other) => isSame(other, item));
+    if (at >= 0) merged[at] = mergeMap(merged[at] as JsonObject, item, schema?.items);
+    else merged.push(withoutDirectives(item));
   }
-  return merged;
+  const asked = named.filter((item) => item[directive] !== "delete");
+  return { merged: inOrder(merged, asked, left, key), liveOrder: merged.slice(0, live.length) };
 }
 
 function goMap(value: unknown): string {
@@ -136,23 +164,31 @@ function goMap(value: unknown): string {
 }
 
 /**
- * The order that the patch asks for. An item that only the server has comes before the first item of the patch that
- * stood behind it in the live list. Items are named by their merge key, or by themselves.
+ * The order that is asked for. An item that only the server has comes before the first asked-for item that stands
+ * behind it in the live order. Items are named by their merge key, or by themselves.
  */
 function inOrder(list: unknown[], order: unknown[], live: unknown[], key: string | undefined): unknown[] {
   const identity = (item: unknown) => JSON.stringify(key !== undefined && isObject(item) ? item[key] : item);
-  const wanted = new Map(order.map((item, i) => [identity(item), i]));
-  const place = new Map(live.map((item, i) => [identity(item), i]));
-  const named = list
-    .filter((item) => wanted.has(identity(item)))
-    .sort((a, b) => wanted.get(identity(a))! - wanted.get(identity(b))!);
-  const serverOnly = list.filter((item) => !wanted.has(identity(item)));
+  const places = (items: unknown[]) => {
+    const found = new Map<string, number>();
+    items.forEach((item, i) => {
+      if (!found.has(identity(item))) found.set(identity(item), i);
+    });
+    return found;
+  };
+  const wanted = places(order);
+  const place = places(live);
+  const byPlace = (of: Map<string, number>) => (a: unknown, b: unknown) =>
+    (of.get(identity(a)) ?? live.length) - (of.get(identity(b)) ?? live.length);
+  const named = list.filter((item) => wanted.has(identity(item))).sort(byPlace(wanted));
+  const serverOnly = list.filter((item) => !wanted.has(identity(item))).sort(byPlace(place));
   const out: unknown[] = [];
   let next = 0;
   for (const item of named) {
     const behind = place.get(identity(item)) ?? -1;
-    while (next < serverOnly.length && (place.get(identity(serverOnly[next])) ?? 0) < behind)
+    while (next < serverOnly.length && (place.get(identity(serverOnly[next])) ?? live.length) < behind) {
       out.push(serverOnly[next++]);
+    }
     out.push(item);
   }
   return [...out, ...serverOnly.slice(next)];
