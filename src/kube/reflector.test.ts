@@ -98,6 +98,18 @@ describe("a reflector", () => {
     assert.equal(api.requests.filter((request) => request.includes("sendInitialEvents")).length, 1);
   });
 
+  test("lists where WatchList is accepted but the storage cannot do it", async () => {
+    const { api, world, mirror, start } = setup();
+    api.watchList = "failing";
+    api.put("a");
+    start();
+    await world.advance(0);
+    assert.deepEqual(mirror.names, ["demo/a"]);
+    api.put("b");
+    await world.advance(0);
+    assert.deepEqual(mirror.names, ["demo/a", "demo/b"]);
+  });
+
   test("finds out that a server ignores sendInitialEvents, by its silence", async () => {
     const { api, world, mirror, start } = setup();
     api.watchList = "ignored";

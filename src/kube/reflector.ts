@@ -247,7 +247,8 @@ class Reflector<T extends KubeObject> implements Reflection {
         if (live.length > 0) this.#handOver(live);
         return undefined;
       } else if (event.type === "ERROR") {
-        throw unsupported(this.#errorOf(event.object));
+        // A server that knows of WatchList but whose storage cannot do it says so here, as an internal error.
+        throw cannotWatchList(this.#errorOf(event.object));
       } else if (this.#client.watchList === "unknown") {
         // An ordinary watch: changes come without the bookmark that we asked for.
         throw new NoWatchList();
@@ -374,6 +375,11 @@ function outdated(error: unknown): unknown {
 function unsupported(error: unknown): unknown {
   const refused = error instanceof ApiError && (error.code === 400 || error.code === 422);
   return refused ? new NoWatchList() : outdated(error);
+}
+
+function cannotWatchList(error: unknown): unknown {
+  const other = outdated(error);
+  return other === error && error instanceof ApiError ? new NoWatchList() : other;
 }
 
 function malformed(event: unknown): never {

@@ -14,7 +14,7 @@ interface Logged {
 export class FakeApi {
   readonly resource = configMaps;
   /** What the server does with `sendInitialEvents`. */
-  watchList: "offered" | "refused" | "ignored" = "offered";
+  watchList: "offered" | "refused" | "ignored" | "failing" = "offered";
   /** Every request so far, as `METHOD path?query`. */
   readonly requests: string[] = [];
   /** While set, every request fails like this before an answer. */
@@ -152,6 +152,13 @@ export class FakeApi {
     const from = searchParams.get("resourceVersion") ?? "";
     if (initial && this.watchList === "refused") {
       return refuse(422, "Invalid", "sendInitialEvents is forbidden for watch");
+    }
+    if (initial && this.watchList === "failing") {
+      // kube-apiserver over an etcd that cannot report progress answers so, with status 200.
+      const message = "the required storage feature RequestWatchProgress is disabled";
+      const object = { kind: "Status", status: "Failure", reason: "InternalError", code: 500, message };
+      const event = JSON.stringify({ type: "ERROR", object });
+      return { status: 200, headers: {}, body: once(`${event}\n`) };
     }
     if (from !== "" && Number(from) < this.#compacted)
       return refuse(410, "Expired", "too old resource version");
