@@ -1,5 +1,5 @@
 /** `weft up`: clusters on this machine, with Weft installed and joined. `tour` uses the same functions. */
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { WeftError } from "../api/index.ts";
 import { deployControlPlane, joinClusters, prepareCluster, waitForControlPlane } from "../install/index.ts";
 import { KubeClient, kubeconfigToWrite, mergeContexts, removeContexts, transportFor } from "../kube/index.ts";
@@ -27,6 +27,8 @@ export interface UpOptions {
   kubeconfig?: string | undefined;
   /** Port of the first cluster's API server, the others follow; any free ports unless told. */
   port?: number | undefined;
+  /** The clusters' API server and controllers, instead of the lab's own (see `ClusterSpec`). */
+  controlPlane?: string[] | undefined;
   /** Told what was done, a line at a time. */
   line?: ((text: string) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -45,7 +47,10 @@ export function define(command: Command): void {
       "port of the first API server on 127.0.0.1 (default: any free ports)",
       positive,
     )
-    .action(async (options: { clusters: string; nodes: number; kubeconfig?: string; port?: number }) => {
+    .addOption(
+      new Option("--control-plane <program...>", "what runs as API server and controllers").hideHelp(),
+    )
+    .action(async (options: Omit<UpOptions, "clusters"> & { clusters: string }) => {
       const stop = new AbortController();
       for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
         process.on(signal, () => stop.abort(new Error(`stopped by ${signal}; nothing is left behind`)));
@@ -68,6 +73,8 @@ export async function up(options: UpOptions): Promise<void> {
   const world = realWorld();
   const state = new LabState();
   const clusters = clustersNamed(options.clusters, options.nodes ?? 1);
+  const { controlPlane } = options;
+  if (controlPlane) for (const cluster of clusters) cluster.controlPlane = controlPlane;
   requireTools();
   await requireNoLab(state);
   const kubeconfig = kubeconfigToWrite(options.kubeconfig);

@@ -3,13 +3,12 @@
  * namespace of the backbone. It may be killed at any time: everything is in the database.
  */
 import { rmSync } from "node:fs";
-import { configMaps } from "../api/index.ts";
 import { KubeClient } from "../kube/index.ts";
 import { realWorld } from "../world/index.ts";
 import { createApiServer } from "./apiserver/index.ts";
+import { bootstrapCluster } from "./bootstrap.ts";
 import { startControllers } from "./controllers/index.ts";
-import { ensureDnsService } from "./dns/index.ts";
-import { dnsServiceAddress } from "./spec.ts";
+import { apiPort as port } from "./spec.ts";
 import { LabState } from "./state.ts";
 
 const [dir, name] = process.argv.slice(2) as [string, string];
@@ -18,7 +17,6 @@ const state = new LabState(dir);
 const spec = state.read()?.spec.clusters.find((cluster) => cluster.name === name);
 if (!spec) throw new Error(`there is no cluster ${name} in ${state.recordFile}`);
 const pki = state.readClusterPki(name);
-const port = 6443;
 
 const server = await createApiServer({
   world,
@@ -43,27 +41,5 @@ const client = new KubeClient({
   userAgent: "kube-controller-manager",
 });
 startControllers({ world, client, rootCertificates: pki.ca.cert, log });
-await Promise.all([
-  publishAddress(),
-  ensureDnsService(client, { clusterIP: dnsServiceAddress(spec), nodes: spec.nodes }),
-]);
+await bootstrapCluster(client, spec, pki.ca.cert);
 process.send?.("ready");
-
-/** `kube-public/cluster-info`, as kubeadm writes it: where others reach this API server, and its CA. */
-async function publishAddress(): Promise<void> {
-  const kubeconfig = [
-    "apiVersion: v1",
-    "kind: Config",
-    "clusters:",
-    '- name: ""',
-    "  cluster:",
-    `    certificate-authority-data: ${Buffer.from(pki.ca.cert).toString("base64")}`,
-    `    server: https://${spec!.apiAddress}:${port}`,
-    "",
-  ].join("\n");
-  await client.apply(
-    configMaps,
-    { metadata: { namespace: "kube-public", name: "cluster-info" }, data: { kubeconfig } },
-    { manager: "weft-lab", force: true },
-  );
-}

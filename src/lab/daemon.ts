@@ -73,11 +73,23 @@ const clusters = record.spec.clusters.map((spec): Cluster => {
   const cluster: Cluster = {
     spec,
     stopped: false,
-    server: supervised(spec.name, backboneFile, "cluster.ts", [spec.name], () => {
-      for (const node of cluster.nodes) if (!cluster.stopped) node.start();
-    }),
+    server: supervised(
+      spec.name,
+      backboneFile,
+      spec.controlPlane ?? script("cluster.ts"),
+      [spec.name],
+      () => {
+        for (const node of cluster.nodes) if (!cluster.stopped) node.start();
+      },
+    ),
     nodes: spec.nodes.map((node) =>
-      supervised(node.name, namespaceFile(nodeNamespace(node)), "node.ts", [spec.name, node.name], () => {}),
+      supervised(
+        node.name,
+        namespaceFile(nodeNamespace(node)),
+        script("node.ts"),
+        [spec.name, node.name],
+        () => {},
+      ),
     ),
   };
   return cluster;
@@ -131,18 +143,22 @@ function inBackbone(inner: Run): Run {
   return (command, input) => inner(["nsenter", `--net=${backboneFile}`, ...command], input);
 }
 
-/** A process of the lab in the given network namespace. */
+/** The command that runs one of our own programs. */
+function script(name: string): string[] {
+  return [process.execPath, ...leanFlags, fileURLToPath(new URL(name, import.meta.url))];
+}
+
+/** A process of the lab in the given network namespace; `args` follow the lab's directory. */
 function supervised(
   name: string,
   namespace: string,
-  script: string,
+  program: readonly string[],
   args: string[],
   onReady: () => void,
 ): Supervised {
-  const node = [process.execPath, ...leanFlags, fileURLToPath(new URL(script, import.meta.url))];
   return new Supervised(
     world,
-    { name, command: ["nsenter", `--net=${namespace}`, ...node, state.dir, ...args], env: process.env },
+    { name, command: ["nsenter", `--net=${namespace}`, ...program, state.dir, ...args], env: process.env },
     () => {
       tell({ ready: name });
       onReady();

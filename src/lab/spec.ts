@@ -15,6 +15,11 @@ export interface ClusterSpec {
   apiAddress: string;
   /** DNS domain of the cluster's own services. */
   clusterDomain: string;
+  /**
+   * The program, with its first arguments, that is the cluster's API server and controllers; it is given the
+   * lab's directory and the cluster's name, as `cluster.ts` is, which is what runs when this is left out.
+   */
+  controlPlane?: string[];
   nodes: NodeSpec[];
 }
 
@@ -27,6 +32,9 @@ export interface NodeSpec {
   /** Labels beyond those that every node has (region and zone among them). */
   labels: Record<string, string>;
 }
+
+/** Where a cluster's API server listens on its backbone address. */
+export const apiPort = 6443;
 
 /** The ranges of the i-th cluster (from 0): pods 10.(10+2i), services 10.(11+2i), backbone 172.18.i. */
 export function defaultCluster(name: string, index: number, nodeCount = 1): ClusterSpec {
