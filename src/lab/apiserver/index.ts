@@ -12,6 +12,7 @@ import { bootstrap } from "./bootstrap.ts";
 import { builtinTypes } from "./builtins.ts";
 import type { Call, Core, Reply, UserInfo } from "./core.ts";
 import { Discovery } from "./discovery/discovery.ts";
+import { expireEvents } from "./expiry.ts";
 import { cleanUp } from "./extensions/cleanup.ts";
 import { handle, handleUpgrade } from "./handler.ts";
 import type { Listener, ListenOptions } from "./listen.ts";
@@ -90,6 +91,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   bootstrap(core, { ...options, serviceAddress: addresses.first });
   await store.committed();
 
+  const stopExpiry = expireEvents(core);
   const listeners: Listener[] = [];
   return {
     as: (user) => transportFor(core, user),
@@ -106,6 +108,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
       return { port: listener.port };
     },
     async close() {
+      stopExpiry();
       await Promise.all(listeners.map((listener) => listener.close()));
       store.close();
     },

@@ -103,7 +103,10 @@ describe("kubectl", () => {
     await says("expose deployment d --port=80 -n demo", "service/d exposed");
     await says("run p --image=nginx -n demo", "pod/p created");
     await says("create priorityclass high --value=1000", "priorityclass.scheduling.k8s.io/high created");
-    await says("create quota q --hard=pods=5 -n demo", "resourcequota/q created");
+    await says(
+      "create quota q --hard=pods=5 -n demo",
+      "Warning: a ResourceQuota is stored but not enforced by this API server\nresourcequota/q created",
+    );
     await says(
       "create poddisruptionbudget pdb --selector=app=d --min-available=1 -n demo",
       "poddisruptionbudget.policy/pdb created",

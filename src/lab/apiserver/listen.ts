@@ -108,9 +108,10 @@ function plainHeaders(request: Request): Record<string, string> {
   return headers;
 }
 
-/** The TLS socket under a request; HTTP/2 hides it behind a proxy that reads work through. */
+/** The TLS socket under a request. With HTTP/2 it is the session's: the request's own is another object each time. */
 function socketOf(request: Request): TLSSocket {
-  return request.socket as TLSSocket;
+  const session = "stream" in request ? request.stream.session : undefined;
+  return (session?.socket ?? request.socket) as TLSSocket;
 }
 
 async function callOf(

@@ -1,6 +1,7 @@
 /** Which form of an answer the client gets: JSON or YAML; whole, as a Table, or only metadata. */
 import { gzip } from "node:zlib";
 import type { Answer, Call, Core, Reply } from "./core.ts";
+import { encoded, encodedList } from "./encode.ts";
 import { type ApiObject, asRecord } from "./object.ts";
 import type { ResourceType } from "./registry.ts";
 import { badRequest, notAcceptable } from "./status.ts";
@@ -108,23 +109,42 @@ export async function reply(
       };
     } else value = partialOf(objects[0]!);
   }
+  if (wanted.form === "whole" && transformable && !wanted.yaml && !isPretty(call)) {
+    const { items, ...head } = body as { items?: ApiObject[] };
+    const bytes = isList ? encodedList(head, items!) : encoded(body as unknown as ApiObject);
+    return sendBytes(call, answer.code, bytes);
+  }
   return send(call, answer.code, value, wanted.yaml);
 }
 
-/** Encodes a value; compresses it when that is wanted and worth it. */
-export async function send(call: Call, code: number, value: unknown, yaml = false): Promise<Reply> {
+function isPretty(call: Call): boolean {
   const pretty = call.query.get("pretty");
+  return pretty !== null && pretty !== "false" && pretty !== "0";
+}
+
+/** Encodes a value and sends it. */
+export async function send(call: Call, code: number, value: unknown, yaml = false): Promise<Reply> {
   const text = yaml
     ? (await import("yaml")).stringify(value, { lineWidth: 0 })
-    : `${JSON.stringify(value, null, pretty && pretty !== "false" && pretty !== "0" ? 2 : undefined)}\n`;
+    : `${JSON.stringify(value, null, isPretty(call) ? 2 : undefined)}\n`;
+  return sendBytes(call, code, Buffer.from(text), yaml ? "application/yaml" : "application/json");
+}
+
+/** Compresses when that is wanted and worth it. */
+async function sendBytes(
+  call: Call,
+  code: number,
+  bytes: Uint8Array,
+  contentType = "application/json",
+): Promise<Reply> {
   const headers: Record<string, string> = {
-    "content-type": yaml ? "application/yaml" : "application/json",
+    "content-type": contentType,
     "cache-control": "no-cache, private",
   };
-  let body: Uint8Array = Buffer.from(text);
+  let body = bytes;
   if (body.length >= gzipFrom && /\bgzip\b/.test(call.headers["accept-encoding"] ?? "")) {
     body = await new Promise<Uint8Array>((resolve, reject) => {
-      gzip(body, { level: 1 }, (error, packed) => (error ? reject(error) : resolve(packed)));
+      gzip(bytes, { level: 1 }, (error, packed) => (error ? reject(error) : resolve(packed)));
     });
     headers["content-encoding"] = "gzip";
   }

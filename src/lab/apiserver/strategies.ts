@@ -40,11 +40,20 @@ export interface Strategy {
   graceful?(object: ApiObject, requested: number | undefined): number | undefined;
   /** Changes the object when its deletion has begun (phase Terminating). */
   deleting?(object: ApiObject, core: Core): void;
+  /** Whether a new object may bring its status. */
+  createsWithStatus?: boolean;
   /** Whether updates of `/status` may change labels and annotations too. */
   statusKeepsMetadata?: boolean;
 }
 
 export type Strategies = Map<string, Strategy>;
+
+/** Kinds that are kept for those who read them, but that nothing here acts on: whoever makes one is told. */
+const storedOnly = (what: string): Strategy => ({
+  prepareCreate(_, __, { warnings }) {
+    warnings.push(`${what} by this API server`);
+  },
+});
 
 /** The strategies of built-in kinds. */
 export function builtinStrategies(addresses: ServiceAddresses, rbac: Rbac): Strategies {
@@ -53,8 +62,14 @@ export function builtinStrategies(addresses: ServiceAddresses, rbac: Rbac): Stra
     ["/pods", podStrategy],
     ["/services", serviceStrategy(addresses)],
     ["batch/jobs", jobStrategy],
-    ["/nodes", { statusKeepsMetadata: true }],
+    ["/nodes", { createsWithStatus: true, statusKeepsMetadata: true }],
     ["apiextensions.k8s.io/customresourcedefinitions", definitionStrategy],
+    ["/resourcequotas", storedOnly("a ResourceQuota is stored but not enforced")],
+    ["/limitranges", storedOnly("a LimitRange is stored but not applied")],
+    ...["mutating", "validating"].map((kind): [string, Strategy] => [
+      `admissionregistration.k8s.io/${kind}webhookconfigurations`,
+      storedOnly("admission webhooks are stored but not called"),
+    ]),
     ...rbacStrategies(rbac),
   ]);
 }

@@ -106,10 +106,10 @@ export function insert(
   metadata.creationTimestamp = timestamp(core.world);
   if (type.generation || type.custom) metadata.generation = 1;
   else delete metadata.generation;
-  if (type.subresources.has("status")) delete object.status;
+  const strategy = core.strategies.get(type.bucket);
+  if (type.subresources.has("status") && !strategy?.createsWithStatus) delete object.status;
 
   let fresh = inStoredVersion(type, object);
-  const strategy = core.strategies.get(type.bucket);
   strategy?.prepareCreate?.(core, fresh, write);
   setDefaults(type, fresh);
   strategy?.allocate?.(core, fresh, undefined, write);

@@ -263,3 +263,27 @@ test("Events are one store with two faces", async () => {
   assert.equal(body.items[0].message, "said");
   assert.equal(body.items[0].reportingComponent, "c");
 });
+
+test("Events go after an hour", async () => {
+  await using cluster = await testServer();
+  const events = "/api/v1/namespaces/default/events";
+  const event = (name: string) => ({
+    metadata: { name },
+    involvedObject: { kind: "Pod", name: "p", namespace: "default" },
+    lastTimestamp: new Date(cluster.world.now()).toISOString().replace(/\.\d+/, ""),
+  });
+  assert.equal((await cluster.client.post(events, event("old"))).code, 201);
+  await cluster.world.advance(2000_000);
+  await cluster.client.post(events, event("new"));
+  assert.equal((await cluster.client.get(events)).body.items.length, 2);
+  await cluster.world.advance(2000_000);
+  const names = (await cluster.client.get(events)).body.items.map((item: Loose) => item.metadata.name);
+  assert.deepEqual(names, ["new"]);
+});
+
+test("a Node may be registered with its status", async () => {
+  await using cluster = await testServer();
+  const status = { addresses: [{ type: "InternalIP", address: "172.18.0.2" }] };
+  const { body } = await cluster.client.post("/api/v1/nodes", { metadata: { name: "n" }, status });
+  assert.equal(body.status.addresses[0].address, "172.18.0.2");
+});

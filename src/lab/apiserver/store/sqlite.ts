@@ -11,7 +11,7 @@ export function openSqlite(file: string): { log: DurableLog; saved: SavedState }
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS objects (
-      bucket TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, value TEXT NOT NULL,
+      bucket TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, value BLOB NOT NULL,
       PRIMARY KEY (bucket, key)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS revisions (bucket TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
@@ -21,14 +21,9 @@ export function openSqlite(file: string): { log: DurableLog; saved: SavedState }
     saved.bucketRevisions.set(String(row.bucket), Number(row.revision));
     saved.revision = Math.max(saved.revision, Number(row.revision));
   }
-  for (const row of database.prepare("SELECT bucket, key, revision, value FROM objects").iterate()) {
-    const object = JSON.parse(String(row.value)) as ApiObject;
-    saved.objects.push({
-      bucket: String(row.bucket),
-      key: String(row.key),
-      revision: Number(row.revision),
-      object,
-    });
+  for (const row of database.prepare("SELECT bucket, key, value FROM objects").iterate()) {
+    const object = JSON.parse(Buffer.from(row.value as Uint8Array).toString()) as ApiObject;
+    saved.objects.push({ bucket: String(row.bucket), key: String(row.key), object });
   }
 
   const begin = database.prepare("BEGIN IMMEDIATE");
@@ -47,8 +42,8 @@ export function openSqlite(file: string): { log: DurableLog; saved: SavedState }
         const last = new Map<string, number>();
         begin.run();
         try {
-          for (const { bucket, key, revision, object } of records) {
-            if (object) put.run(bucket, key, revision, JSON.stringify(object));
+          for (const { bucket, key, revision, value } of records) {
+            if (value) put.run(bucket, key, revision, value);
             else remove.run(bucket, key);
             last.set(bucket, revision);
           }

@@ -70,6 +70,25 @@ describe("watches", () => {
   });
 });
 
+test("history is bounded in bytes as well as in number", async () => {
+  await using cluster = await testServer();
+  const first = (await cluster.client.post(maps, configMap("a"))).body;
+  const start = first.metadata.resourceVersion;
+  for (let i = 0; i < 100; i++) {
+    await cluster.client.patch(`${maps}/a`, { data: { x: "x".repeat(200_000), n: String(i) } });
+  }
+  assert.equal((await cluster.client.get(`${maps}?watch=1&resourceVersion=${start}`)).code, 410);
+  const newest = (await cluster.client.get(maps)).body;
+  const resumed = await cluster.client.watch(
+    `${maps}?watch=1&resourceVersion=${newest.metadata.resourceVersion}`,
+  );
+  await resumed.stop();
+  const past = await cluster.client.get(
+    `${maps}?resourceVersionMatch=Exact&resourceVersion=${Number(newest.metadata.resourceVersion) - 20}`,
+  );
+  assert.equal(past.body.items[0].data.n, "79");
+});
+
 describe("a store in a file", () => {
   test("has everything after a restart, goes on counting, and lets watches resume where nothing changed", async () => {
     const storage = { kind: "sqlite" as const, file: join(folder, "restart.db") };

@@ -4,6 +4,7 @@
  * turn, and only then are told to watchers and acknowledged; nothing else runs in between, so no reader sees
  * what is not durable.
  */
+import { encoded } from "../encode.ts";
 import type { ApiObject } from "../object.ts";
 
 export interface StoreEvent {
@@ -19,12 +20,12 @@ export interface StoreEvent {
   frames: Map<string, Uint8Array>;
 }
 
-/** One change for the durable log. `object` is undefined for a deletion. */
+/** One change for the durable log. `value` is the object's JSON; undefined for a deletion. */
 export interface LogRecord {
   bucket: string;
   key: string;
   revision: number;
-  object: ApiObject | undefined;
+  value: Uint8Array | undefined;
 }
 
 /** Where the store's contents survive the process. */
@@ -37,7 +38,7 @@ export interface DurableLog {
 /** What a log held when it was opened. */
 export interface SavedState {
   revision: number;
-  objects: LogRecord[];
+  objects: { bucket: string; key: string; object: ApiObject }[];
   /** The last revision of each bucket, deletions included. */
   bucketRevisions: Map<string, number>;
 }
@@ -48,8 +49,9 @@ export interface Watcher {
   end(): void;
 }
 
-/** Events kept per kind for watches that resume. */
+/** Events kept per kind for watches that resume: at most so many, and so many bytes of JSON (the last stays). */
 const historyLength = 2048;
+const historyBytes = 8 * 1024 * 1024;
 
 /** All objects of one kind. Keys are `namespace/name` or `name`. */
 export class Bucket {
@@ -59,6 +61,7 @@ export class Bucket {
   /** Changes up to this revision are forgotten: a watch cannot resume before it. */
   compacted: number;
   #history: StoreEvent[] = [];
+  #bytes = 0;
   #sorted: string[] | undefined;
 
   constructor(name: string, compacted: number) {
@@ -101,10 +104,21 @@ export class Bucket {
       this.objects.set(event.key, event.object);
     }
     this.#history.push(event);
-    if (this.#history.length > historyLength * 1.25) {
-      const dropped = this.#history.splice(0, this.#history.length - historyLength);
-      this.compacted = dropped.at(-1)!.revision;
+  }
+
+  /** Forgets the oldest events beyond what is kept. Called when an event has been encoded, which tells its size. */
+  trim(size: number): void {
+    this.#bytes += size;
+    if (this.#history.length <= historyLength * 1.25 && this.#bytes <= historyBytes * 1.25) return;
+    let drop = Math.max(0, this.#history.length - historyLength);
+    let freed = 0;
+    for (let i = 0; i < this.#history.length - 1; i++) {
+      if (i >= drop && this.#bytes - freed <= historyBytes) break;
+      freed += encoded(this.#history[i]!.object).length;
+      drop = Math.max(drop, i + 1);
     }
+    this.#bytes -= freed;
+    this.compacted = this.#history.splice(0, drop).at(-1)?.revision ?? this.compacted;
   }
 
   /** Takes back the latest event, which the log refused. */
@@ -118,6 +132,7 @@ export class Bucket {
   /** The kind is no longer served: watches end, and none resumes from before. */
   end(revision: number): void {
     this.#history = [];
+    this.#bytes = 0;
     this.compacted = revision;
     for (const watcher of [...this.watchers]) watcher.end();
   }
@@ -136,6 +151,7 @@ export class Store {
   readonly #saved: SavedState | undefined;
   #pending: { bucket: Bucket; event: StoreEvent }[] = [];
   #flushed: Promise<void> | undefined;
+  #broken: Error | undefined;
 
   /** Without a log the store lives in memory only. */
   constructor(log?: DurableLog, saved?: SavedState) {
@@ -143,9 +159,7 @@ export class Store {
     this.#saved = saved;
     // Revision 0 means "any" to clients, so the first object gets a revision above 1.
     this.#revision = Math.max(saved?.revision ?? 0, 1);
-    for (const record of saved?.objects ?? []) {
-      if (record.object) this.bucket(record.bucket).load(record.key, record.object);
-    }
+    for (const { bucket, key, object } of saved?.objects ?? []) this.bucket(bucket).load(key, object);
   }
 
   /** The revision of the newest write. */
@@ -176,13 +190,18 @@ export class Store {
   }
 
   #change(bucket: Bucket, key: string, type: StoreEvent["type"], next: ApiObject): ApiObject {
+    if (this.#broken) throw this.#broken;
     const previous = bucket.objects.get(key);
     const revision = ++this.#revision;
     const object: ApiObject = { ...next, metadata: { ...next.metadata, resourceVersion: String(revision) } };
     const event: StoreEvent = { type, revision, key, object, previous, frames: new Map() };
     bucket.apply(event);
     this.#pending.push({ bucket, event });
-    this.#flushed ??= Promise.resolve().then(() => this.#flush());
+    if (!this.#flushed) {
+      this.#flushed = Promise.resolve().then(() => this.#flush());
+      // Whoever waits for `committed()` hears of a failure; nobody has to wait.
+      this.#flushed.catch(() => {});
+    }
     return object;
   }
 
@@ -202,15 +221,18 @@ export class Store {
             bucket: bucket.name,
             key: event.key,
             revision: event.revision,
-            object: event.type === "DELETED" ? undefined : event.object,
+            value: event.type === "DELETED" ? undefined : encoded(event.object),
           })),
         );
       } catch (error) {
+        // Nothing was told to anybody. What is derived from objects may know them, so no more is written.
+        this.#broken = new Error(`the store's log failed: ${error instanceof Error ? error.message : error}`);
         for (const { bucket, event } of batch.reverse()) bucket.undo(event);
-        throw error;
+        throw this.#broken;
       }
     }
     for (const { bucket, event } of batch) {
+      bucket.trim(encoded(event.object).length);
       for (const watcher of bucket.watchers) watcher.event(event);
     }
   }

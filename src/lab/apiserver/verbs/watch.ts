@@ -4,6 +4,7 @@
  */
 import type { Timer } from "../../../world/index.ts";
 import type { Core, Reply, ResourceCall } from "../core.ts";
+import { encoded } from "../encode.ts";
 import { includeObject, negotiate, partialOf, tableOf } from "../negotiate.ts";
 import type { ApiObject } from "../object.ts";
 import { ByteQueue } from "../queue.ts";
@@ -176,7 +177,8 @@ function encoder(core: Core, call: ResourceCall, form: "whole" | "table" | "part
     return { fresh, shared: (_, event, object) => fresh(event, shown(type, object)) };
   }
   const partial = form === "partial";
-  const fresh = (event: EventType, object: ApiObject) => frame(event, partial ? partialOf(object) : object);
+  const fresh = (event: EventType, object: ApiObject) =>
+    partial ? frame(event, partialOf(object)) : framed(event, encoded(object));
   const cacheKey = partial ? "partial" : versionOf(type);
   return {
     fresh,
@@ -193,8 +195,14 @@ function encoder(core: Core, call: ResourceCall, form: "whole" | "table" | "part
   };
 }
 
-function frame(type: EventType, object: unknown): Uint8Array {
-  return Buffer.from(`{"type":"${type}","object":${JSON.stringify(object)}}\n`);
+function frame(type: EventType, object: object): Uint8Array {
+  return framed(type, Buffer.from(JSON.stringify(object)));
+}
+
+const tail = Buffer.from("}\n");
+
+function framed(type: EventType, object: Uint8Array): Uint8Array {
+  return Buffer.concat([Buffer.from(`{"type":"${type}","object":`), object, tail]);
 }
 
 /** What a change means to a watcher with a selector: an object may come into view or leave it. */
