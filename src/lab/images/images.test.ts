@@ -50,10 +50,11 @@ describe("image names", () => {
 describe("images", () => {
   test("of the samples and of Weft itself are programs of the checkout", () => {
     const serve = images.resolve("jeremyot/serve:0a40de8");
-    assert.deepEqual(serve.entrypoint, ["/weft/node_modules/.bin/node", "/weft/samples/serve/main.ts"]);
+    assert.equal(serve.entrypoint[0], "/weft/node_modules/.bin/node");
+    assert.equal(serve.entrypoint.at(-1), "/weft/samples/serve/main.ts");
     assert.match(serve.id, /^sha256:[0-9a-f]{64}$/);
     const { entrypoint } = images.resolve("weft/control-plane:latest");
-    assert.deepEqual(entrypoint.slice(1), ["/weft/src/cli/main.ts", "control-plane"]);
+    assert.deepEqual(entrypoint.slice(-2), ["/weft/src/cli/main.ts", "control-plane"]);
   });
 
   test("of base systems are the machine's own files, with a shell and nothing else to run", () => {

@@ -7,8 +7,15 @@ import { systemPath } from "../network/index.ts";
 import { programWords } from "./rootfs.ts";
 import type { RunningContainer } from "./runtime.ts";
 
-/** The words that run `argv` in a container. Undefined when the container does not run. */
-export function execWords(container: RunningContainer, argv: readonly string[]): string[] | undefined {
+/**
+ * The words that run `argv` in a container, with its environment; `variables` are for what that does not set.
+ * Undefined when the container does not run.
+ */
+export function execWords(
+  container: RunningContainer,
+  argv: readonly string[],
+  variables: Record<string, string> = {},
+): string[] | undefined {
   if (container.pid === undefined) return undefined;
   const { config } = container.record;
   return [
@@ -20,7 +27,7 @@ export function execWords(container: RunningContainer, argv: readonly string[]):
     "--net",
     "--pid",
     "--",
-    ...programWords({ ...config, argv: [...argv] }),
+    ...programWords({ ...config, env: [...Object.entries(variables), ...config.env], argv: [...argv] }),
   ];
 }
 
@@ -94,8 +101,9 @@ export async function execInContainer(
 export function spawnInContainer(
   container: RunningContainer,
   argv: readonly string[],
+  variables?: Record<string, string>,
 ): ChildProcessWithoutNullStreams {
-  const words = execWords(container, argv);
+  const words = execWords(container, argv, variables);
   if (!words) throw new Error(`container ${container.record.name} is not running`);
   return spawn(words[0]!, words.slice(1), { stdio: "pipe", env: { PATH: systemPath } });
 }

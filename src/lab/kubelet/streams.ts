@@ -192,7 +192,7 @@ async function serveTerminal(
     } else if (from === channel.close && data[0] === channel.stdin) child?.stdin.end();
   });
   await Promise.race([sized, new Promise((resolve) => setTimeout(resolve, sizeWithin))]);
-  child = spawnInContainer(instance, terminalWords(request.command, size));
+  child = spawnInContainer(instance, terminalWords(request.command, size), { TERM: "xterm" });
   child.stdin.on("error", () => {});
   for (const data of early) child.stdin.write(data);
   stream.onClose(() => child && killInContainer(child, "SIGTERM"));
