@@ -83,6 +83,16 @@ async function succeed(
   return result.stdout;
 }
 
+/**
+ * Where the scenarios run: on the lab's own control planes, or, when WEFT_REAL_KUBERNETES names the folder that
+ * `test/real/build-kubernetes.mjs` filled, on real ones with the lab's nodes.
+ */
+function settingFlags(): string[] {
+  const programs = process.env.WEFT_REAL_KUBERNETES;
+  const real = join(root, "test/real/control-plane.ts");
+  return programs ? ["--control-plane", process.execPath, real, programs] : [];
+}
+
 /** Starts a lab with the given clusters. */
 export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Promise<Lab> {
   const home = mkdtempSync(join(tmpdir(), "weft-test-"));
@@ -102,7 +112,7 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
     },
   };
   try {
-    await lab.weft("up", "--clusters", clusters.join(","), ...flags);
+    await lab.weft("up", "--clusters", clusters.join(","), ...flags, ...settingFlags());
   } catch (error) {
     await lab.down();
     throw error;
