@@ -134,7 +134,7 @@ function tryApply(
   self.set = stripped(fieldSetOf(type, config)).recursiveDifference(resetOf(request));
   managers.set(id, self);
   const merged = (mergeTyped(type, live ?? {}, config) ?? {}) as JsonObject;
-  // Pruning takes containers along that it empties; one that is applied empty comes back by merging once more.
+  // Nobody is recorded as the owner of an empty list, so pruning may take one that is applied; merging brings it back.
   const object =
     last && !last.set.isEmpty
       ? (mergeTyped(type, prune(type, merged, managers, last.set), config) as JsonObject)
@@ -149,7 +149,7 @@ function tryApply(
 
 /**
  * Takes away what the manager applied last time, unless it applies it again, or another manager owns it, or it was
- * never there by this manager's doing.
+ * never there by this manager's doing. A map that becomes empty stays as an empty one where somebody owns it.
  */
 function prune(type: Typed, merged: JsonObject, managers: Managers, last: FieldSet): JsonObject {
   const named = (set: FieldSet) => withNamedParents(type, set);
@@ -159,9 +159,9 @@ function prune(type: Typed, merged: JsonObject, managers: Managers, last: FieldS
   let owned = new FieldSet();
   for (const manager of managers.values()) owned = owned.union(manager.set);
   const kept = named(fieldSetOf(type, pruned)).union(named(owned));
-  pruned = removePaths(type, merged, all.difference(kept)) ?? {};
+  pruned = removePaths(type, merged, all.difference(kept), owned) ?? {};
   const left = named(fieldSetOf(type, pruned));
-  return (removePaths(type, merged, all.difference(left).intersection(lastNamed)) ?? {}) as JsonObject;
+  return (removePaths(type, merged, all.difference(left).intersection(lastNamed), owned) ?? {}) as JsonObject;
 }
 
 /** Removes from all other managers what was changed, and says which of that they owned. */

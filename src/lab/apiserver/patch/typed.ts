@@ -244,30 +244,37 @@ function mergeLists(type: Typed, shape: Shape, live: unknown[], applied: unknown
   return out;
 }
 
-/** The value without the paths of the set. Containers that become empty go too: `undefined` when all is gone. */
-export function removePaths(type: Typed, value: unknown, gone: FieldSet): unknown {
+/**
+ * The value without the paths of the set. Containers that become empty go too, but for those that `keep` names:
+ * `undefined` when all is gone.
+ */
+export function removePaths(type: Typed, value: unknown, gone: FieldSet, keep?: FieldSet): unknown {
   if (gone.children.size === 0) return value;
   const shape = shapeOf(type, value);
   if (shape === "leaf") return Array.isArray(value) || isObject(value) ? undefined : value;
-  if (isEmpty(value)) return undefined;
+  const isKept = keep?.own === true;
   if (shape === "map") {
     const out: JsonObject = {};
     for (const [name, member] of Object.entries(value as JsonObject)) {
-      const below = gone.children.get(field(name));
+      const element = field(name);
+      const below = gone.children.get(element);
       if (below?.own) continue;
-      const kept = below ? removePaths(memberOf(type, name), member, below) : member;
+      const kept = below
+        ? removePaths(memberOf(type, name), member, below, keep?.children.get(element))
+        : member;
       if (kept !== undefined) setMember(out, name, kept);
     }
-    return Object.keys(out).length > 0 ? out : undefined;
+    return isKept || Object.keys(out).length > 0 ? out : undefined;
   }
   const out: unknown[] = [];
   for (const item of value as unknown[]) {
-    const below = gone.children.get(elementOf(type, shape, item));
+    const element = elementOf(type, shape, item);
+    const below = gone.children.get(element);
     if (below?.own) continue;
-    const kept = below ? removePaths(itemOf(type), item, below) : item;
+    const kept = below ? removePaths(itemOf(type), item, below, keep?.children.get(element)) : item;
     if (kept !== undefined) out.push(kept);
   }
-  return out.length > 0 ? out : undefined;
+  return isKept || out.length > 0 ? out : undefined;
 }
 
 /** The set with every named field on the way to its paths: `a.b.c` then has `a` too, where `a` is a field of a struct. */
