@@ -9,8 +9,8 @@ import {
   pods,
   type Resource,
 } from "../../api/index.ts";
-import { Informer, KubeClient, reflect } from "../../kube/index.ts";
-import { realWorld, SimulatedWorld, timestamp, type World } from "../../world/index.ts";
+import { Informer, KubeClient, reflect, type Transport } from "../../kube/index.ts";
+import { realWorld, SimulatedWorld, sleep, timestamp, type World } from "../../world/index.ts";
 import { type ApiServer, createApiServer } from "../apiserver/index.ts";
 import { type Controllers, startControllers } from "./index.ts";
 
@@ -32,7 +32,7 @@ export interface TestCluster extends AsyncDisposable {
 }
 
 export async function testCluster(
-  options: { nodes?: string[]; simulated?: SimulatedWorld } = {},
+  options: { nodes?: string[]; simulated?: SimulatedWorld; watchDelay?: number } = {},
 ): Promise<TestCluster> {
   const world = options.simulated ?? realWorld();
   const server = await createApiServer({
@@ -42,15 +42,12 @@ export async function testCluster(
     serviceRange: "10.11.0.0/16",
     advertise: { address: "172.18.0.1", port: 6443 },
   });
-  const client = new KubeClient({
-    transport: server.as({ name: "system:kube-controller-manager", groups: ["system:masters"] }),
-    world,
-    cluster: "c1",
-  });
+  const transport = server.as({ name: "system:kube-controller-manager", groups: ["system:masters"] });
+  const client = new KubeClient({ transport, world, cluster: "c1" });
   const log: string[] = [];
   const controllers = startControllers({
     world,
-    client,
+    client: new KubeClient({ transport: late(transport, world, options.watchDelay), world, cluster: "c1" }),
     rootCertificates: "PEM",
     log: (line) => log.push(line),
   });
@@ -156,4 +153,20 @@ function fakeKubelet(cluster: TestCluster, signal: AbortSignal): void {
     },
     { signal },
   );
+}
+
+/** The same server, whose watches tell everything `delay` milliseconds late. */
+function late(transport: Transport, world: World, delay = 0): Transport {
+  if (delay === 0) return transport;
+  return async (request) => {
+    const response = await transport(request);
+    if (!request.path.includes("watch=1")) return response;
+    return { ...response, body: slowly(response.body) };
+  };
+  async function* slowly(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+    for await (const chunk of body) {
+      await sleep(world, delay);
+      yield chunk;
+    }
+  }
 }

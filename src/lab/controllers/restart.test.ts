@@ -87,4 +87,40 @@ describe("the controllers", () => {
     });
     again.stop();
   });
+
+  test("make nothing twice when the watch is late: they know what they wrote", async () => {
+    await using cluster = await testCluster({ watchDelay: 100 });
+    const { client } = cluster;
+    await cluster.namespace("demo");
+    const made = new Set<string>();
+    const stop = cluster.observe(pods, (all) => {
+      for (const pod of all) made.add(pod.metadata.uid!);
+    });
+    await client.create(deployments, {
+      metadata: { name: "web", namespace: "demo" },
+      spec: { replicas: 5, ...workload("web") },
+    });
+    await client.create(services, {
+      metadata: { name: "web", namespace: "demo" },
+      spec: { selector: { app: "web" }, ports: [{ port: 80 }] },
+    });
+    await cluster.until("five available", async () => {
+      const found = await client.get(deployments, "demo/web");
+      return found?.status?.availableReplicas === 5;
+    });
+    await cluster.until("five endpoints", async () => {
+      const [slice] = await cluster.list(endpointSlices, "demo");
+      return slice?.endpoints?.length === 5;
+    });
+    await client.patch(deployments, "demo/web", { spec: { replicas: 2 } });
+    await cluster.until("two", async () => (await cluster.list(pods, "demo")).length === 2);
+    await cluster.until("two available", async () => {
+      const found = await client.get(deployments, "demo/web");
+      return found?.status?.availableReplicas === 2 && found.status.replicas === 2;
+    });
+    stop();
+    assert.equal(made.size, 5);
+    assert.equal((await cluster.list(pods, "demo")).length, 2);
+    assert.equal((await cluster.list(endpointSlices, "demo")).length, 1);
+  });
 });
