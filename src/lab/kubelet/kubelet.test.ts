@@ -353,6 +353,88 @@ if (insideNamespaces(import.meta.filename)) {
     });
   });
 
+  describe("a pod with wishes", () => {
+    test("gets sysctls of its network namespace, and is told which it cannot have", async () => {
+      const sysctls = [{ name: "net.ipv4.ip_local_port_range", value: "40000 40010" }];
+      const { metadata } = await h.create({ securityContext: { sysctls }, containers: [shell(idle)] });
+      await h.until(metadata.name, running);
+      const { output } = await h.sh(metadata.name, "cat /proc/sys/net/ipv4/ip_local_port_range");
+      assert.equal(output, "40000\t40010\n");
+    });
+
+    test("is warned when it asks for a user that is not mapped, and runs all the same", async () => {
+      const { metadata } = await h.create({
+        securityContext: { runAsUser: 1000 },
+        containers: [shell(idle)],
+      });
+      await h.until(metadata.name, running);
+      const told = await h.events(metadata.name);
+      assert.ok(
+        told.some((event) => event.startsWith("Warning UserNotMapped runAsUser 1000")),
+        told.join("; "),
+      );
+    });
+
+    test("shares the node's network when it wants to", async () => {
+      const { metadata } = await h.create({ hostNetwork: true, containers: [shell(idle)] });
+      const pod = await h.until(metadata.name, running);
+      assert.equal(pod!.status!.podIP, h.node.address);
+      assert.match((await h.sh(metadata.name, "ip -o -4 addr show eth0")).output, /172\.18\.0\.2\/32/);
+    });
+
+    test("has a read-only root when it wants to, volumes apart", async () => {
+      const { metadata } = await h.create({
+        volumes: [{ name: "tmp", emptyDir: { medium: "Memory" } }],
+        containers: [
+          shell(idle, {
+            securityContext: { readOnlyRootFilesystem: true },
+            volumeMounts: [{ name: "tmp", mountPath: "/tmp" }],
+          }),
+        ],
+      });
+      await h.until(metadata.name, running);
+      const { output } = await h.sh(
+        metadata.name,
+        "touch /x /root/x 2>/dev/null || echo no; touch /tmp/x && echo yes",
+      );
+      assert.equal(output, "no\nyes\n");
+    });
+
+    test("waits for a volume that cannot be had, and is told why", async () => {
+      const { metadata } = await h.create({
+        volumes: [{ name: "far", nfs: { server: "x", path: "/x" } }],
+        containers: [shell(idle, { volumeMounts: [{ name: "far", mountPath: "/far" }] })],
+      });
+      const pod = await h.until(
+        metadata.name,
+        (pod) => main(pod)?.state?.waiting?.reason === "ContainerCreating",
+      );
+      assert.equal(pod!.status!.phase, "Pending");
+      while (
+        !(await h.events(metadata.name)).some((event) => /FailedMount .*"far" : .*kind nfs/.test(event))
+      ) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    });
+
+    test("has a token of its ServiceAccount that the API server takes", async () => {
+      const { metadata } = await h.create({ automountServiceAccountToken: true, containers: [shell(idle)] });
+      await h.until(metadata.name, running);
+      const dir = "/var/run/secrets/kubernetes.io/serviceaccount";
+      const ask = `fetch("https://172.18.0.1:6443/apis/authentication.k8s.io/v1/selfsubjectreviews", {
+          method: "POST",
+          headers: { authorization: "Bearer " + fs.readFileSync("${dir}/token"), "content-type": "application/json" },
+          body: JSON.stringify({ apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" }),
+        }).then((answer) => answer.text()).then(console.log)`;
+      const { output } = await h.sh(
+        metadata.name,
+        `cat ${dir}/namespace; echo; NODE_EXTRA_CA_CERTS=${dir}/ca.crt /weft/node_modules/.bin/node -e '${ask}'`,
+      );
+      assert.match(output, /^default\n/);
+      assert.match(output, /system:serviceaccount:default:default/);
+    });
+  });
+
   describe("probes", () => {
     test("decide readiness, back and forth", async () => {
       const readinessProbe = {

@@ -2,19 +2,20 @@
  * The kubelet: keeps the pods of one node as the API says. It knows the cluster only through the API, and the API
  * server reaches into pods only through its HTTPS port.
  */
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { configMaps, nameOf, pods, secrets, services } from "../../api/index.ts";
 import { EventRecorder, Informer, type KubeClient, startHeartbeat } from "../../kube/index.ts";
 import { sleep, type World } from "../../world/index.ts";
 import type { Images } from "../images/index.ts";
-import { AddressPool, attachedPods, detachPod, type Run, run as runHere } from "../network/index.ts";
+import { AddressPool, detachPod, type Run, run as runHere } from "../network/index.ts";
 import type { ClusterSpec, NodeSpec } from "../spec.ts";
 import type { NodePki } from "../state.ts";
 import type { NodeContext } from "./context.ts";
 import { prepareMachine } from "./machine.ts";
 import { mountInfo } from "./mounts.ts";
 import { capacityOf, registerNode } from "./node-status.ts";
+import { isOutage } from "./outage.ts";
 import { PodWorker } from "./pod.ts";
 import { shimScript } from "./rootfs.ts";
 import { type RunningContainer, Runtime } from "./runtime.ts";
@@ -85,11 +86,6 @@ class Kubelet {
       run = runHere,
     } = this.#options;
     const { signal } = this.#stop;
-    const runDir = await mountRunDir(stateDir, run);
-    const machine = await prepareMachine({ stateDir, runDir, packageRoot, hide, run });
-    await writeFile(join(runDir, "shim"), shimScript);
-    const runtime = new Runtime(machine, runDir, world);
-    const found = await runtime.adopt();
     const serviceInformer = new Informer(client, services, { signal, keepManagedFieldsOf: null });
     const podInformer = new Informer(client, pods, {
       signal,
@@ -97,18 +93,26 @@ class Kubelet {
       keepManagedFieldsOf: null,
     });
     this.#informers = [serviceInformer, podInformer];
-    this.#context = {
+    const capacity = capacityOf(stateDir);
+    // The API is asked while the machine is prepared: both take a moment.
+    const registered = this.#register(capacity);
+    registered.catch(() => {});
+    const runDir = await mountRunDir(stateDir, run);
+    const machine = await prepareMachine({ stateDir, runDir, packageRoot, hide, run });
+    await writeFile(join(runDir, "shim"), shimScript);
+    const runtime = new Runtime(machine, runDir, world);
+    const found = await runtime.adopt();
+    const context: NodeContext = {
       world,
       client,
       cluster,
       node,
       images,
       runtime,
-
       addresses: new AddressPool(node.podRange),
       events: new EventRecorder({ client, component: "kubelet", host: node.name }),
       run,
-      capacity: capacityOf(stateDir),
+      capacity,
       services: () => serviceInformer.list(),
       configMap: (namespace, name) => client.get(configMaps, { namespace, name }),
       secret: (namespace, name) => client.get(secrets, { namespace, name }),
@@ -116,17 +120,15 @@ class Kubelet {
       runDir,
       onBug: this.#onBug,
     };
-    const context = this.#context;
+    this.#context = context;
     this.#server = await serveKubelet({
       ...this.#options,
       worker: (name) => this.#worker(name),
       workers: () => [...this.#workers.values()],
     });
-    await registerNode(client, node, context.capacity, world);
-    startNodeHeartbeat(context, signal, this.#onBug);
-    void this.#keepNodeStatus(context);
-    await Promise.all([podInformer.whenSynced(), serviceInformer.whenSynced()]);
+    await Promise.all([registered, podInformer.whenSynced(), serviceInformer.whenSynced()]);
     if (signal.aborted) return;
+    void this.#keepNodeStatus(context);
     await this.#adopt(context, podInformer, found);
     podInformer.subscribe((changes) => {
       for (const { before, after } of changes) {
@@ -169,10 +171,51 @@ class Kubelet {
       }
       await detachPod(uid, context.run);
     }
-    const mine = new Set(await networksOf(context.runDir));
-    for (const uid of await attachedPods()) {
-      if (mine.has(uid) && !this.#workers.has(uid)) await detachPod(uid, context.run);
+    const isKnown = (uid: string) => this.#workers.has(uid);
+    const { runDir, stateDir, run } = context;
+    for (const uid of await namesIn(join(runDir, "pods"))) {
+      if (isKnown(uid)) continue;
+      await detachPod(uid, run);
+      await rm(join(runDir, "pods", uid), { recursive: true, force: true });
     }
+    for (const uid of await namesIn(join(stateDir, "pods"))) {
+      if (!isKnown(uid)) await rm(join(stateDir, "pods", uid), { recursive: true, force: true });
+    }
+    for (const name of await namesIn(join(stateDir, "logs"))) {
+      // NAMESPACE_POD_UID
+      if (!isKnown(name.slice(name.lastIndexOf("_") + 1))) {
+        await rm(join(stateDir, "logs", name), { recursive: true, force: true });
+      }
+    }
+  }
+
+  /** Makes the Node object and keeps its Lease, as soon as the API server is there. */
+  async #register(capacity: NodeContext["capacity"]): Promise<void> {
+    const { world, client, node } = this.#options;
+    const { signal } = this.#stop;
+    for (let wait = 100; ; wait = Math.min(wait * 2, 2_000)) {
+      try {
+        await registerNode(client, node, capacity, world);
+        break;
+      } catch (error) {
+        if (!isOutage(error)) throw error;
+        await sleep(world, wait, signal);
+      }
+    }
+    const heartbeat = startHeartbeat({
+      client,
+      namespace: "kube-node-lease",
+      name: node.name,
+      identity: node.name,
+      durationSeconds: nodeLeaseSeconds,
+      onError: (error) => this.#report(error),
+    });
+    signal.addEventListener("abort", () => heartbeat.stop());
+  }
+
+  /** An API server that is away for a while is no bug. */
+  #report(error: unknown): void {
+    if (!isOutage(error)) this.#onBug(error);
   }
 
   #worker(key: string): PodWorker | undefined {
@@ -185,7 +228,7 @@ class Kubelet {
     while (!signal.aborted) {
       await sleep(world, nodeStatusEvery, signal).catch(() => {});
       if (signal.aborted) return;
-      await registerNode(client, node, capacity, world).catch((error: unknown) => this.#onBug(error));
+      await registerNode(client, node, capacity, world).catch((error: unknown) => this.#report(error));
     }
   }
 
@@ -198,23 +241,6 @@ class Kubelet {
   }
 }
 
-function startNodeHeartbeat(
-  context: NodeContext,
-  signal: AbortSignal,
-  onError: (error: unknown) => void,
-): void {
-  const { client, node } = context;
-  const heartbeat = startHeartbeat({
-    client,
-    namespace: "kube-node-lease",
-    name: node.name,
-    identity: node.name,
-    durationSeconds: nodeLeaseSeconds,
-    onError,
-  });
-  signal.addEventListener("abort", () => heartbeat.stop());
-}
-
 /** What is true only as long as the lab runs is kept on a tmpfs in the lab's mount namespace. */
 async function mountRunDir(stateDir: string, run: Run): Promise<string> {
   const runDir = join(stateDir, "run");
@@ -225,6 +251,6 @@ async function mountRunDir(stateDir: string, run: Run): Promise<string> {
   return runDir;
 }
 
-async function networksOf(runDir: string): Promise<string[]> {
-  return readdir(join(runDir, "pods")).catch(() => []);
+function namesIn(dir: string): Promise<string[]> {
+  return readdir(dir).catch(() => []);
 }

@@ -197,10 +197,16 @@ async function makeSkeleton(skeleton: string, links: [string, string][], trees: 
       if (entry.isDirectory()) await mkdir(join(skeleton, "var", part, entry.name), { recursive: true });
     }
   }
+  // Links deeper in /etc may be relative too: from /.machine/etc they lead to /.machine/usr and the like.
+  for (const name of [...trees, ...links.map(([name]) => name), "var", "run", "proc"]) {
+    await symlink(`/${name}`, join(skeleton, ".machine", name));
+  }
   await symlink("/run", join(skeleton, "var/run"));
   for (const name of await readdir("/etc")) {
     if (podFiles.includes(name)) continue;
-    await symlink(`/.machine/etc/${name}`, join(skeleton, "etc", name));
+    // A link is taken over as it is: it may lead out of /etc, relative to it.
+    const target = await readlink(join("/etc", name)).catch(() => `/.machine/etc/${name}`);
+    await symlink(target, join(skeleton, "etc", name));
   }
   await symlink("/proc/mounts", join(skeleton, "etc", "mtab")).catch(() => {});
 }

@@ -14,6 +14,7 @@ import { PodContainer, roleOf, type Surroundings } from "./container.ts";
 import { logDirectory, type NodeContext } from "./context.ts";
 import { hostnameOf, hostsFile, nsswitchConf, resolvConf } from "./etc.ts";
 import { runHook } from "./hooks.ts";
+import { isOutage } from "./outage.ts";
 import { forgetTokens, refreshVolumes, setUpVolumes } from "./pod-volumes.ts";
 import { Probes } from "./probes.ts";
 import type { RunningContainer } from "./runtime.ts";
@@ -150,7 +151,7 @@ export class PodWorker {
         next = await this.#sync();
       } catch (error) {
         if (this.#closed) return;
-        this.#context.onBug(error);
+        if (!isOutage(error)) this.#context.onBug(error);
         next = this.#context.world.now() + retry;
       }
     } while (this.#again && !this.#closed);
@@ -169,7 +170,7 @@ export class PodWorker {
     if (this.#removed || this.pod.metadata.deletionTimestamp) {
       this.#terminating ??= this.#terminate().catch((error: unknown) => {
         this.#terminating = undefined;
-        this.#context.onBug(error);
+        if (!isOutage(error)) this.#context.onBug(error);
         this.#context.world.after(retry, () => this.wake());
       });
       if (!this.#removed) await this.#report();
@@ -365,7 +366,12 @@ export class PodWorker {
     if (this.pod.spec.hostNetwork) return { namespace: nodeNamespace(node), address: node.address };
     const address = addresses.take(this.uid);
     if (!address) throw new Error(`all addresses of ${node.podRange} are taken`);
-    return attachPod(node, this.uid, address, run);
+    const sysctls = (this.pod.spec.securityContext?.sysctls ?? []).map(({ name, value }) => {
+      // Others belong to the machine, or to namespaces that every container has of its own.
+      if (!/^net\.[\w.-]+$/.test(name)) throw new Error(`sysctl ${name} is not supported: only net.* is`);
+      return `${name.replaceAll(".", "/")}=${value}`;
+    });
+    return attachPod(node, this.uid, address, run, sysctls);
   }
 
   async #releaseNetwork(): Promise<void> {
@@ -385,7 +391,7 @@ export class PodWorker {
     for (const probes of this.#probes.values()) probes.stop();
     if (!this.#removed) {
       await this.#report().catch((error: unknown) => {
-        if (!isNotFound(error)) this.#context.onBug(error);
+        if (!isNotFound(error) && !isOutage(error)) this.#context.onBug(error);
       });
     }
     for (const instance of runtime.of(this.uid)) await runtime.remove(instance);

@@ -5,8 +5,8 @@
  */
 import { spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import { constants, openSync } from "node:fs";
-import { mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import type { World } from "../../world/index.ts";
@@ -66,6 +66,7 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
   readonly #setStarted: () => void;
   readonly #setExited: (exit: ContainerExit) => void;
   #stdin: Socket | undefined;
+  #ack: number | undefined;
 
   constructor(record: ContainerRecord, dir: string, world: World) {
     super();
@@ -130,7 +131,7 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
       for (const line of lines) {
         if (line === "started") void this.readStart();
         // The shim holds the pipes until it is told that somebody reads them.
-        if (line === "exited") void this.acknowledge();
+        if (line === "exited") this.acknowledge();
       }
     });
     void Promise.all(outputs).then(async () => {
@@ -139,10 +140,10 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
     });
   }
 
-  async acknowledge(): Promise<void> {
-    const ack = await open(join(this.dir, "ack"), "w").catch(() => undefined);
-    await ack?.write("\n").catch(() => {});
-    await ack?.close();
+  /** Lets the shim go. Opened for reading too, so that this never waits for a shim that is there no more. */
+  acknowledge(): void {
+    this.#ack ??= openSync(join(this.dir, "ack"), constants.O_RDWR | constants.O_NONBLOCK);
+    writeSync(this.#ack, "\n");
   }
 
   /** Learns from the directory whether and as which process the container runs. */
@@ -160,6 +161,7 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
     await this.log.close();
     if (this.startedAt === undefined) await this.readStart();
     this.#stdin?.destroy();
+    if (this.#ack !== undefined) closeSync(this.#ack);
     const path = join(this.dir, "exit");
     const code = await readFile(path, "utf8").catch(() => undefined);
     if (code === undefined) {

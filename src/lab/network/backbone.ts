@@ -74,8 +74,8 @@ export function ip(namespace: string | undefined, commands: string[]): string {
 /** Shell text that sets sysctls (`path=value`, below /proc/sys) of a network namespace. */
 export function sysctl(namespace: string, settings: string[]): string {
   const writes = settings.map((setting) => {
-    const [path, value] = setting.split("=");
-    return `echo ${value} > /proc/sys/${path}`;
+    const equals = setting.indexOf("=");
+    return `echo ${quote(setting.slice(equals + 1))} > ${quote(`/proc/sys/${setting.slice(0, equals)}`)}`;
   });
   return `nsenter --net=${quote(namespaceFile(namespace))} /bin/sh -ec ${quote(writes.join("; "))}`;
 }

@@ -30,8 +30,14 @@ function podLink(uid: string): string {
   return `pod${createHash("sha256").update(uid).digest("hex").slice(0, 10)}`;
 }
 
-/** Gives a pod its namespace and address. What an attempt that broke off left behind is replaced. */
-export async function attachPod(node: NodeSpec, uid: string, address: string, run: Run): Promise<PodNetwork> {
+/** Gives a pod its namespace and address, and sysctls (`net/path=value`) of its own. What an attempt that broke off left behind is replaced. */
+export async function attachPod(
+  node: NodeSpec,
+  uid: string,
+  address: string,
+  run: Run,
+  sysctls: readonly string[] = [],
+): Promise<PodNetwork> {
   const namespace = podNamespace(uid);
   const link = podLink(uid);
   const gateway = nthAddress(node.podRange, 1);
@@ -55,7 +61,7 @@ export async function attachPod(node: NodeSpec, uid: string, address: string, ru
       `route add ${gateway}/32 dev eth0 src ${address}`,
       `route add default via ${gateway} dev eth0 src ${address}`,
     ]),
-    sysctl(namespace, ["net/ipv4/ip_unprivileged_port_start=0", "net/ipv4/ping_group_range=0 0"]),
+    sysctl(namespace, ["net/ipv4/ip_unprivileged_port_start=0", "net/ipv4/ping_group_range=0 0", ...sysctls]),
   ];
   await run(["/bin/sh", "-s"], script.join("\n"));
   return { namespace, address };

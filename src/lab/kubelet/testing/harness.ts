@@ -62,6 +62,7 @@ export async function startHarness(hide: string[] = []): Promise<Harness> {
     storage: { kind: "memory" },
     serviceRange: cluster.serviceRange,
     advertise: { address: cluster.apiAddress, port: 6443 },
+    serviceAccount: pki.serviceAccount,
   });
   const tls = { ...pki.serving, clientCa: pki.ca.cert };
   await server.listen({ host: cluster.apiAddress, port: 6443, tls });
