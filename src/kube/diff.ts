@@ -113,7 +113,7 @@ export function asStored(desired: unknown, stored: unknown): unknown {
 export class Comparison {
   readonly #manager: string;
   readonly #subresource: string | undefined;
-  readonly #stored = new Map<string, { row: unknown; as: unknown }>();
+  readonly #stored = new Map<string, Stored>();
 
   constructor(manager: string, subresource?: string) {
     this.#manager = manager;
@@ -123,10 +123,11 @@ export class Comparison {
   /** Whether nothing needs to be written. `row` is the identity of what `wanted` was made from. */
   matches(name: string, row: unknown, wanted: object, current: KubeObject): boolean {
     const owned = ownedFields(current, this.#manager, this.#subresource);
-    if (ownsMore(owned, wanted)) return false;
-    if (covers(current, wanted, owned)) return true;
     const stored = this.#stored.get(name);
-    return stored !== undefined && stored.row === row && covers(current, stored.as, owned);
+    if (!stored || stored.row !== row) return !ownsMore(owned, wanted) && covers(current, wanted, owned);
+    // The very object that our last write of this row left: another would leave it too.
+    if (stored.version !== undefined && stored.version === current.metadata.resourceVersion) return true;
+    return (stored.surplus || !ownsMore(owned, wanted)) && covers(current, stored.as, owned);
   }
 
   /** Whether the manager owns anything of the object. */
@@ -135,12 +136,27 @@ export class Comparison {
   }
 
   wrote(name: string, row: unknown, wanted: object, made: KubeObject): void {
-    this.#stored.delete(name);
     const owned = ownedFields(made, this.#manager, this.#subresource);
-    if (!covers(made, wanted, owned)) this.#stored.set(name, { row, as: asStored(wanted, made) });
+    const surplus = ownsMore(owned, wanted);
+    if (!surplus && covers(made, wanted, owned)) {
+      this.#stored.delete(name);
+      return;
+    }
+    const version = made.metadata.resourceVersion;
+    this.#stored.set(name, { row, as: asStored(wanted, made), surplus, version });
   }
 
   forget(name: string): void {
     this.#stored.delete(name);
   }
+}
+
+/** What a write left that is not literally what was wanted. */
+interface Stored {
+  row: unknown;
+  /** The wanted fields with the values that the server gave them. */
+  as: unknown;
+  /** The server counts fields as ours that we did not name. */
+  surplus: boolean;
+  version: string | undefined;
 }

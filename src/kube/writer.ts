@@ -21,11 +21,20 @@ export interface WriterOptions {
   onError?: (name: string, error: unknown) => void;
 }
 
+/**
+ * Writes of one object in a row, and how many ms bring one more: someone who undoes every write of ours must not
+ * make us write as fast as the network carries.
+ */
+const burst = 50;
+const refill = 100;
+
 interface Task {
   name: string;
   /** Monotonic time of the first mark that has not led to rest yet. */
   since: number;
   state: "queued" | "running" | "waiting";
+  /** Waiting because it was written too often: a mark does not end that. */
+  penalized: boolean;
   /** Marked while it was running. */
   again: boolean;
   failures: number;
@@ -40,6 +49,8 @@ const longestBackoffUnreachable = 5_000;
 export class Writer {
   readonly #options: WriterOptions;
   readonly #tasks = new Map<string, Task>();
+  /** Of the objects that were written lately. */
+  readonly #budgets = new Map<string, { left: number; at: number }>();
   #queue: Task[] = [];
   /** How much of the queue is done; cut off now and then, so that a long queue is not copied for each write. */
   #head = 0;
@@ -60,12 +71,12 @@ export class Writer {
     if (!task) {
       if (this.#tasks.size === 0) this.#resting = Promise.withResolvers();
       const since = this.#options.world.monotonic();
-      task = { name, since, state: "queued", again: false, failures: 0, timer: undefined };
+      task = { name, since, state: "queued", penalized: false, again: false, failures: 0, timer: undefined };
       this.#tasks.set(name, task);
       this.#queue.push(task);
     } else if (task.state === "running") {
       task.again = true;
-    } else if (task.state === "waiting") {
+    } else if (task.state === "waiting" && !task.penalized) {
       task.timer?.cancel();
       this.#enqueue(task);
     }
@@ -100,6 +111,7 @@ export class Writer {
 
   #enqueue(task: Task): void {
     task.state = "queued";
+    task.penalized = false;
     task.timer = undefined;
     this.#queue.push(task);
   }
@@ -147,7 +159,11 @@ export class Writer {
         task.since = this.#options.world.monotonic();
         this.#tasks.delete(task.name);
         this.#tasks.set(task.name, task);
-        this.#enqueue(task);
+        const pause = this.#pause(task.name);
+        if (pause > 0) {
+          this.#wait(task, pause);
+          task.penalized = true;
+        } else this.#enqueue(task);
         this.#schedule();
       },
       (error: unknown) => {
@@ -176,10 +192,30 @@ export class Writer {
     const unreachable = error instanceof WeftError && error.code === "API_UNREACHABLE";
     const longest = unreachable ? longestBackoffUnreachable : longestBackoff;
     const full = Math.min(firstBackoff * 2 ** Math.min(task.failures - 1, 20), longest);
+    this.#wait(task, full * (0.5 + 0.5 * world.random()));
+  }
+
+  #wait(task: Task, delay: number): void {
     task.state = "waiting";
-    task.timer = world.after(full * (0.5 + 0.5 * world.random()), () => {
+    task.timer = this.#options.world.after(delay, () => {
       this.#enqueue(task);
       this.#schedule();
     });
+  }
+
+  /** Counts a write of the object; returns how many ms it must wait for the next. */
+  #pause(name: string): number {
+    const now = this.#options.world.monotonic();
+    const budget = this.#budgets.get(name) ?? { left: burst, at: now };
+    budget.left = Math.min(burst, budget.left + (now - budget.at) / refill) - 1;
+    budget.at = now;
+    // In the order of their last write: those at the front have long been full again.
+    this.#budgets.delete(name);
+    this.#budgets.set(name, budget);
+    for (const [old, { at }] of this.#budgets) {
+      if (now - at < burst * refill) break;
+      this.#budgets.delete(old);
+    }
+    return budget.left < 0 ? -budget.left * refill : 0;
   }
 }
