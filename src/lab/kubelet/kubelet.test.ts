@@ -479,6 +479,33 @@ if (insideNamespaces(import.meta.filename)) {
       await h.until(metadata.name, ready);
     });
 
+    test("ask by gRPC", async () => {
+      const code = `const h2 = require("http2");
+        h2.createServer().on("stream", (s, h) => {
+          const asked = []; s.on("data", (d) => asked.push(d)).on("end", () => {
+            const ok = h[":path"] === "/grpc.health.v1.Health/Check" && Buffer.concat(asked).subarray(7).toString() === "mine";
+            s.on("wantTrailers", () => s.sendTrailers({ "grpc-status": "0" }));
+            s.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+            s.end(Buffer.from([0, 0, 0, 0, 2, 8, ok ? 1 : 2]));
+          });
+        }).listen(9000)`;
+      const container = (service: string) => ({
+        name: "main",
+        image: "busybox",
+        command: ["/weft/node_modules/.bin/node", "-e", code],
+        readinessProbe: { grpc: { port: 9000, service }, periodSeconds: 1 },
+      });
+      const good = await h.create({ containers: [container("mine")] });
+      const bad = await h.create({ containers: [container("other")] });
+      await h.until(good.metadata.name, ready);
+      const expected =
+        'Warning Unhealthy Readiness probe failed: service unhealthy (responded with "NOT_SERVING")';
+      while (!(await h.events(bad.metadata.name)).includes(expected)) {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      assert.ok(!ready(await h.until(bad.metadata.name, running)));
+    });
+
     test("restart what is not alive", async () => {
       const livenessProbe = { exec: { command: ["false"] }, periodSeconds: 1, failureThreshold: 1 };
       const { metadata } = await h.create({ containers: [shell(idle, { livenessProbe })] });

@@ -35,7 +35,10 @@ export async function runProbe(
     const port = portNumber(probe.tcpSocket.port, spec.ports ?? []);
     return tcpProbe(probe.tcpSocket.host || address, port, timeout);
   }
-  if (probe.grpc) return "gRPC probes are not supported by this kubelet: use exec, httpGet or tcpSocket";
+  if (probe.grpc) {
+    const { grpcProbe } = await import("./grpc-probe.ts");
+    return grpcProbe(address, probe.grpc.port, probe.grpc.service ?? "", timeout);
+  }
   return "the probe has no handler";
 }
 

@@ -66,6 +66,7 @@ export const defaultCapabilities: readonly string[] = [
  * The pipes are opened for reading and writing, so that nobody ever meets a broken one.
  */
 export const shimScript = `cd "$1" || exit 1
+echo $$ >shim
 mkfifo out err ctl ack
 if [ "$3" = stdin ]; then
   mkfifo in

@@ -5,7 +5,7 @@
  */
 import { spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, writeSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
@@ -104,7 +104,6 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
       shim.stdout.once("data", () => resolve());
     });
     shim.stdout.destroy();
-    await writeFile(join(this.dir, "shim"), String(shim.pid));
     this.listen();
   }
 
@@ -253,7 +252,12 @@ export class Runtime {
       const shim = await readFile(join(dir, "shim"), "utf8").catch(() => "");
       const running = (await container.readStart()) && (await isAlive(join(dir, "started")));
       if (running || (shim !== "" && (await isShim(Number(shim), dir)))) container.listen();
-      else await container.finish();
+      else if (existsSync(join(dir, "started")) || existsSync(join(dir, "exit"))) await container.finish();
+      else {
+        // The kubelet ended before the container began: it was never there.
+        await rm(dir, { recursive: true, force: true });
+        continue;
+      }
       this.containers.set(name, container);
     }
     return [...this.containers.values()];
