@@ -6,7 +6,9 @@ import { defaultCluster } from "../spec.ts";
 import {
   addressOf,
   attachedPods,
+  cutLink,
   detachPod,
+  healLink,
   namespaceFile,
   podNamespace,
   run,
@@ -94,6 +96,28 @@ if (insideNamespaces(import.meta.filename)) {
         } finally {
           server.kill();
         }
+      }
+    });
+
+    test("carries nothing between two clusters while their link is cut", async () => {
+      const { apiAddress } = c2;
+      const inPod = await listen(podNamespace("d"), "10.12.0.2");
+      const code = `require("net").createServer((s) => s.end("api")).listen(80, "${apiAddress}", () => console.log("up"))`;
+      const api = spawn(process.execPath, ["-e", code]);
+      await once(api.stdout, "data");
+      const inside = await listen(podNamespace("c"), "10.10.1.2");
+      try {
+        await cutLink(spec, "c1", "c2", run);
+        await cutLink(spec, "c2", "c1", run);
+        await assert.rejects(ask(podNamespace("a"), "10.12.0.2"), /exit code 2/);
+        await assert.rejects(ask(podNamespace("a"), apiAddress), /exit code 2/);
+        assert.equal(await ask(podNamespace("a"), "10.10.1.2"), "10.10.0.2");
+        await healLink(spec, "c1", "c2", run);
+        await healLink(spec, "c1", "c2", run);
+        assert.equal(await ask(podNamespace("a"), "10.12.0.2"), "10.10.0.2");
+        assert.equal(await ask(podNamespace("a"), apiAddress), "api");
+      } finally {
+        for (const server of [inPod, api, inside]) server.kill();
       }
     });
 

@@ -11,6 +11,14 @@ export function nodeNamespace(node: Pick<NodeSpec, "name">): string {
   return node.name;
 }
 
+/** Preference of the routing rule for addresses of the backbone router itself; 0 unless changed. */
+export const localPreference = 100;
+
+/** The router's end of a node's veth pair; `n` counts the nodes of all clusters. */
+export function uplink(n: number): string {
+  return `node${n}`;
+}
+
 /** Where `ip netns` keeps the names of network namespaces. */
 export function namespaceFile(name: string): string {
   return `/run/netns/${name}`;
@@ -24,17 +32,20 @@ export async function setUpBackbone(spec: LabSpec, run: Run): Promise<void> {
   const nodes = spec.clusters.flatMap((cluster) => cluster.nodes.map((node) => ({ cluster, node })));
   const root = [
     "link set lo up",
+    // Makes room for rules before the delivery to our own addresses (faults.ts).
+    `rule add pref ${localPreference} lookup local`,
+    "rule del pref 0",
     ...spec.clusters.map(({ apiAddress }) => `addr add ${apiAddress}/32 dev lo`),
   ];
   const perNode: string[] = [];
   nodes.forEach(({ cluster, node }, n) => {
-    const uplink = `node${n}`;
+    const link = uplink(n);
     const name = nodeNamespace(node);
     root.push(
-      `link add ${uplink} type veth peer name eth0 netns ${name}`,
-      `link set ${uplink} up`,
-      `route add ${node.address}/32 dev ${uplink} src ${cluster.apiAddress}`,
-      `route add ${node.podRange} via ${node.address} dev ${uplink} onlink src ${cluster.apiAddress}`,
+      `link add ${link} type veth peer name eth0 netns ${name}`,
+      `link set ${link} up`,
+      `route add ${node.address}/32 dev ${link} src ${cluster.apiAddress}`,
+      `route add ${node.podRange} via ${node.address} dev ${link} onlink src ${cluster.apiAddress}`,
     );
     perNode.push(
       ip(name, [

@@ -3,6 +3,7 @@ import type { ServiceRules, ServiceRulesOptions } from "./services/index.ts";
 
 export { contains, formatAddress, parseAddress, parseRange, type Range } from "./address.ts";
 export { namespaceFile, nodeNamespace, setUpBackbone } from "./backbone.ts";
+export { cutLink, healLink } from "./faults.ts";
 export {
   AddressPool,
   addressOf,
