@@ -104,6 +104,13 @@ export const isAlreadyExists = (error: unknown): error is ApiError =>
 export const isConflict = (error: unknown): error is ApiError => refusedWith(error, 409, "Conflict");
 /** The resourceVersion or continue token is too old: list again. */
 export const isGone = (error: unknown): error is ApiError => refusedWith(error, 410);
+/**
+ * The object is not the one, or not in the state, that the request was meant for. kube-apiserver says Conflict,
+ * except for an apply with the uid of an earlier object of the name: there it finds `metadata.uid` immutable.
+ */
+export const isOutdated = (error: unknown): error is ApiError =>
+  (isConflict(error) && !isFieldConflict(error)) ||
+  (isInvalid(error) && (error.details?.causes ?? []).some(({ field }) => field === "metadata.uid"));
 /** Server-side apply without force met fields that other managers own; `details.causes` names them. */
 export const isFieldConflict = (error: unknown): error is ApiError =>
   isConflict(error) && (error.details?.causes ?? []).some((cause) => cause.reason === "FieldManagerConflict");

@@ -7,7 +7,7 @@ import type { Collection } from "../collections/index.ts";
 import type { Applied, KubeClient } from "./client.ts";
 import { type Conflict, Conflicts } from "./conflicts.ts";
 import { Comparison } from "./diff.ts";
-import { type ApiError, isConflict, isFieldConflict } from "./errors.ts";
+import { type ApiError, isFieldConflict, isOutdated } from "./errors.ts";
 import { Expectations } from "./expectations.ts";
 import { RowIndex } from "./rows.ts";
 import { mainPart, ofObject, statusPart } from "./wanted.ts";
@@ -216,7 +216,7 @@ class Fields<T extends KubeObject> implements FieldSink {
       made = await this.#client.apply<T>(resource, body, { manager, ...(subresource && { subresource }) });
     } catch (error) {
       if (isFieldConflict(error)) return this.#refuse(name, row, current, error);
-      if (!isConflict(error)) throw error;
+      if (!isOutdated(error)) throw error;
       await this.#look(name);
       throw new Stale(`${resource.kind} ${name} changed meanwhile`, { cause: error });
     }

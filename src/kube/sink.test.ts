@@ -210,6 +210,23 @@ describe("the sink for whole objects", () => {
     void faults;
   });
 
+  test("does not write as fast as it can against someone who undoes every write", async () => {
+    const { world, person, start, get, faults } = await setup();
+    const { desired } = start();
+    desired.put(wish("a", { x: "ours" }));
+    await world.advance(10);
+    for (let i = 0; i < 500; i++) {
+      if ((await get("a"))?.data?.x === "ours") {
+        await person.patch(configMaps, "default/a", { data: { x: "theirs" } }, { manager: "kubectl" });
+      }
+      await world.advance(1);
+    }
+    const { length } = faults.writes;
+    assert.ok(length > 10 && length < 70, `${length} writes in half a second`);
+    await world.advance(1_000);
+    assert.deepEqual((await get("a"))?.data, { x: "ours" });
+  });
+
   test("finds a row's object by the object's own name, whatever the row's key is", async () => {
     const { world, client, get } = await setup();
     const engine = new Engine({ world });

@@ -7,7 +7,7 @@ import type { Collection } from "../collections/index.ts";
 import type { Applied, KubeClient } from "./client.ts";
 import { type Conflict, Conflicts } from "./conflicts.ts";
 import { Comparison } from "./diff.ts";
-import { isConflict } from "./errors.ts";
+import { isOutdated } from "./errors.ts";
 import { Expectations } from "./expectations.ts";
 import { RowIndex } from "./rows.ts";
 import { mainPart, ofObject, ofVersion, statusPart } from "./wanted.ts";
@@ -251,7 +251,7 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
         ...(subresource && { subresource }),
       });
     } catch (error) {
-      throw isConflict(error) ? await this.#outdated(name, error) : error;
+      throw isOutdated(error) ? await this.#outdated(name, error) : error;
     }
   }
 
@@ -266,7 +266,7 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
       const preconditions = { ...(uid && { uid }), ...(resourceVersion && { resourceVersion }) };
       await this.#client.delete(this.#resource, name, preconditions);
     } catch (error) {
-      throw isConflict(error) ? await this.#outdated(name, error) : error;
+      throw isOutdated(error) ? await this.#outdated(name, error) : error;
     }
     this.writes.deleted++;
     this.#expected.isGone(name, uid);
