@@ -34,16 +34,16 @@ import (
 
 // special are the Go types whose JSON is not that of their fields; protobuf/decode.ts knows each by its letter.
 var special = map[reflect.Type]string{
-	reflect.TypeFor[meta.Time]():                              "time",
-	reflect.TypeFor[meta.MicroTime]():                         "microTime",
-	reflect.TypeFor[meta.Duration]():                          "duration",
-	reflect.TypeFor[meta.FieldsV1]():                          "json",
-	reflect.TypeFor[runtime.RawExtension]():                   "json",
-	reflect.TypeFor[apiextensions.JSON]():                     "json",
-	reflect.TypeFor[resource.Quantity]():                      "quantity",
-	reflect.TypeFor[intstr.IntOrString]():                     "intOrString",
-	reflect.TypeFor[apiextensions.JSONSchemaPropsOrBool]():    "schemaOrBool",
-	reflect.TypeFor[apiextensions.JSONSchemaPropsOrArray]():   "schemaOrArray",
+	reflect.TypeFor[meta.Time]():                                  "time",
+	reflect.TypeFor[meta.MicroTime]():                             "microTime",
+	reflect.TypeFor[meta.Duration]():                              "duration",
+	reflect.TypeFor[meta.FieldsV1]():                              "json",
+	reflect.TypeFor[runtime.RawExtension]():                       "json",
+	reflect.TypeFor[apiextensions.JSON]():                         "json",
+	reflect.TypeFor[resource.Quantity]():                          "quantity",
+	reflect.TypeFor[intstr.IntOrString]():                         "intOrString",
+	reflect.TypeFor[apiextensions.JSONSchemaPropsOrBool]():        "schemaOrBool",
+	reflect.TypeFor[apiextensions.JSONSchemaPropsOrArray]():       "schemaOrArray",
 	reflect.TypeFor[apiextensions.JSONSchemaPropsOrStringArray](): "schemaOrStrings",
 }
 
