@@ -3,12 +3,15 @@ import {
   endpointSlices,
   type KubeObject,
   type Resource,
+  secrets,
   serviceExports,
   serviceImports,
   services,
+  systemNamespace,
 } from "../../src/api/index.ts";
 import { SimulatedWorld } from "../../src/world/index.ts";
 import { Fleet } from "../support/fleet.ts";
+import { givenAddress } from "./state.ts";
 
 export const clusters = ["c1", "c2", "c3"] as const;
 export const names = ["serve", "db", "web"] as const;
@@ -56,7 +59,7 @@ async function step(fleet: Fleet, dice: Dice): Promise<string> {
   const { person, plane } = fleet.of(cluster);
   const key = `demo/${name}`;
   const exists = (await person.get(services, key)) !== undefined;
-  switch (dice.below(14)) {
+  switch (dice.below(16)) {
     case 0:
     case 1: {
       if (exists && dice.chance(0.5)) return "nothing";
@@ -129,6 +132,24 @@ async function step(fleet: Fleet, dice: Dice): Promise<string> {
       await person.delete(resource, { namespace: "demo", name: victim.metadata.name });
       return `${cluster}: somebody deletes ${resource.plural} ${victim.metadata.name}`;
     }
+    case 13: {
+      const peer = dice.of(clusters.filter((other) => other !== cluster));
+      if (dice.chance(0.5)) {
+        await person.delete(secrets, `${systemNamespace}/weft-peer-${peer}`);
+        return `${cluster}: leaves ${peer}`;
+      }
+      await fleet.introduce(cluster, peer);
+      return `${cluster}: joins ${peer}`;
+    }
+    case 14: {
+      const import_ = await person.get(serviceImports, key);
+      if (import_?.metadata.labels?.["app.kubernetes.io/managed-by"] === "weft") return "nothing";
+      if (import_) {
+        await person.delete(serviceImports, key);
+        return `${cluster}: deletes the import ${name} written by hand`;
+      }
+      return `${cluster}: import ${name} by hand ${await importByHand(fleet, cluster, name, dice)}`;
+    }
     case 12:
       fleet.weather = dice.of([
         { latency: 0, loss: 0 },
@@ -145,8 +166,24 @@ async function step(fleet: Fleet, dice: Dice): Promise<string> {
   }
 }
 
+async function importByHand(fleet: Fleet, cluster: string, name: string, dice: Dice): Promise<string> {
+  const ips = dice.chance(0.5) ? { ips: [givenAddress] } : {};
+  await fleet.of(cluster).person.create(
+    serviceImports,
+    {
+      metadata: { namespace: "demo", name },
+      spec: { type: "ClusterSetIP", ports: [{ name: "manual", protocol: "TCP", port: 7 }], ...ips },
+    },
+    { manager: "kubectl" },
+  );
+  return JSON.stringify(ips);
+}
+
 /** Most services are there, with endpoints, and exported, at different times. */
 async function populate(fleet: Fleet, dice: Dice): Promise<void> {
+  for (const cluster of clusters) {
+    if (dice.chance(0.4)) await importByHand(fleet, cluster, dice.of(names), dice);
+  }
   for (const cluster of clusters) {
     for (const name of names) {
       if (dice.chance(0.1)) continue;
