@@ -30,11 +30,7 @@ export function garbageCollector(context: ControllerContext, graph: ObjectGraph)
       for (const owner of before.owners) if (graph.get(owner.uid)?.deleting) queue.add(owner.uid);
     }
   });
-  void context.synced
-    .then(() => graph.start())
-    .then(synced.resolve, (error) => {
-      if (!context.signal.aborted) context.log(`garbage collector: ${error}`);
-    });
+  void context.synced.then(() => graph.start()).then(synced.resolve);
   return queue;
 
   function wakeDependents(owner: GraphNode): void {

@@ -7,7 +7,7 @@ import {
   type Resource,
 } from "../../api/index.ts";
 import { KubeClient, reflect, type Transport } from "../../kube/index.ts";
-import type { Timer } from "../../world/index.ts";
+import { sleep, type Timer } from "../../world/index.ts";
 import { type ControllerContext, messageOf } from "./context.ts";
 import { discover } from "./discovery.ts";
 
@@ -70,7 +70,16 @@ export class ObjectGraph {
 
   /** Resolves when everything that the server offers has been listed once. */
   async start(): Promise<void> {
-    await this.#watchAll();
+    const { signal, world, log } = this.#context;
+    for (let found = false; !found && !signal.aborted; ) {
+      try {
+        await this.#watchAll();
+        found = true;
+      } catch (error) {
+        log(`garbage collector: discovery: ${messageOf(error)}`);
+        await sleep(world, 10 * settleTime, signal).catch(() => {});
+      }
+    }
     await Promise.all([...this.#watched.values()].map((one) => one.synced));
   }
 

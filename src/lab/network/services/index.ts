@@ -14,8 +14,8 @@ import {
 } from "../../../api/index.ts";
 import { Informer, type KubeClient } from "../../../kube/index.ts";
 import type { Timer, World } from "../../../world/index.ts";
-import { run } from "../run.ts";
 import { type NodePlace, rulesOf } from "./rules.ts";
+import { NftSession } from "./session.ts";
 import { RuleTable } from "./table.ts";
 
 export interface ServiceRulesOptions {
@@ -56,6 +56,7 @@ class Rules implements ServiceRules {
   readonly ready: Promise<void>;
   readonly #options: ServiceRulesOptions;
   readonly #table: RuleTable;
+  readonly #nft: NftSession;
   readonly #informers: { stop(): void }[] = [];
   readonly #services: Informer<Service>;
   readonly #slices: Informer<EndpointSlice>;
@@ -70,9 +71,10 @@ class Rules implements ServiceRules {
   #stopped = false;
 
   constructor(options: ServiceRulesOptions) {
-    const { client, nodeName } = options;
+    const { world, client, nodeName } = options;
     this.#options = options;
-    this.#table = new RuleTable(options.serviceRange, 1 + Math.floor(options.world.random() * 65_535));
+    this.#table = new RuleTable(options.serviceRange, 1 + Math.floor(world.random() * 65_535));
+    this.#nft = new NftSession({ world, command: options.nft });
     this.#place = { name: nodeName, zone: undefined };
     this.#services = new Informer(client, services, { keepManagedFieldsOf: null });
     this.#slices = new Informer(client, endpointSlices, {
@@ -107,6 +109,7 @@ class Rules implements ServiceRules {
     this.#retry?.cancel();
     for (const informer of this.#informers) informer.stop();
     for (const resolve of this.#afterRetry.splice(0)) resolve();
+    this.#nft.stop();
   }
 
   readonly #afterRetry: (() => void)[] = [];
@@ -147,20 +150,12 @@ class Rules implements ServiceRules {
     }
     this.#dirty.clear();
     if (this.#rebuild) {
-      await this.#transaction(this.#table.whole());
+      await this.#nft.file(this.#table.whole());
       this.#rebuild = false;
       return;
     }
     const changes = this.#table.takeChanges();
-    if (changes !== "") await this.#transaction(changes);
-  }
-
-  /**
-   * All or nothing. A process for each: an nft that stays (`nft -i`) saves 1 ms of 5 at 1,000 Services, and a
-   * loaded machine's hiccups, but is built differently everywhere and tells failures only by its prose.
-   */
-  async #transaction(commands: string): Promise<void> {
-    await run([...(this.#options.nft ?? ["nft"]), "-f", "-"], commands);
+    if (changes !== "") await this.#nft.transaction(changes);
   }
 
   #failed(error: unknown): void {

@@ -13,6 +13,7 @@ import { realWorld } from "../../../world/index.ts";
 import { createApiServer } from "../../apiserver/index.ts";
 import { run, systemPath } from "../run.ts";
 import { type ServiceRules, startServiceRules } from "./index.ts";
+import { NftSession } from "./session.ts";
 
 const unshare = [
   "--user",
@@ -338,6 +339,25 @@ function inside(): void {
       assert.deepEqual(counts(await probes.client!.connect(vip, 80, 20)), { two: 20 });
     });
 
+    test("has its rules changed also by an nft without an interactive mode, or with one that says nothing", async () => {
+      for (const [table, interactive] of [
+        ["deaf", "exec sleep 1000"],
+        ["none", "exit 1"],
+      ]) {
+        const script = `for word; do [ "$word" = -i ] && ${interactive}; done; exec ip netns exec node nft "$@"`;
+        const session = new NftSession({
+          // Without patience.
+          world: { ...world, after: (delay, wake) => world.after(delay / 50, wake) },
+          command: ["/bin/sh", "-c", script, "sh"],
+        });
+        await session.transaction(`add table ip ${table}\nadd chain ip ${table} x`);
+        await assert.rejects(session.transaction(`add rule ip ${table} nothing accept`), /No such file/);
+        const found = await run(["ip", "netns", "exec", "node", "nft", "list", "table", "ip", table!]);
+        assert.match(found, /chain x/);
+        session.stop();
+      }
+    });
+
     test("is served again after someone deleted the table and an endpoint changed", async () => {
       await service({});
       await endpoints({ address: pods.one });
@@ -347,7 +367,7 @@ function inside(): void {
       });
       await inKernel(metadata.resourceVersion!);
       assert.deepEqual(counts(await probes.client!.connect(vip, 80, 10)), { two: 10 });
-      assert.match(log.splice(0).join("\n"), /^service rules: .*No such file or directory/s);
+      assert.match(log.splice(0).join("\n"), /^service rules: nft: Error:.*No such file or directory/s);
     });
   });
 }
