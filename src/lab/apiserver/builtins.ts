@@ -352,7 +352,10 @@ function typeOf(group: string, version: string, row: Row): ResourceType {
   };
 }
 
-/** Every built-in type. */
-export function builtinTypes(): ResourceType[] {
-  return groups.flatMap(({ group, version, rows }) => rows.map((row) => typeOf(group, version, row)));
+let types: readonly ResourceType[] | undefined;
+
+/** Every built-in type. The same objects for every server, so that what is made from them is made once. */
+export function builtinTypes(): readonly ResourceType[] {
+  types ??= groups.flatMap(({ group, version, rows }) => rows.map((row) => typeOf(group, version, row)));
+  return types;
 }

@@ -134,9 +134,20 @@ export async function handleUpgrade(core: Core, asked: Call, socket: Duplex, hea
   }
 }
 
-/** RFC 9111 warnings as Kubernetes writes them, several in one header. */
+/** Clients refuse headers that are too long. Characters. */
+const longestWarnings = 4096;
+
+/** RFC 9111 warnings as Kubernetes writes them, several in one header; what does not fit is left out. */
 function warningHeader(warnings: readonly string[]): string {
-  return warnings
-    .map((text) => `299 - "${text.replace(/[^\x20-\x7e]/g, " ").replace(/["\\]/g, "\\$&")}"`)
-    .join(", ");
+  let header = "";
+  for (const text of new Set(warnings)) {
+    const plain = text
+      .replace(/[^\x20-\x7e]/g, " ")
+      .replace(/["\\]/g, "\\$&")
+      .slice(0, 1024);
+    const next = `${header === "" ? "" : `${header}, `}299 - "${plain}"`;
+    if (next.length > longestWarnings) break;
+    header = next;
+  }
+  return header;
 }

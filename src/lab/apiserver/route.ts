@@ -56,7 +56,7 @@ export function resourceRoute(
       [plural, name, subresource, ...rest] = inner as [string, ...string[]];
     } else if (group !== "") return undefined;
   }
-  let verb = verbs[method] ?? method.toLowerCase();
+  let verb = Object.hasOwn(verbs, method) ? verbs[method]! : method.toLowerCase();
   if (name === undefined) {
     if (verb === "get") verb = isTrue(query.get("watch")) ? "watch" : "list";
     else if (verb === "delete") verb = "deletecollection";
@@ -78,7 +78,8 @@ export function isTrue(value: string | null): boolean {
   return value !== null && ["1", "t", "T", "true", "TRUE", "True"].includes(value);
 }
 
-function decode(part: string): string {
+/** A part of a URL without its escapes; as it stands where these are broken. */
+export function decode(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {

@@ -1,6 +1,6 @@
 /** Refuses what the user may not do, and lets those who may act as others. */
 import type { Call, Core, UserInfo } from "../core.ts";
-import type { ResourceRoute } from "../route.ts";
+import { decode, type ResourceRoute } from "../route.ts";
 import { badRequest, forbidden } from "../status.ts";
 import { attributesOf, denialText, pathAttributes } from "./attributes.ts";
 
@@ -58,7 +58,7 @@ export function impersonate(core: Core, call: Call): UserInfo {
   const extra: Record<string, string[]> = {};
   for (const [header, value] of Object.entries(headers)) {
     if (!header.startsWith(extraPrefix)) continue;
-    const key = decodeURIComponent(header.slice(extraPrefix.length));
+    const key = decode(header.slice(extraPrefix.length));
     require("userextras", "authentication.k8s.io", "", value, key);
     extra[key] = [value];
   }

@@ -71,7 +71,7 @@ describe("watches", () => {
 });
 
 test("history is bounded in bytes as well as in number", async () => {
-  await using cluster = await testServer();
+  await using cluster = await testServer({ storage: { kind: "sqlite", file: join(folder, "history.db") } });
   const first = (await cluster.client.post(maps, configMap("a"))).body;
   const start = first.metadata.resourceVersion;
   for (let i = 0; i < 100; i++) {

@@ -18,6 +18,8 @@ export interface StoreEvent {
   previous: ApiObject | undefined;
   /** Encoded frames by API version and type, shared by all watchers. */
   frames: Map<string, Uint8Array>;
+  /** Bytes of JSON, where it has been encoded. */
+  size: number;
 }
 
 /** One change for the durable log. `value` is the object's JSON; undefined for a deletion. */
@@ -106,15 +108,15 @@ export class Bucket {
     this.#history.push(event);
   }
 
-  /** Forgets the oldest events beyond what is kept. Called when an event has been encoded, which tells its size. */
-  trim(size: number): void {
-    this.#bytes += size;
+  /** Forgets the oldest events beyond what is kept, now that the size of a new one is known. */
+  trim(latest: StoreEvent): void {
+    this.#bytes += latest.size;
     if (this.#history.length <= historyLength * 1.25 && this.#bytes <= historyBytes * 1.25) return;
     let drop = Math.max(0, this.#history.length - historyLength);
     let freed = 0;
     for (let i = 0; i < this.#history.length - 1; i++) {
       if (i >= drop && this.#bytes - freed <= historyBytes) break;
-      freed += encoded(this.#history[i]!.object).length;
+      freed += this.#history[i]!.size;
       drop = Math.max(drop, i + 1);
     }
     this.#bytes -= freed;
@@ -194,7 +196,7 @@ export class Store {
     const previous = bucket.objects.get(key);
     const revision = ++this.#revision;
     const object: ApiObject = { ...next, metadata: { ...next.metadata, resourceVersion: String(revision) } };
-    const event: StoreEvent = { type, revision, key, object, previous, frames: new Map() };
+    const event: StoreEvent = { type, revision, key, object, previous, frames: new Map(), size: 0 };
     bucket.apply(event);
     this.#pending.push({ bucket, event });
     if (!this.#flushed) {
@@ -232,7 +234,9 @@ export class Store {
       }
     }
     for (const { bucket, event } of batch) {
-      bucket.trim(encoded(event.object).length);
+      // Without a log or a watcher nobody has needed the bytes.
+      if (this.#log || bucket.watchers.size > 0) event.size = encoded(event.object).length;
+      bucket.trim(event);
       for (const watcher of bucket.watchers) watcher.event(event);
     }
   }

@@ -17,6 +17,9 @@ import { selectionOf } from "./select.ts";
 
 type EventType = "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR";
 
+/** How long a watch lives when the client does not say, and at most. Seconds. */
+const usual = 1800;
+const longest = 86_400;
 /** Bookmarks are sent this often when nothing else is, in milliseconds. */
 const bookmarkEvery = 60_000;
 /** A watcher that is further behind is cut off, and resumes from what it has seen. Bytes. */
@@ -146,7 +149,7 @@ function watchOptions({ query, type }: ResourceCall): WatchOptions {
     bookmarkInitialEnd: isTrue(send) && bookmarks,
     bookmarks,
     since: revision || undefined,
-    timeoutSeconds: requested > 0 ? requested : 1800,
+    timeoutSeconds: requested > 0 ? Math.min(requested, longest) : usual,
   };
 }
 
