@@ -1,7 +1,7 @@
 /**
  * `weft control-plane`: what runs in the pod `weft-system/weft`. Serves clusterset.local, and over HTTP:
- * `/livez` and `/healthz` (the process runs), `/readyz` (its own cluster is known), `/debug/why?collection=&key=`
- * (what a row is made from), `/debug/state` (peers, sinks, work done).
+ * `/livez` and `/healthz` (the process runs), `/readyz` (its own cluster is known), `/metrics` (for Prometheus),
+ * `/debug/why?collection=&key=` (what a row is made from), `/debug/state` (peers, sinks, work done).
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Command } from "commander";
@@ -10,6 +10,7 @@ import { createDnsServer } from "../dns/index.ts";
 import { dnsPort, healthPort } from "../install/index.ts";
 import { inClusterCredentials, KubeClient, loadKubeconfig, transportFor } from "../kube/index.ts";
 import { realWorld } from "../world/index.ts";
+import { metrics } from "./metrics.ts";
 
 interface Options {
   kubeconfig?: string;
@@ -81,7 +82,7 @@ async function run(options: Options): Promise<void> {
 }
 
 function send(response: ServerResponse, [status, body]: [number, unknown]): void {
-  const text = typeof body === "string" ? `${body}\n` : `${JSON.stringify(body, undefined, 2)}\n`;
+  const text = typeof body === "string" ? `${body.trimEnd()}\n` : `${JSON.stringify(body, undefined, 2)}\n`;
   const type = typeof body === "string" ? "text/plain" : "application/json";
   response.writeHead(status, { "content-type": type }).end(text);
 }
@@ -93,6 +94,7 @@ function answer(plane: ControlPlane | undefined, request: IncomingMessage): [sta
   const unknown: [number, unknown] = [503, "the cluster is not known yet"];
   if (pathname === "/readyz") return plane?.ready ? [200, "ok"] : unknown;
   if (!plane) return unknown;
+  if (pathname === "/metrics") return [200, metrics(plane)];
   if (pathname === "/debug/state") return [200, state(plane)];
   if (pathname === "/debug/why") {
     const tree = plane.why(searchParams.get("collection") ?? "", searchParams.get("key") ?? "");
