@@ -10,7 +10,7 @@ const file = process.argv[3] ?? "kubeconfig";
 const world = realWorld();
 const cluster = defaultCluster("dev", 0);
 const { cluster: pki } = await makeClusterPki(world, cluster);
-const started = performance.now();
+const started = world.monotonic();
 const server = await createApiServer({
   world,
   cluster: cluster.name,
@@ -50,4 +50,4 @@ const kubeconfig = {
   ],
 };
 writeFileSync(file, JSON.stringify(kubeconfig, null, 2), { mode: 0o600 });
-console.log(`ready in ${Math.round(performance.now() - started)} ms; KUBECONFIG=${file}`);
+console.log(`ready in ${Math.round(world.monotonic() - started)} ms; KUBECONFIG=${file}`);

@@ -2,7 +2,7 @@
  * An embedded Kubernetes API server: one per cluster of the lab, the same code under the simulation.
  * In-process callers name themselves (`as`); everybody else comes over TLS (`listen`).
  */
-import type { KubeRequest, KubeResponse, Transport } from "../../kube/transport.ts";
+import type { KubeRequest, KubeResponse, Transport } from "../../kube/index.ts";
 import type { World } from "../../world/index.ts";
 import { ServiceAddresses } from "./admission/addresses.ts";
 import { authenticate } from "./auth/authenticate.ts";

@@ -53,8 +53,10 @@ export function enforceFields(
     ]);
   }
   const unknown = dropUnknown(schemaOf(call.type), object);
-  // Go refuses values of a wrong type while it decodes.
-  const problem = call.type.custom ? undefined : normalizeBuiltin(object);
+  // Go refuses values of a wrong type while it decodes. A patch, an apply above all, stays as it was written: the
+  // zero values that Go would add to it are nobody's wish and must not be owned.
+  const decoded = call.method === "PATCH" ? structuredClone(object) : object;
+  const problem = call.type.custom ? undefined : normalizeBuiltin(decoded);
   if (problem) {
     throw badRequest(
       `${call.type.kind} in version "${call.type.version}" cannot be handled as a ${call.type.kind}: ${problem.message}`,
