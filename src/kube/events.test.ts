@@ -48,6 +48,19 @@ test("an Event says what happened to which object, who says so and when", async 
   assert.deepEqual(event?.source, { component: "weft", host: "node-1" });
 });
 
+test("Events of one moment are named in the order in which they came", async () => {
+  const { world, recorder, recorded } = await setup();
+  for (const reason of ["Scheduled", "Pulled", "Created", "Started"])
+    recorder.normal(subject, reason, "done");
+  await world.advance(0);
+  await recorder.flush();
+  const found = (await recorded()).sort((a, b) => (a.metadata.name! < b.metadata.name! ? -1 : 1));
+  assert.deepEqual(
+    found.map(({ reason }) => reason),
+    ["Scheduled", "Pulled", "Created", "Started"],
+  );
+});
+
 test("repetitions are counted in one Event, different ones are apart", async () => {
   const { world, recorder, recorded } = await setup();
   for (let i = 0; i < 3; i++) {
