@@ -29,8 +29,10 @@ export function terminalWords(argv: readonly string[], size?: [columns: number, 
  * an orphan for its child's.
  */
 export function firstProcessOnTerminal(argv: readonly string[]): string[] {
+  // A shell's background programs ignore Ctrl-C, and so would everything started from them.
+  const words = [tool("env"), "--default-signal=INT,QUIT", ...terminalWords(argv)];
   const first = `exec 3<&0
-${terminalWords(argv).map(quote).join(" ")} <&3 &
+${words.map(quote).join(" ")} <&3 &
 child=$!
 trap 'kill $child' TERM
 until wait $child; code=$?; ! kill -0 $child 2>/dev/null; do :; done
