@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { WebSocket } from "ws";
 import { configMaps, leases, nodes, type Pod, pods, secrets } from "../../api/index.ts";
+import { SimulatedWorld } from "../../world/index.ts";
 import { insideNamespaces } from "../network/testing.ts";
 import type { Harness } from "./testing/harness.ts";
 
@@ -313,13 +314,19 @@ if (insideNamespaces(import.meta.filename)) {
         containers: [
           {
             ...shell(idle),
-            command: ["/bin/sh", "-c", `trap 'echo term >> /stops/log; exit 0' TERM; ${idle}`],
+            command: [
+              "/bin/sh",
+              "-c",
+              `trap 'echo term >> /stops/log; exit 0' TERM; touch /stops/up; ${idle}`,
+            ],
             volumeMounts: [{ name: "host", mountPath: "/stops" }],
             lifecycle: { preStop: { exec: { command: ["/bin/sh", "-c", "echo hook >> /stops/log"] } } },
           },
         ],
       });
       const pod = (await h.until(metadata.name, running))!;
+      // Before its trap is set, the first process of a PID namespace does not hear signals.
+      while (!existsSync(join(dir, "up"))) await new Promise((resolve) => setTimeout(resolve, 10));
       const began = performance.now();
       await h.client.delete(pods, `default/${metadata.name}`);
       await h.until(metadata.name, (pod) => pod === undefined);
@@ -710,12 +717,7 @@ if (insideNamespaces(import.meta.filename)) {
       const before = (await h.until(stays.metadata.name, ready))!;
       const { pid } = await findProcess(goes.metadata.uid!);
 
-      const kubelet = h.kubelet();
-      kubelet.removeAllListeners("exit");
-      const gone = once(kubelet, "exit");
-      kubelet.kill("SIGKILL");
-      await gone;
-      while (existsSync(`/proc/${kubelet.pid}`)) await new Promise((resolve) => setTimeout(resolve, 10));
+      await killKubelet();
       await h.client.delete(pods, `default/${goes.metadata.name}`, { gracePeriodSeconds: 0 });
       await new Promise((resolve) => setTimeout(resolve, 1500));
       assert.ok(existsSync(`/proc/${pid}`), "pods run on without a kubelet");
@@ -743,6 +745,48 @@ if (insideNamespaces(import.meta.filename)) {
       assert.notEqual(other!.status!.podIP, after.status!.podIP);
     });
   });
+
+  describe("a kubelet that is killed again and again", () => {
+    test("at any moment of many pods' starts and ends leaves them right", async (t) => {
+      const seed = Date.now() % 100_000;
+      t.diagnostic(`seed ${seed}`);
+      const world = new SimulatedWorld(seed);
+      const names: string[] = [];
+      const gone: Pod[] = [];
+      for (let round = 0; round < 4; round++) {
+        for (let n = 0; n < 4; n++) {
+          const pod = await h.create({ terminationGracePeriodSeconds: 1, containers: [shell(idle)] });
+          if (n === 0) gone.push(pod);
+          else names.push(pod.metadata.name);
+        }
+        await new Promise((resolve) => setTimeout(resolve, world.random() * 300));
+        await h.client.delete(pods, `default/${gone.at(-1)!.metadata.name}`);
+        await new Promise((resolve) => setTimeout(resolve, world.random() * 200));
+        await killKubelet();
+        await h.startKubelet();
+      }
+      const addresses = new Set<string>();
+      for (const name of names) {
+        const pod = await h.until(name, ready);
+        assert.equal(main(pod)!.restartCount, 0, name);
+        addresses.add(pod!.status!.podIP!);
+        assert.equal((await h.sh(name, "echo here")).output, "here\n");
+      }
+      assert.equal(addresses.size, names.length);
+      for (const { metadata } of gone) {
+        await h.until(metadata.name, (pod) => pod === undefined);
+        assert.ok(!existsSync(`/run/netns/pod-${metadata.uid}`), metadata.name);
+      }
+    });
+  });
+
+  async function killKubelet(): Promise<void> {
+    const kubelet = h.kubelet();
+    kubelet.removeAllListeners("exit");
+    const gone = once(kubelet, "exit");
+    kubelet.kill("SIGKILL");
+    await gone;
+  }
 
   /** The first process of the pod's only container, as the lab sees it. */
   async function findProcess(uid: string): Promise<{ pid: number }> {

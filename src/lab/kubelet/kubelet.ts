@@ -161,8 +161,10 @@ class Kubelet {
       const worker = new PodWorker(context, pod, () => this.#workers.delete(uid));
       await worker.adopt(byPod.get(uid) ?? []);
       byPod.delete(uid);
-      this.#begin(worker);
+      this.#workers.set(uid, worker);
     }
+    // Only now is it known which addresses are taken.
+    for (const worker of this.#workers.values()) worker.wake();
     for (const [uid, orphans] of byPod) {
       for (const orphan of orphans) {
         orphan.signal("SIGKILL");

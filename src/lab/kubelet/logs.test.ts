@@ -56,6 +56,7 @@ test("lines carry time, stream and whether they are whole", async () => {
     "",
   ]);
   assert.equal(await read(path, world, { tailLines: 2 }), "bad\ntwo");
+  assert.equal(await read(path, world, { stream: "stderr" }), "bad\n");
   assert.equal(await read(path, world, { tailLines: 0 }), "");
   assert.equal(await read(path, world, { sinceSeconds: 1 }), "bad\ntwo");
   assert.equal(await read(path, world, { sinceTime: "2026-01-01T00:00:02Z" }), "");

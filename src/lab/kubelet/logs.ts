@@ -109,6 +109,8 @@ export interface LogOptions {
   /** RFC 3339. */
   sinceTime?: string;
   limitBytes?: number;
+  /** Only what was written to this one. */
+  stream?: OutputStream;
 }
 
 /** Where a follower waits: told when the log has grown, and whether it still can grow. */
@@ -172,9 +174,7 @@ export async function* readLog(
         );
         rest = buffer.toString("latin1", end + 1, bytesRead);
         offset += bytesRead;
-        const text = Buffer.from(
-          lines.map((line) => formatLine(line, since, options.timestamps ?? false)).join(""),
-        );
+        const text = Buffer.from(lines.map((line) => formatLine(line, since, options)).join(""));
         if (text.length >= left) {
           yield text.subarray(0, left);
           return;
@@ -210,14 +210,15 @@ function sinceTime(options: LogOptions, world: World): string | undefined {
 }
 
 /** One line of the file as the client sees it; empty when it is older than asked. */
-function formatLine(line: string, since: string | undefined, timestamps: boolean): string {
+function formatLine(line: string, since: string | undefined, options: LogOptions): string {
   const afterTime = line.indexOf(" ");
   const time = line.slice(0, afterTime);
   if (since !== undefined && time < since) return "";
   const afterStream = line.indexOf(" ", afterTime + 1);
+  if (options.stream && line.slice(afterTime + 1, afterStream) !== options.stream) return "";
   const tag = line[afterStream + 1];
   const text = line.slice(afterStream + 3);
-  return `${timestamps ? `${time} ` : ""}${text}${tag === "P" ? "" : "\n"}`;
+  return `${options.timestamps ? `${time} ` : ""}${text}${tag === "P" ? "" : "\n"}`;
 }
 
 /** Where the last `count` lines of a file begin. */

@@ -82,7 +82,7 @@ export async function prepareMachine({
   trees.push("weft");
   mounts.push({ source: resolve(packageRoot), target: join(dir, "weft"), options: ["rbind"] });
   await Promise.all(mounts.map(({ target }) => mkdir(target, { recursive: true })));
-  mounts.push(...(await coverSecrets(dir, runDir, [...hide, ...(await unreadableBelowEtc(run))], mounts)));
+  mounts.push(...(await coverSecrets(dir, runDir, [...hide, ...(await unreadable(run))], mounts)));
 
   await mkdir(join(dir, "dev", "pts"), { recursive: true });
   await mkdir(join(dir, "dev", "shm"));
@@ -126,14 +126,14 @@ async function makeReadOnly(dir: string, run: Run): Promise<void> {
   await run(["/bin/sh", "-e", "-s"], commands.join("\n"));
 }
 
-/** What is in /etc for the machine's administrator only: a pod's root would be the machine's when root runs the lab. */
-async function unreadableBelowEtc(run: Run): Promise<string[]> {
-  const found = await run([
-    "/bin/sh",
-    "-c",
-    "find /etc -xdev '(' -type d ! -perm -o=rx -prune -o -type f ! -perm -o=r ')' '(' -type d -o -type f ')' " +
-      "! -perm -o=r -print0 2>/dev/null || true",
-  ]);
+/**
+ * What only the machine's administrator may read: a pod's root would be the machine's when root runs the lab.
+ * In /etc all of it; in /opt what is near the top, where packages keep their settings.
+ */
+async function unreadable(run: Run): Promise<string[]> {
+  const closed = "'(' -type d ! -perm -o=rx -prune -o -type f ! -perm -o=r ')' ! -perm -o=r -print0";
+  const find = `find /etc -xdev ${closed}; find /opt -xdev -maxdepth 3 ${closed}`;
+  const found = await run(["/bin/sh", "-c", `(${find}) 2>/dev/null || true`]);
   return found.split("\0").filter(Boolean);
 }
 

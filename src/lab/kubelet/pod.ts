@@ -179,7 +179,7 @@ export class PodWorker {
     if (this.#ended) {
       await this.#stopAll(0);
       await this.#report();
-      await this.#releaseNetwork();
+      if (this.#network) await this.#releaseNetwork();
       return undefined;
     }
     const deadline = this.#deadline();
@@ -371,11 +371,16 @@ export class PodWorker {
       if (!/^net\.[\w.-]+$/.test(name)) throw new Error(`sysctl ${name} is not supported: only net.* is`);
       return `${name.replaceAll(".", "/")}=${value}`;
     });
-    return attachPod(node, this.uid, address, run, sysctls);
+    try {
+      return await attachPod(node, this.uid, address, run, sysctls);
+    } catch (error) {
+      addresses.release(this.uid);
+      throw error;
+    }
   }
 
   async #releaseNetwork(): Promise<void> {
-    if (!this.#network) return;
+    // Also where the network is not known: an earlier kubelet may have ended in the middle of making it.
     if (!this.pod.spec.hostNetwork) await detachPod(this.uid, this.#context.run);
     this.#context.addresses.release(this.uid);
     this.#network = undefined;

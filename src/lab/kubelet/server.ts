@@ -8,7 +8,7 @@ import type { Duplex } from "node:stream";
 import type { World } from "../../world/index.ts";
 import type { NodeSpec } from "../spec.ts";
 import type { NodePki } from "../state.ts";
-import { type LogOptions, readLog } from "./logs.ts";
+import { type LogOptions, type OutputStream, readLog } from "./logs.ts";
 import { kubeletPort } from "./node-status.ts";
 import type { PodWorker } from "./pod.ts";
 import type { RunningContainer } from "./runtime.ts";
@@ -104,6 +104,9 @@ export function find({ worker }: ServerOptions, pod: string, container: string) 
   return { worker: found, container: of };
 }
 
+/** PodLogOptions.stream. */
+const streams: Record<string, OutputStream | undefined> = { Stdout: "stdout", Stderr: "stderr" };
+
 async function sendLog(
   { world }: ServerOptions,
   url: URL,
@@ -120,6 +123,7 @@ async function sendLog(
     ...optional("tailLines", number("tailLines")),
     ...optional("sinceSeconds", number("sinceSeconds")),
     ...optional("limitBytes", number("limitBytes")),
+    ...optional("stream", streams[query.get("stream") ?? "All"]),
     ...optional("sinceTime", query.get("sinceTime") ?? undefined),
   };
   const previous = flag("previous");
