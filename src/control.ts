@@ -9,6 +9,7 @@ import {
   type KubeObject,
   namespaces,
   nodes,
+  peerReports,
   type Resource,
   serviceExports,
   serviceImports,
@@ -16,8 +17,8 @@ import {
   services,
   systemNamespace,
 } from "./api/index.ts";
-import { clusterId, type PeerNote, Peers } from "./clusterset/index.ts";
-import { type Bug, type Collection, Engine, type Why, why } from "./collections/index.ts";
+import { clusterId, type PeerNote, Peers, peerReport, peerReportKey } from "./clusterset/index.ts";
+import { type Bug, type Collection, derive, Engine, type Why, why } from "./collections/index.ts";
 import { Zones } from "./dns/index.ts";
 import {
   type Credentials,
@@ -96,12 +97,18 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     published: watch(serviceOffers),
   };
   const publishedEndpoints = watch(endpointOffers);
+  const publishedReports = watch(peerReports);
 
   // … what it offers, and what all clusters of the set offer together …
   const offered = offers(own);
   const peers = new Peers({ engine, client, cluster, connect, onNote: (note) => log(noteLine(note)) });
   peers.serviceOffers.add(cluster, offered.serviceOffers);
   peers.endpointOffers.add(cluster, offered.endpointOffers);
+  const reports = derive(
+    peers.states,
+    (peer, read) => peerReport(cluster, peer, read.get(publishedReports, peerReportKey(peer.cluster))),
+    { name: "peerReports" },
+  );
 
   // … what that means here …
   const here = imported({
@@ -137,6 +144,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const sameName = ({ metadata }: KubeObject) => `${metadata.namespace}/${metadata.name}`;
   objects(serviceOffers, offered.serviceOffers, own.published, sameName);
   objects(endpointOffers, offered.endpointOffers, publishedEndpoints, sameName);
+  objects(peerReports, reports, publishedReports, ({ metadata }) => metadata.name);
   objects(serviceImports, here.imports, own.imports, sameName);
   objects(services, here.derivedServices, own.services, () => undefined);
   objects(endpointSlices, here.slices, own.endpointSlices, importedSliceRow);

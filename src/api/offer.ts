@@ -2,7 +2,7 @@
  * offer.weft.dev: everything that one cluster tells another, and the only thing that peers read (law 11).
  */
 import type * as core from "kubernetes-types/core/v1";
-import { type KubeObject, resource } from "./meta.ts";
+import { type Condition, type KubeObject, resource } from "./meta.ts";
 
 /** One exported service, as its own cluster describes it. Its name is the service's. */
 export interface ServiceOffer extends KubeObject {
@@ -54,6 +54,19 @@ export interface OfferedEndpoint {
   zone?: string;
 }
 
+/** What this cluster sees of one peer. In `weft-system`, named as the peer. */
+export interface PeerReport extends KubeObject {
+  spec: {
+    /** The cluster that reports. */
+    cluster: string;
+    peer: string;
+  };
+  status?: {
+    /** `Reachable`: True = Live; Unknown = Stale (its offers stand); False = Lost (its offers do not count). */
+    conditions?: Condition[];
+  };
+}
+
 export const serviceOffers = resource<ServiceOffer>(
   "offer.weft.dev",
   "v1alpha1",
@@ -66,3 +79,4 @@ export const endpointOffers = resource<EndpointOffer>(
   "EndpointOffer",
   "endpointoffers",
 );
+export const peerReports = resource<PeerReport>("offer.weft.dev", "v1alpha1", "PeerReport", "peerreports");

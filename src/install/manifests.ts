@@ -64,6 +64,8 @@ const labels = { "app.kubernetes.io/name": controlPlane, [managedByLabel]: insta
 const read = ["get", "list", "watch"];
 const own = [...read, "create", "update", "patch", "delete"];
 
+const offerKinds = ["serviceoffers", "endpointoffers", "peerreports"];
+
 /** What the control plane may do in the whole cluster. */
 const clusterRules: PolicyRule[] = [
   { apiGroups: [""], resources: ["namespaces", "nodes"], verbs: read },
@@ -82,7 +84,8 @@ const clusterRules: PolicyRule[] = [
     resources: ["serviceexports/finalizers", "serviceimports/finalizers"],
     verbs: ["update"],
   },
-  { apiGroups: ["offer.weft.dev"], resources: ["serviceoffers", "endpointoffers"], verbs: own },
+  { apiGroups: ["offer.weft.dev"], resources: offerKinds, verbs: own },
+  { apiGroups: ["offer.weft.dev"], resources: ["peerreports/status"], verbs: ["get", "update", "patch"] },
   { apiGroups: ["about.k8s.io"], resources: ["clusterproperties"], verbs: read },
   { apiGroups: ["", "events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] },
 ];
@@ -100,7 +103,7 @@ const systemRules: PolicyRule[] = [
 
 /** What a peer may do in the whole cluster: read offers, nothing else (law 11). */
 const peerClusterRules: PolicyRule[] = [
-  { apiGroups: ["offer.weft.dev"], resources: ["serviceoffers", "endpointoffers"], verbs: read },
+  { apiGroups: ["offer.weft.dev"], resources: offerKinds, verbs: read },
 ];
 
 /** What a peer may do in `weft-system`: read the one Lease. Listing it takes the field selector metadata.name. */

@@ -9,6 +9,7 @@ test("every kind of ours has a definition that serves the version that its resou
     api.clusterProperties,
     api.serviceOffers,
     api.endpointOffers,
+    api.peerReports,
   ]) {
     const definition = api.definitions.find(
       (d) => d.metadata.name === `${resource.plural}.${resource.group}`,

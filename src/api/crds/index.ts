@@ -2,7 +2,7 @@
 import type { CustomResourceDefinition } from "../core.ts";
 import { clusterPropertyDefinition } from "./about.ts";
 import { serviceExportDefinition, serviceImportDefinition } from "./multicluster.ts";
-import { endpointOfferDefinition, serviceOfferDefinition } from "./offer.ts";
+import { endpointOfferDefinition, peerReportDefinition, serviceOfferDefinition } from "./offer.ts";
 
 export const definitions: readonly CustomResourceDefinition[] = [
   serviceExportDefinition,
@@ -10,4 +10,5 @@ export const definitions: readonly CustomResourceDefinition[] = [
   clusterPropertyDefinition,
   serviceOfferDefinition,
   endpointOfferDefinition,
+  peerReportDefinition,
 ];

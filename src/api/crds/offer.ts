@@ -1,5 +1,5 @@
 /** offer.weft.dev: what a cluster tells its peers (law 11). The types are in `../offer.ts`. */
-import { ageColumn, atomicList, boolean, crd, int32, object, string, strings } from "./schema.ts";
+import { ageColumn, atomicList, boolean, conditions, crd, int32, object, string, strings } from "./schema.ts";
 
 const group = "offer.weft.dev";
 const versions = ["v1alpha1"];
@@ -87,6 +87,31 @@ export const endpointOfferDefinition = crd({
     { name: "Cluster", type: "string", jsonPath: ".spec.cluster" },
     { name: "Service", type: "string", jsonPath: ".spec.service" },
     { name: "Endpoints", type: "string", jsonPath: ".spec.endpoints[*].addresses[0]", priority: 1 },
+    ageColumn,
+  ],
+});
+
+const reachable = '.status.conditions[?(@.type=="Reachable")]';
+
+export const peerReportDefinition = crd({
+  group,
+  versions,
+  categories,
+  kind: "PeerReport",
+  plural: "peerreports",
+  scope: "Namespaced",
+  description: "What this cluster sees of one peer. Its name is the peer's.",
+  required: ["spec"],
+  spec: object(
+    { cluster, peer: string({ minLength: 1, maxLength: 127 }) },
+    { required: ["cluster", "peer"] },
+  ),
+  status: object({ conditions: conditions() }),
+  columns: [
+    { name: "Reachable", type: "string", jsonPath: `${reachable}.status` },
+    { name: "Reason", type: "string", jsonPath: `${reachable}.reason` },
+    { name: "Since", type: "date", jsonPath: `${reachable}.lastTransitionTime` },
+    { name: "Message", type: "string", jsonPath: `${reachable}.message`, priority: 1 },
     ageColumn,
   ],
 });

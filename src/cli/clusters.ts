@@ -1,0 +1,79 @@
+/** `weft clusters`: the clusterset as one of its clusters sees it. */
+import type { Command } from "commander";
+import {
+  heartbeatLease,
+  leases,
+  peerReports,
+  type ServiceImport,
+  serviceImports,
+  systemNamespace,
+  WeftError,
+} from "../api/index.ts";
+import { clusterName, peersOf } from "../install/index.ts";
+import { clientOf } from "./contexts.ts";
+import { age, type OutputFormat, outputOption, print, table } from "./table.ts";
+
+interface Row {
+  name: string;
+  /** True, False or Unknown, as the condition Reachable; `self` for the cluster that is asked. */
+  reachable: string;
+  reason?: string;
+  /** When that began, RFC 3339. */
+  since?: string;
+  /** How many services that are imported here it exports. */
+  exports: number;
+}
+
+export function define(command: Command): void {
+  outputOption(command)
+    .option("--context <name>", "context of the cluster that is asked (default: the current one)")
+    .option("--kubeconfig <file>", "the kubeconfig that has the context (default: the one that kubectl uses)")
+    .action(async (options: { context?: string; kubeconfig?: string; output: OutputFormat }) => {
+      const { client, context } = clientOf(options.context, options.kubeconfig);
+      const own = await clusterName(client);
+      if (own === undefined) throw new WeftError("NOT_INSTALLED", { cluster: context });
+      const [peers, reports, imports, lease] = await Promise.all([
+        peersOf(client),
+        client.list(peerReports, { namespace: systemNamespace }),
+        client.list(serviceImports),
+        client.get(leases, { namespace: systemNamespace, name: heartbeatLease }),
+      ]);
+      const renewed = lease?.spec?.renewTime;
+      const beats = renewed !== undefined && client.world.now() - Date.parse(renewed) < 30_000;
+      const rows: Row[] = [
+        {
+          name: own,
+          reachable: "self",
+          reason: beats ? "Live" : "NoHeartbeat",
+          ...(lease?.spec?.acquireTime && { since: lease.spec.acquireTime }),
+          exports: exportsOf(own, imports.items),
+        },
+        ...peers.map((name): Row => {
+          const report = reports.items.find(({ metadata }) => metadata.name === name);
+          const condition = report?.status?.conditions?.find(({ type }) => type === "Reachable");
+          return {
+            name,
+            reachable: condition?.status ?? "Unknown",
+            ...(condition && { reason: condition.reason, since: condition.lastTransitionTime }),
+            exports: exportsOf(name, imports.items),
+          };
+        }),
+      ];
+      await print(options.output, rows, () =>
+        table(
+          ["CLUSTER", "REACHABLE", "REASON", "SINCE", "EXPORTS"],
+          rows.map(({ name, reachable, reason, since, exports }) => [
+            name,
+            reachable,
+            reason,
+            since && age((client.world.now() - Date.parse(since)) / 1000),
+            exports,
+          ]),
+        ),
+      );
+    });
+}
+
+function exportsOf(cluster: string, imports: ServiceImport[]): number {
+  return imports.filter(({ status }) => status?.clusters?.some((each) => each.cluster === cluster)).length;
+}

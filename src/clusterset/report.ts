@@ -1,0 +1,31 @@
+/** What the cluster says of its peers in the API, for people and for programs: PeerReports. */
+import { type PeerReport, systemNamespace } from "../api/index.ts";
+import type { Applied } from "../kube/index.ts";
+import type { PeerState } from "./peers.ts";
+
+const conditions = {
+  live: { status: "True", reason: "Live", message: "It is heard, and its control plane beats." },
+  stale: { status: "Unknown", reason: "Stale", message: "Its offers stand" },
+  lost: { status: "False", reason: "Lost", message: "Its offers do not count" },
+} as const;
+
+/**
+ * The report on one peer; the sink fills in since when. Until we have listened for a while, what an earlier
+ * control plane reported (`before`) stands, so that a restart changes nothing (law 7).
+ */
+export function peerReport(
+  cluster: string,
+  { cluster: peer, state, reason, early }: PeerState,
+  before: PeerReport | undefined,
+): Applied<PeerReport> | undefined {
+  const object = { metadata: { name: peer, namespace: systemNamespace }, spec: { cluster, peer } };
+  if (early) return before && { ...object, ...(before.status && { status: before.status }) };
+  const { message, ...condition } = conditions[state];
+  const detailed = reason ? `${message}: ${reason}.` : message;
+  return { ...object, status: { conditions: [{ type: "Reachable", ...condition, message: detailed }] } };
+}
+
+/** The key of the report on a peer, in a collection of PeerReports. */
+export function peerReportKey(peer: string): string {
+  return `${systemNamespace}/${peer}`;
+}
