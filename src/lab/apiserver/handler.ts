@@ -17,6 +17,7 @@ import {
   StatusError,
   tooLarge,
   unknownPath,
+  unknownResource,
 } from "./status.ts";
 import { subresource } from "./subresources/dispatch.ts";
 import { bind } from "./subresources/pods.ts";
@@ -62,7 +63,7 @@ export function resolve(core: Core, call: Call): ResourceCall | undefined {
   authorize(core, call, route);
   if (!route) return undefined;
   const type = core.registry.get(route.group, route.version, route.plural);
-  if (!type) throw unknownPath();
+  if (!type) throw unknownResource({ group: route.group, name: route.plural }, route.version);
   if (route.namespace !== undefined && !type.namespaced && route.plural !== "namespaces") throw unknownPath();
   const needsNamespace = route.name !== undefined || route.verb === "create";
   if (type.namespaced && route.namespace === undefined && needsNamespace) throw unknownPath();

@@ -278,6 +278,17 @@ describe("kubectl", () => {
     );
   });
 
+  test("is told which kind is not served", async () => {
+    await refuses(
+      "autoscale deployment d -n demo --max=3",
+      /horizontalpodautoscalers\.autoscaling\/v\d is not served here/,
+    );
+    await refuses(
+      ["create", "cronjob", "c", "--image=busybox", "--schedule=* * * * *"],
+      /cronjobs\.batch\/v1 is not served here/,
+    );
+  });
+
   test("makes kinds of its own and uses them", async () => {
     const crd = JSON.stringify({
       apiVersion: "apiextensions.k8s.io/v1",

@@ -105,6 +105,16 @@ export function badRequest(message: string): StatusError {
   return new StatusError(400, "BadRequest", message);
 }
 
+/** 404 for a kind that is not served, which the message names: `kubectl create` and `autoscale` ask unseen. */
+export function unknownResource(of: GroupName, version: string): StatusError {
+  return new StatusError(
+    404,
+    "NotFound",
+    `the server could not find the requested resource (${qualified(of)}/${version} is not served here)`,
+    { ...(of.group && { group: of.group }), kind: of.name },
+  );
+}
+
 /** What the lab leaves out on purpose: the message names it. */
 export function notServed(what: string): StatusError {
   return new StatusError(501, "NotImplemented", `${what} is not served by this API server`);

@@ -40,6 +40,11 @@ export function serviceStrategy(addresses: ServiceAddresses): Strategy {
     prepareUpdate(_, object, current) {
       const next = specOf(object);
       const before = specOf(current);
+      if (next.clusterIP !== before.clusterIP && String(next.clusterIPs) === String(before.clusterIPs)) {
+        // A patch of the one field means both.
+        if (next.clusterIP) next.clusterIPs = [next.clusterIP];
+        else delete next.clusterIPs;
+      }
       if (needsAddress(next) && needsAddress(before) && !next.clusterIP && !next.clusterIPs?.length) {
         next.clusterIP = before.clusterIP;
         next.clusterIPs = before.clusterIPs;
@@ -104,7 +109,7 @@ function allocateAddress(
   } else if (spec.clusterIP !== "None") {
     const owner = addresses.ownerOf(spec.clusterIP);
     const problem = !addresses.inRange(spec.clusterIP)
-      ? `the provided IP (${spec.clusterIP}) is not in the valid range. The range of valid IPs is ${addresses.range}`
+      ? "the provided network does not match the current range"
       : owner !== undefined && owner !== keyOf(object.metadata.namespace, object.metadata.name)
         ? "provided IP is already allocated"
         : undefined;
