@@ -5,8 +5,10 @@ import {
   clusterSetZone,
   endpointOffers,
   endpointSlices,
+  fieldManager,
   heartbeatLease,
   type KubeObject,
+  managedByAnnotation,
   namespaces,
   nodes,
   peerReports,
@@ -26,6 +28,7 @@ import {
   type FieldSink,
   fieldSink,
   type KubeClient,
+  type Mark,
   type ObjectSink,
   objectSink,
   startHeartbeat,
@@ -125,10 +128,19 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     desired: Parameters<typeof objectSink<T>>[0]["desired"],
     observed: Collection<T>,
     rowKey: (object: T) => string | undefined,
+    mark?: Mark,
   ) =>
     sinks.set(
       resource.plural,
-      objectSink({ client, resource, desired, observed, rowKey, onError: onError(resource.kind) }),
+      objectSink({
+        client,
+        resource,
+        desired,
+        observed,
+        rowKey,
+        ...(mark && { mark }),
+        onError: onError(resource.kind),
+      }),
     );
   const fields = <T extends KubeObject>(
     manager: string,
@@ -146,7 +158,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   objects(endpointOffers, offered.endpointOffers, publishedEndpoints, sameName);
   objects(peerReports, reports, publishedReports, ({ metadata }) => metadata.name);
   objects(serviceImports, here.imports, own.imports, sameName);
-  objects(services, here.derivedServices, own.services, () => undefined);
+  objects(services, here.derivedServices, own.services, () => undefined, {
+    annotations: { [managedByAnnotation]: fieldManager },
+  });
   objects(endpointSlices, here.slices, own.endpointSlices, importedSliceRow);
   fields("weft-readiness", serviceExports, here.readiness, own.exports, sameName);
   fields("weft-conflicts", serviceExports, here.conflicts, own.exports, sameName);

@@ -8,6 +8,8 @@ export const systemNamespace = "weft-system";
 
 /** On whole objects that are ours: who made them. The value is `fieldManager`. */
 export const managedByLabel = "app.kubernetes.io/managed-by";
+/** The same on derived Services, whose labels are what the user's tables show: as upstream, none. */
+export const managedByAnnotation = "weft.dev/managed-by";
 
 /** On a Secret in `weft-system`: it holds a kubeconfig for the peer that the value names. */
 export const peerLabel = "weft.dev/peer";

@@ -2,13 +2,14 @@
  * Law 8, second half: fields on objects of others. Applied without force under a manager of their own, taken
  * back when no longer desired; the object itself is never made and never deleted.
  */
-import { fieldManager, type KubeObject, managedByLabel, type Resource } from "../api/index.ts";
+import type { KubeObject, Resource } from "../api/index.ts";
 import type { Collection } from "../collections/index.ts";
 import type { Applied, KubeClient } from "./client.ts";
 import { type Conflict, Conflicts } from "./conflicts.ts";
 import { Comparison } from "./diff.ts";
 import { type ApiError, isFieldConflict, isOutdated } from "./errors.ts";
 import { Expectations } from "./expectations.ts";
+import { defaultMark, isMarked, type Mark } from "./mark.ts";
 import { RowIndex } from "./rows.ts";
 import { mainPart, ofObject, statusPart } from "./wanted.ts";
 import { Stale, Writer } from "./writer.ts";
@@ -26,7 +27,7 @@ export interface FieldSinkOptions<T extends KubeObject> {
    */
   manager: string;
   /** Objects with these labels are whole objects of ours and none of this sink's business. */
-  owner?: Record<string, string>;
+  mark?: Mark;
   /** The key of the desired row for an object, where it can be told; see `ObjectSinkOptions.rowKey`. */
   rowKey?: (object: T) => string | undefined;
   /** Writes under way at one time; 8 unless told. */
@@ -71,7 +72,7 @@ class Fields<T extends KubeObject> implements FieldSink {
   readonly writes: FieldWriteCounts = { applied: 0, statuses: 0, withdrawn: 0, failed: 0 };
   readonly #options: FieldSinkOptions<T>;
   readonly #client: KubeClient;
-  readonly #owner: Record<string, string>;
+  readonly #wholeMark: Mark;
   readonly #writer: Writer;
   readonly #rows: RowIndex<Applied<T>>;
   readonly #expected: Expectations<T>;
@@ -91,7 +92,7 @@ class Fields<T extends KubeObject> implements FieldSink {
     const { client, desired, observed } = options;
     this.#options = options;
     this.#client = client;
-    this.#owner = options.owner ?? { [managedByLabel]: fieldManager };
+    this.#wholeMark = options.mark ?? defaultMark;
     this.#writer = new Writer({
       world: client.world,
       concurrency: options.concurrency ?? 8,
@@ -164,18 +165,12 @@ class Fields<T extends KubeObject> implements FieldSink {
     this.#mark(observed.keys());
   }
 
-  #isOurs(object: T): boolean {
-    const { labels } = object.metadata;
-    for (const name in this.#owner) if (labels?.[name] !== this.#owner[name]) return false;
-    return true;
-  }
-
   #step(name: string): Promise<void> | undefined {
     this.#held.delete(name);
     if (this.#expected.isOverdue(name)) return this.#look(name);
     const current = this.#expected.current(name);
     const wanted = this.#rows.of(name);
-    if (!current || this.#isOurs(current) || current.metadata.deletionTimestamp) {
+    if (!current || isMarked(current, this.#wholeMark) || current.metadata.deletionTimestamp) {
       this.#forget(name, current);
       return undefined;
     }

@@ -9,6 +9,7 @@ export * from "./informer.ts";
 export * from "./kubeconfig.ts";
 export * from "./kubeconfig-write.ts";
 export * from "./lease.ts";
+export type { Mark } from "./mark.ts";
 export * from "./reflector.ts";
 export * from "./sink.ts";
 export * from "./source.ts";

@@ -2,13 +2,14 @@
  * Law 8, first half: whole objects that are ours. Makes the API's objects equal to a desired collection, by
  * server-side apply where they differ and by deletion where they are no longer desired.
  */
-import { fieldManager, type KubeObject, managedByLabel, type Resource } from "../api/index.ts";
+import { fieldManager, type KubeObject, type Resource } from "../api/index.ts";
 import type { Collection } from "../collections/index.ts";
 import type { Applied, KubeClient } from "./client.ts";
 import { type Conflict, Conflicts } from "./conflicts.ts";
 import { Comparison } from "./diff.ts";
 import { isOutdated } from "./errors.ts";
 import { Expectations } from "./expectations.ts";
+import { defaultMark, isMarked, type Mark, markText } from "./mark.ts";
 import { RowIndex } from "./rows.ts";
 import { mainPart, ofObject, ofVersion, statusPart } from "./wanted.ts";
 import { Stale, Writer } from "./writer.ts";
@@ -16,15 +17,12 @@ import { Stale, Writer } from "./writer.ts";
 export interface ObjectSinkOptions<T extends KubeObject> {
   client: KubeClient;
   resource: Resource<T>;
-  /** What we want; whatever the rows' keys are, an object's metadata says its name. Needs no owner labels. */
+  /** What we want; whatever the rows' keys are, an object's metadata says its name. Needs no mark. */
   desired: Collection<Applied<T>>;
   /** What the API has, keyed by `nameOf`, with our manager's entries of managedFields. */
   observed: Collection<T>;
-  /**
-   * The labels that mark an object as this sink's; put on all it makes. No two sinks of one kind may share
-   * them. An object that lost one of them is not ours any more: so a person can take it over.
-   */
-  owner?: Record<string, string>;
+  /** Put on all that this sink makes. No two sinks of one kind may share it; `managed-by: weft` unless told. */
+  mark?: Mark;
   manager?: string;
   /**
    * The key of the desired row that would make this object, where it can be told from the object. Without
@@ -73,7 +71,7 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
   readonly #options: ObjectSinkOptions<T>;
   readonly #client: KubeClient;
   readonly #resource: Resource<T>;
-  readonly #owner: Record<string, string>;
+  readonly #ownMark: Mark;
   readonly #manager: string;
   readonly #writer: Writer;
   readonly #rows: RowIndex<Applied<T>>;
@@ -89,7 +87,7 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
     this.#options = options;
     this.#client = client;
     this.#resource = options.resource;
-    this.#owner = options.owner ?? { [managedByLabel]: fieldManager };
+    this.#ownMark = options.mark ?? defaultMark;
     this.#manager = options.manager ?? fieldManager;
     this.#conflicts = new Conflicts(desired);
     this.#writer = new Writer({
@@ -161,13 +159,7 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
     if (observed.pending().length > 0) return;
     this.#started = true;
     this.#mark(this.#rows.names());
-    for (const [name, object] of observed.entries()) if (this.#isOurs(object)) this.#mark([name]);
-  }
-
-  #isOurs(object: T): boolean {
-    const { labels } = object.metadata;
-    for (const name in this.#owner) if (labels?.[name] !== this.#owner[name]) return false;
-    return true;
+    for (const [name, object] of observed.entries()) if (isMarked(object, this.#ownMark)) this.#mark([name]);
   }
 
   /** One look at one object; see `WriterOptions.step`. */
@@ -181,9 +173,9 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
 
   #wanted(name: string, key: string, row: Applied<T>, current: T | undefined): Promise<void> | undefined {
     if (this.#options.desired.pending(key).length > 0) return this.#hold(name);
-    if (current && !this.#isOurs(current)) return this.#inTheWay(name, current);
+    if (current && !isMarked(current, this.#ownMark)) return this.#inTheWay(name, current);
     this.#conflict(name, undefined, current);
-    const main = mainPart(row, this.#owner);
+    const main = mainPart(row, this.#ownMark);
     if (!current) return this.#create(name, row, main);
     // It is made anew when it is gone; until then nothing can be done.
     if (current.metadata.deletionTimestamp) return undefined;
@@ -198,7 +190,7 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
     this.#conflict(name, undefined, current);
     this.#main.forget(name);
     this.#status.forget(name);
-    if (!current || !this.#isOurs(current)) {
+    if (!current || !isMarked(current, this.#ownMark)) {
       this.#rows.forget(name);
       return undefined;
     }
@@ -286,8 +278,7 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
   }
 
   #inTheWay(name: string, object: T): undefined {
-    const labels = Object.entries(this.#owner).map(([label, value]) => `${label}=${value}`);
-    const message = `${this.#resource.kind} ${name} exists and is not Weft's: it is not labelled ${labels.join(", ")}`;
+    const message = `${this.#resource.kind} ${name} exists and is not Weft's: it is not ${markText(this.#ownMark)}`;
     this.#conflict(name, { name, message, fields: [] }, object);
     return undefined;
   }

@@ -2,17 +2,23 @@
 import type { Condition, KubeObject } from "../api/index.ts";
 import { timestamp, type World } from "../world/index.ts";
 import type { Applied } from "./client.ts";
+import type { Mark } from "./mark.ts";
 
-type Wanted = { metadata: { namespace?: string; name: string; labels?: object } } & Record<string, unknown>;
+type Wanted = {
+  metadata: { namespace?: string; name: string; labels?: object; annotations?: object };
+} & Record<string, unknown>;
 
-/** The row without its status and without what is not for us to say, plus `labels`. */
-export function mainPart<T extends KubeObject>(row: Applied<T>, labels: Record<string, string> = {}): Wanted {
+/** The row without its status and without what is not for us to say, plus the mark. */
+export function mainPart<T extends KubeObject>(row: Applied<T>, mark: Mark = {}): Wanted {
   const { status: _, metadata, ...rest } = row as unknown as Wanted;
   const { uid: _u, resourceVersion: _r, managedFields: _m, ...kept } = metadata as Record<string, unknown>;
-  const all = { ...(metadata.labels ?? {}), ...labels };
   return {
     ...rest,
-    metadata: { ...(kept as Wanted["metadata"]), ...(Object.keys(all).length > 0 && { labels: all }) },
+    metadata: {
+      ...(kept as Wanted["metadata"]),
+      ...(mark.labels && { labels: { ...metadata.labels, ...mark.labels } }),
+      ...(mark.annotations && { annotations: { ...metadata.annotations, ...mark.annotations } }),
+    },
   };
 }
 

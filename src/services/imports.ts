@@ -4,6 +4,7 @@ import {
   type Condition,
   fieldManager,
   type KubeObject,
+  managedByAnnotation,
   managedByLabel,
   nameOf,
   type Service,
@@ -28,6 +29,10 @@ export function isOurs(object: KubeObject): boolean {
   return object.metadata.labels?.[managedByLabel] === fieldManager;
 }
 
+function isDerivedByUs(service: Service): boolean {
+  return service.metadata.annotations?.[managedByAnnotation] === fieldManager;
+}
+
 /** `namespace/name` of the derived Service of an import, or of what an import will be made for. */
 export function derivedKey(of: { namespace?: string; name: string }): string {
   const namespace = of.namespace ?? "";
@@ -36,7 +41,7 @@ export function derivedKey(of: { namespace?: string; name: string }): string {
 
 /** The addresses of a derived Service; none while the API has not allocated any, or when it is someone else's. */
 export function addressesOf(derived: Service | undefined): string[] {
-  if (!derived || !isOurs(derived)) return [];
+  if (!derived || !isDerivedByUs(derived)) return [];
   const { clusterIPs, clusterIP } = derived.spec ?? {};
   return (clusterIPs ?? (clusterIP ? [clusterIP] : [])).filter((ip) => ip !== "" && ip !== "None");
 }

@@ -227,11 +227,11 @@ describe("seed 001: the manual way", { skip: reason, timeout: 240_000 }, () => {
       ["1/1", "Running", "0", "c1-control-plane", "<none>", "<none>", `app=serve,pod-template-hash=${hash}`],
     );
     assert.deepEqual(
-      services!.map((row) => [row.NAME, row.SELECTOR]),
+      services!.map((row) => [row.NAME, row.SELECTOR, row.LABELS]),
       [
-        ["service/derived-3jail2m1qh", "<none>"],
-        ["service/derived-ovtkn0laet", "<none>"],
-        ["service/serve", "app=serve"],
+        ["service/derived-3jail2m1qh", "<none>", "<none>"],
+        ["service/derived-ovtkn0laet", "<none>", "<none>"],
+        ["service/serve", "app=serve", "<none>"],
       ],
     );
     assert.deepEqual(
