@@ -28,6 +28,21 @@ export const errorTable = {
     says: "the address range {range} overlaps {other}",
     fix: "choose another range for {cluster}",
   },
+  LAB_FILE_INVALID: {
+    says: "{at}: {reason}",
+    fix: "docs/lab.md lists the fields of a lab file",
+  },
+  LAB_KEPT: {
+    says: "a lab that differs is kept ({clusters}): {reason}",
+    fix: "'weft up' alone brings it back; 'weft down --purge' takes it away for good",
+  },
+  LATENCY_UNAVAILABLE: {
+    says: "this machine's kernel cannot delay packets: {reason}",
+    fix: "{fix}",
+  },
+  CLUSTER_UNKNOWN: { says: "the lab has no cluster '{name}'", fix: "it has: {known}" },
+  NODE_UNKNOWN: { says: "the lab has no node '{name}'", fix: "it has: {known}" },
+  LATENCY_INVALID: { says: "'{value}' is no latency", fix: "write it as 50ms, 1.5s or 200us; 0ms is none" },
   IMAGE_NAME_INVALID: {
     says: "'{name}' is not an image name",
     fix: "write it as in a pod: [REGISTRY/]NAME[:TAG]",

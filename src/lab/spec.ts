@@ -2,6 +2,22 @@
 
 export interface LabSpec {
   clusters: ClusterSpec[];
+  /**
+   * `flat` (when left out): pods reach each other in all clusters. `gateway`: a pod reaches only the API servers
+   * and the nodes of other clusters, and is seen there under its own node's address.
+   */
+  network?: "flat" | "gateway";
+  /** Only those that differ from a link without latency. */
+  links?: LinkSpec[];
+  /** Images of this lab alone; they come before those that the user added. */
+  images?: { name: string; command?: string[] }[];
+}
+
+/** What connects two clusters. */
+export interface LinkSpec {
+  between: [string, string];
+  /** Milliseconds that a packet takes more, each way. */
+  latency: number;
 }
 
 export interface ClusterSpec {
@@ -15,6 +31,8 @@ export interface ClusterSpec {
   apiAddress: string;
   /** DNS domain of the cluster's own services. */
   clusterDomain: string;
+  /** Port of the API server on 127.0.0.1; any free one when left out. */
+  hostPort?: number;
   /**
    * The program, with its first arguments, that is the cluster's API server and controllers; it is given the
    * lab's directory and the cluster's name, as `cluster.ts` is, which is what runs when this is left out.
@@ -52,6 +70,30 @@ export function defaultCluster(name: string, index: number, nodeCount = 1): Clus
       labels: {},
     })),
   };
+}
+
+/** Whether a cluster may have this name: it becomes part of names of nodes, contexts, directories and DNS. */
+export function isClusterName(name: string): boolean {
+  return /^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$/.test(name) && !reservedNames.includes(name);
+}
+/** What else goes by a name in a lab. */
+export const reservedNames = ["lab", "backbone"];
+
+/** Splits a cluster's pod range among its nodes: /24s, or smaller where they are too many. Undefined when there is no room. */
+export function nodeRanges(podRange: string, count: number): string[] | undefined {
+  const bits = Number(podRange.split("/")[1]);
+  const least = bits + Math.ceil(Math.log2(count));
+  const each = Math.max(24, least);
+  if (each > 28) return undefined;
+  return Array.from({ length: count }, (_, n) => `${nthAddress(podRange, n * 2 ** (32 - each))}/${each}`);
+}
+
+/** Milliseconds of `50ms`, `1.5s` or `200us`; undefined for anything else, and for more than a minute. */
+export function parseLatency(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(us|ms|s)$/.exec(text);
+  const latency =
+    Number(match?.[1]) * { us: 0.001, ms: 1, s: 1000 }[(match?.[2] ?? "ms") as "us" | "ms" | "s"];
+  return latency <= 60_000 ? latency : undefined;
 }
 
 /** The n-th address of an IPv4 range, counted from its network address (0). `nthAddress("10.11.0.0/16", 10)` is 10.11.0.10. */

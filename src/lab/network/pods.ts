@@ -18,9 +18,10 @@ export interface PodNetwork {
   address: string;
 }
 
-const prefix = "pod-";
+/** No node can be called so. */
+const prefix = "pod_";
 
-/** Name of a pod's network namespace, `pod-<uid>`. */
+/** Name of a pod's network namespace, `pod_<uid>`. */
 export function podNamespace(uid: string): string {
   return `${prefix}${uid}`;
 }
