@@ -204,7 +204,11 @@ if (insideNamespaces(import.meta.filename)) {
         containers: [shell(`echo main >> /log/order; ${idle}`, mounts)],
       });
       const pod = await h.until(metadata.name, ready);
-      assert.equal((await h.sh(metadata.name, "cat /log/order")).output, "one\nside\ntwo\nmain\n");
+      const { output } = await h.sh(
+        metadata.name,
+        "until grep -q main /log/order; do sleep 0.05; done; cat /log/order",
+      );
+      assert.equal(output, "one\nside\ntwo\nmain\n");
       const [one, side] = pod!.status!.initContainerStatuses!;
       assert.equal(one!.state?.terminated?.reason, "Completed");
       assert.ok(side!.started && side!.ready && side!.state?.running);
@@ -333,7 +337,7 @@ if (insideNamespaces(import.meta.filename)) {
       assert.ok(performance.now() - began < 5000);
       assert.equal(readFileSync(join(dir, "log"), "utf8"), "hook\nterm\n");
       const uid = pod.metadata.uid!;
-      assert.ok(!existsSync(`/run/netns/pod-${uid}`));
+      assert.ok(!existsSync(`/run/netns/pod_${uid}`));
       assert.ok(!existsSync(join(h.stateDir, "run/pods", uid)));
       assert.ok(!existsSync(join(h.stateDir, "pods", uid)));
       while (readdirSync(join(h.stateDir, "logs")).some((name) => name.includes(uid))) {
@@ -775,7 +779,7 @@ if (insideNamespaces(import.meta.filename)) {
       assert.equal(addresses.size, names.length);
       for (const { metadata } of gone) {
         await h.until(metadata.name, (pod) => pod === undefined);
-        assert.ok(!existsSync(`/run/netns/pod-${metadata.uid}`), metadata.name);
+        assert.ok(!existsSync(`/run/netns/pod_${metadata.uid}`), metadata.name);
       }
     });
   });
