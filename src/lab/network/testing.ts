@@ -11,9 +11,11 @@ import { test } from "node:test";
  */
 export function insideNamespaces(file: string): boolean {
   if (process.env.WEFT_TEST_NAMESPACES === "1") return true;
-  const unshare = "unshare --user --map-root-user --net --mount --pid --fork --mount-proc --kill-child".split(
-    " ",
-  );
+  // Ends with this process, whatever ends it.
+  const unshare =
+    "setpriv --pdeathsig KILL unshare --user --map-root-user --net --mount --pid --fork --mount-proc --kill-child".split(
+      " ",
+    );
   const probe = spawnSync(unshare[0]!, [...unshare.slice(1), "mount", "-t", "tmpfs", "none", "/mnt"]);
   if (probe.status !== 0) {
     const reason = probe.error?.message ?? probe.stderr.toString().trim();
