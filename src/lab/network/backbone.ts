@@ -3,26 +3,10 @@
  * servers, and every node is a network namespace of its own at the end of a veth pair. Everything is routed;
  * there is no bridge.
  */
-import type { LabSpec, NodeSpec } from "../spec.ts";
+import type { LabSpec } from "../spec.ts";
+import { separation } from "./gateway.ts";
+import { ip, localPreference, nodeNamespace, sysctl, uplink } from "./names.ts";
 import { quote, type Run } from "./run.ts";
-
-/** Name of a node's network namespace: `/run/netns/<name>`. Node names are unique in a lab. */
-export function nodeNamespace(node: Pick<NodeSpec, "name">): string {
-  return node.name;
-}
-
-/** Preference of the routing rule for addresses of the backbone router itself; 0 unless changed. */
-export const localPreference = 100;
-
-/** The router's end of a node's veth pair; `n` counts the nodes of all clusters. */
-export function uplink(n: number): string {
-  return `node${n}`;
-}
-
-/** Where `ip netns` keeps the names of network namespaces. */
-export function namespaceFile(name: string): string {
-  return `/run/netns/${name}`;
-}
 
 /**
  * Makes the backbone in the network namespace of the caller, which must be the lab's root namespace with
@@ -72,21 +56,7 @@ export async function setUpBackbone(spec: LabSpec, run: Run): Promise<void> {
     ip(undefined, root),
     "echo 1 > /proc/sys/net/ipv4/ip_forward",
     ...perNode,
+    ...(spec.network === "gateway" ? separation(spec) : []),
   ];
   await run(["/bin/sh", "-s"], script.join("\n"));
-}
-
-/** Shell text that hands commands to one `ip` process, in a network namespace when one is named. */
-export function ip(namespace: string | undefined, commands: string[]): string {
-  const target = namespace === undefined ? "" : `-n ${quote(namespace)} `;
-  return `ip ${target}-batch - <<'END'\n${commands.join("\n")}\nEND`;
-}
-
-/** Shell text that sets sysctls (`path=value`, below /proc/sys) of a network namespace. */
-export function sysctl(namespace: string, settings: string[]): string {
-  const writes = settings.map((setting) => {
-    const equals = setting.indexOf("=");
-    return `echo ${quote(setting.slice(equals + 1))} > ${quote(`/proc/sys/${setting.slice(0, equals)}`)}`;
-  });
-  return `nsenter --net=${quote(namespaceFile(namespace))} /bin/sh -ec ${quote(writes.join("; "))}`;
 }

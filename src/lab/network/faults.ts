@@ -3,7 +3,7 @@
  * These functions run in the backbone's network namespace.
  */
 import type { ClusterSpec, LabSpec } from "../spec.ts";
-import { localPreference, uplink } from "./backbone.ts";
+import { localPreference, uplinksOf } from "./names.ts";
 import { CommandError, type Run } from "./run.ts";
 
 /** Cuts what two clusters say to each other: pods, nodes and API servers. No error when it is cut already. */
@@ -32,14 +32,9 @@ function rules(spec: LabSpec, a: string, b: string, action: "add" | "del"): stri
 /** What comes in from a node of one cluster and is for an address of the other. */
 function oneWay(spec: LabSpec, from: ClusterSpec, to: ClusterSpec): string[] {
   const targets = [to.podRange, `${to.apiAddress}/32`, ...to.nodes.map(({ address }) => `${address}/32`)];
-  return linksOf(spec, from).flatMap((link) =>
+  return uplinksOf(spec, from).flatMap((link) =>
     targets.map((target) => `pref ${localPreference - 50} iif ${link} to ${target} blackhole`),
   );
-}
-
-function linksOf(spec: LabSpec, cluster: ClusterSpec): string[] {
-  const all = spec.clusters.flatMap(({ name, nodes }) => nodes.map(() => name));
-  return all.flatMap((name, n) => (name === cluster.name ? [uplink(n)] : []));
 }
 
 function clusterOf(spec: LabSpec, name: string): ClusterSpec {

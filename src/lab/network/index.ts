@@ -2,8 +2,10 @@
 import type { ServiceRules, ServiceRulesOptions } from "./services/index.ts";
 
 export { contains, formatAddress, parseAddress, parseRange, type Range } from "./address.ts";
-export { namespaceFile, nodeNamespace, setUpBackbone } from "./backbone.ts";
+export { setUpBackbone } from "./backbone.ts";
 export { cutLink, healLink } from "./faults.ts";
+export { setLatencies } from "./latency.ts";
+export { namespaceFile, nodeNamespace } from "./names.ts";
 export {
   AddressPool,
   addressOf,

@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { type NodeSpec, nthAddress } from "../spec.ts";
 import { formatAddress, parseAddress, parseRange } from "./address.ts";
-import { ip, namespaceFile, sysctl } from "./backbone.ts";
+import { ip, namespaceFile, sysctl } from "./names.ts";
 import { CommandError, quote, type Run } from "./run.ts";
 
 /** A pod's network on its node. */
