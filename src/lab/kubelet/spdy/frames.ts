@@ -106,7 +106,7 @@ export class FrameWriter {
 
 function words(...values: number[]): Buffer {
   const buffer = Buffer.alloc(4 * values.length);
-  values.forEach((value, i) => buffer.writeUInt32BE(value, 4 * i));
+  for (const [i, value] of values.entries()) buffer.writeUInt32BE(value, 4 * i);
   return buffer;
 }
 

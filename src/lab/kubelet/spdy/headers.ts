@@ -71,13 +71,20 @@ export class HeaderReader {
   readonly #inflate: Inflate = createInflate({ dictionary, flush: constants.Z_SYNC_FLUSH });
   #block: Buffer[] = [];
   #size = 0;
+  #broken: Error | undefined;
   #fail: (error: Error) => void = () => {};
 
   constructor() {
-    this.#inflate.on("error", (error) => this.#fail(error));
+    const broken = (error: Error) => {
+      this.#broken = error;
+      this.#block = [];
+      this.#fail(error);
+      this.#inflate.destroy();
+    };
+    this.#inflate.on("error", broken);
     this.#inflate.on("data", (chunk: Buffer) => {
       this.#size += chunk.length;
-      if (this.#size > largestBlock) this.#inflate.destroy(new Error("a header block is too large"));
+      if (this.#size > largestBlock) broken(new Error("a header block is too large"));
       else this.#block.push(chunk);
     });
   }
@@ -88,7 +95,7 @@ export class HeaderReader {
     this.#size = 0;
     await new Promise<void>((resolve, reject) => {
       this.#fail = reject;
-      if (this.#inflate.destroyed) reject(new Error("header blocks cannot be read any more"));
+      if (this.#broken || this.#inflate.destroyed) reject(this.#broken ?? new Error("the session is over"));
       else this.#inflate.write(compressed, (error) => (error ? reject(error) : resolve()));
     });
     return parse(Buffer.concat(this.#block));
@@ -115,7 +122,8 @@ function parse(block: Buffer): Headers {
   const headers = new Map<string, string>();
   for (let left = number(); left > 0; left--) {
     const name = string().toLowerCase();
-    if (name === "" || headers.has(name)) throw new Error(`a header block has the name "${name}" twice`);
+    if (name === "") throw new Error("a header block has an empty name");
+    if (headers.has(name)) throw new Error(`a header block has the name "${name}" twice`);
     headers.set(name, string());
   }
   if (at !== block.length) throw new Error("a header block is longer than it says");
