@@ -130,7 +130,7 @@ export async function tour(options: TourOptions): Promise<void> {
     shown.output((await getTable(clients.c1, endpointSlices, "demo", { labelSelector })).text);
   });
 
-  await shown.step("Ask the clusterset address from c1: both clusters answer", () => request(8, vip));
+  await shown.step("Ask the clusterset address from c1: both clusters answer", () => request(10, vip));
 
   shown.end();
 }

@@ -6,6 +6,7 @@ import {
   readFileSync,
   realpathSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -29,6 +30,8 @@ interface Note {
   previousContext: string | null;
   /** The file was not there before us. */
   created: boolean;
+  /** Nor was its directory. */
+  directory?: boolean;
 }
 
 const noteName = "weft.dev";
@@ -49,12 +52,12 @@ export async function mergeContexts(
   contexts: readonly NewContext[],
   world: World = realWorld(),
 ): Promise<void> {
-  await edit(file, world, (document, created) => {
+  await edit(file, world, (document, { created, directory }) => {
     if (!document.has("apiVersion")) document.set("apiVersion", "v1");
     if (!document.has("kind")) document.set("kind", "Config");
     // When we are the ones who set it, what was there before us is in our note.
     const current = (document.get("current-context") as string | undefined) ?? null;
-    const note = noteOf(document, current) ?? { previousContext: current, created };
+    const note = noteOf(document, current) ?? { previousContext: current, created, directory };
     for (const { name, credentials, namespace } of contexts) {
       put(document, "clusters", { cluster: clusterOf(credentials), name });
       put(document, "contexts", {
@@ -75,7 +78,8 @@ export async function mergeContexts(
 
 /**
  * Takes contexts out, with the clusters and users of the same names. Was one of them current, the context that
- * was current before it is again. A file that Weft made and that is empty now is deleted.
+ * was current before it is again. A file that Weft made and that is empty now is deleted, with
+ * its directory if Weft made that too.
  */
 export async function removeContexts(
   file: string,
@@ -83,6 +87,7 @@ export async function removeContexts(
   world: World = realWorld(),
 ): Promise<void> {
   if (!existsSync(file)) return;
+  let removeDirectory = false;
   await edit(file, world, (document) => {
     const current = (document.get("current-context") as string | undefined) ?? null;
     const note = names.map((name) => noteOf(document, name)).find((note) => note !== undefined);
@@ -99,19 +104,26 @@ export async function removeContexts(
         document.set("current-context", previous);
       } else document.delete("current-context");
     }
-    return !(note?.created && left === 0);
+    if (!note?.created || left > 0) return true;
+    removeDirectory = note.directory ?? false;
+    return false;
   });
+  try {
+    if (removeDirectory) rmdirSync(dirname(file));
+  } catch {
+    // Something else is in it by now.
+  }
 }
 
 /** Reads, changes and writes the file under kubectl's lock. `change` returns false to delete the file. */
 async function edit(
   named: string,
   world: World,
-  change: (document: Document, created: boolean) => boolean,
+  change: (document: Document, made: { created: boolean; directory: boolean }) => boolean,
 ): Promise<void> {
   // A link to a file elsewhere stays a link.
   const file = existsSync(named) ? realpathSync(named) : named;
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  const directory = mkdirSync(dirname(file), { recursive: true, mode: 0o700 }) !== undefined;
   const unlock = await lock(file, world);
   try {
     const created = !existsSync(file);
@@ -121,7 +133,7 @@ async function edit(
     if (error) throw invalid(file, error.message.split("\n")[0] ?? "no YAML", error);
     if (document.contents === null) document.contents = document.createNode({}) as never;
     if (!yaml().isMap(document.contents)) throw invalid(file, "it is not a mapping");
-    if (!change(document, created)) {
+    if (!change(document, { created, directory })) {
       rmSync(file);
       return;
     }

@@ -252,6 +252,11 @@ current-context: prod
     assert.equal(loadKubeconfig(path).currentContext, "weft-c1");
     await removeContexts(path, ["weft-c1"]);
     assert.equal(existsSync(path), false);
+    assert.equal(
+      existsSync(join(directory, "new")),
+      false,
+      "the directory went too: it was made for the file",
+    );
     await removeContexts(path, ["weft-c1"]);
   });
 
