@@ -4,18 +4,19 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { WeftError } from "../api/index.ts";
-import { imagesFile, openImages, parseImageName, readAdded } from "../lab/index.ts";
+import { imagesFile, LabState, openImages, parseImageName, readAdded } from "../lab/index.ts";
 import { type OutputFormat, outputOption, print, table } from "./table.ts";
 
 export function define(command: Command): void {
   outputOption(command.command("list").description("show the images that pods of the lab can name")).action(
     async ({ output }: { output: OutputFormat }) => {
       const packageMount = fileURLToPath(new URL("../..", import.meta.url));
-      const images = openImages({ packageMount, file: imagesFile() }).list();
+      const lab = new LabState().read()?.spec.images;
+      const images = openImages({ packageMount, file: imagesFile(), lab }).list();
       await print(output, images, () =>
         table(
-          ["IMAGE", "COMMAND", "ADDED"],
-          images.map(({ name, command, added }) => [name, command.join(" "), added ? "yes" : "no"]),
+          ["IMAGE", "FROM", "COMMAND"],
+          images.map(({ name, command, from }) => [name, from, command.join(" ") || fileSystem]),
         ),
       );
     },
@@ -33,7 +34,9 @@ export function define(command: Command): void {
       mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
       writeFileSync(`${file}.new`, `${JSON.stringify([...others, added], undefined, 2)}\n`);
       renameSync(`${file}.new`, file);
-      const meaning = words.length > 0 ? `'${words.join(" ")}'` : "this machine's own file system";
+      const meaning = words.length > 0 ? `'${words.join(" ")}'` : fileSystem;
       console.log(`image ${name} stands for ${meaning}`);
     });
 }
+
+const fileSystem = "this machine's own file system";

@@ -34,7 +34,7 @@ const kubelet = startNode({
   client,
   cluster,
   node,
-  images: openImages({ packageMount, file: imagesFile() }),
+  images: openImages({ packageMount, file: imagesFile(), lab: record.spec.images }),
   pki,
   stateDir: state.nodeDir(cluster.name, node.name),
   packageRoot: fileURLToPath(new URL("../..", import.meta.url)),

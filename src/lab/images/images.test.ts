@@ -92,10 +92,24 @@ describe("images", () => {
     assert.deepEqual(
       images
         .list()
-        .filter(({ added }) => added)
+        .filter(({ from }) => from === "added")
         .map(({ name }) => name),
       ["example.com/app", "example.com/tagged:2", "busybox:special"],
     );
+  });
+
+  test("of the lab file win over all others", () => {
+    writeFileSync(file, JSON.stringify([{ name: "example.com/app", command: ["/bin/echo", "app"] }]));
+    const lab = [{ name: "example.com/app", command: ["/bin/echo", "lab"] }, { name: "busybox" }];
+    const images = openImages({ packageMount: "/weft", file, lab });
+    assert.deepEqual(images.resolve("example.com/app:1").entrypoint, ["/bin/echo", "lab"]);
+    assert.deepEqual(images.resolve("busybox:1").cmd, ["/bin/sh"]);
+    const origins = images.list().map(({ name, from }) => `${name} ${from}`);
+    assert.deepEqual(origins.slice(0, 3), [
+      "example.com/app lab file",
+      "busybox lab file",
+      "example.com/app added",
+    ]);
   });
 });
 

@@ -1,7 +1,7 @@
 /**
  * An image name stands for a program on this machine. There is nothing to pull and no registry is asked: a name
- * is known because it is built in, because the program that it is known for is installed, or because the
- * user added it (`weft image add NAME [-- COMMAND]`).
+ * is known because it is built in, because the program that it is known for is installed, because the user added
+ * it (`weft image add NAME [-- COMMAND]`), or because the lab file says what it is.
  */
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
@@ -65,17 +65,19 @@ export interface ImagesOptions {
   packageMount: string;
   /** The user's own images, JSON: AddedImage[]. Read again for every image, so that an addition works at once. */
   file: string;
+  /** Images of the lab itself; they come before all others. */
+  lab?: readonly AddedImage[] | undefined;
 }
 
 /** Every image that pods of the lab may name. */
 export interface Images {
   /** Throws InvalidImageName or UnknownImage. */
   resolve(name: string): Image;
-  /** Built-in and added images, by name. */
-  list(): { name: string; command: string[]; added: boolean }[];
+  /** All of them, in the order in which they are looked for. */
+  list(): { name: string; command: string[]; from: "lab file" | "added" | "built in" }[];
 }
 
-export function openImages({ packageMount, file }: ImagesOptions): Images {
+export function openImages({ packageMount, file, lab = [] }: ImagesOptions): Images {
   const node = join(packageMount, "node_modules/.bin/node");
   const own = (source: string, ...args: string[]): Program => ({
     entrypoint: [node, ...leanNode, join(packageMount, source), ...args],
@@ -115,7 +117,7 @@ export function openImages({ packageMount, file }: ImagesOptions): Images {
 
   const find = (image: ImageName): Program | undefined => {
     const full = formatImageName(image);
-    for (const added of readAdded(file)) {
+    for (const added of [...lab, ...readAdded(file)]) {
       const parsed = parseImageName(added.name);
       if (!parsed) continue;
       // An added name without a tag is for every tag.
@@ -148,15 +150,18 @@ export function openImages({ packageMount, file }: ImagesOptions): Images {
       };
     },
     list() {
-      const added = readAdded(file).map(({ name, command = [] }) => ({ name, command, added: true }));
+      const theirs = [
+        ...lab.map((image) => ({ ...image, from: "lab file" as const })),
+        ...readAdded(file).map((image) => ({ ...image, from: "added" as const })),
+      ].map(({ name, command = [], from }) => ({ name, command, from }));
       const known = Object.entries(builtIn)
         .filter(([, { needs }]) => needs === undefined || isInstalled(needs))
         .map(([name, { entrypoint, cmd = [] }]) => ({
           name,
           command: [...entrypoint, ...cmd],
-          added: false,
+          from: "built in" as const,
         }));
-      return [...added, ...known];
+      return [...theirs, ...known];
     },
   };
 }
