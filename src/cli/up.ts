@@ -99,9 +99,14 @@ export async function up(options: UpOptions): Promise<void> {
   } catch (error) {
     await launch?.kill();
     await dropContexts(kubeconfig, clusters);
-    if (error instanceof WeftError && error.code === "LAB_FAILED") state.removeFailed();
+    // The clusters are gone, so what a person would look at in them is of no use: the log is.
+    const stuck = error instanceof WeftError && error.code === "INSTALL_STUCK";
+    const failed = stuck
+      ? new WeftError("LAB_FAILED", { reason: error.message, log: state.failedLog })
+      : error;
+    if (failed instanceof WeftError && failed.code === "LAB_FAILED") state.removeFailed();
     else state.remove();
-    throw error;
+    throw failed;
   } finally {
     options.signal?.removeEventListener("abort", onAbort);
   }
@@ -162,7 +167,7 @@ async function bringUp(world: World, state: LabState, launch: Launch, options: B
 function adminClient(world: World, cluster: ClusterSpec, port: number, pki: ClusterPki): KubeClient {
   const server = `https://127.0.0.1:${port}`;
   const transport = transportFor({ server, ca: pki.ca.cert, cert: pki.admin.cert, key: pki.admin.key });
-  return new KubeClient({ transport, world, cluster: cluster.name, server });
+  return new KubeClient({ transport, world, cluster: contextName(cluster.name), server });
 }
 
 /** Ends the lab and takes its contexts away. False when none ran. */

@@ -8,6 +8,7 @@ import {
   definitions,
   deployments,
   type KubeObject,
+  pods,
   type Resource,
   type Service,
   systemNamespace,
@@ -90,9 +91,26 @@ export async function waitForControlPlane(client: KubeClient, signal?: AbortSign
       (status?.observedGeneration ?? 0) >= (metadata.generation ?? 0) &&
       (status?.updatedReplicas ?? 0) >= (spec?.replicas ?? 1) &&
       (status?.availableReplicas ?? 0) >= (spec?.replicas ?? 1),
-    `Deployment ${systemNamespace}/${controlPlane} is not available`,
+    () => whyNotAvailable(client),
     signal,
   );
+}
+
+/** What the control plane's pods say of themselves. */
+async function whyNotAvailable(client: KubeClient): Promise<string> {
+  const { items } = await client.list(pods, {
+    namespace: systemNamespace,
+    labelSelector: `app=${controlPlane}`,
+  });
+  const says = items.map(({ metadata, status }) => {
+    const container = status?.containerStatuses?.[0];
+    const { reason, message } = container?.state?.waiting ??
+      container?.state?.terminated ?? { reason: "not ready" };
+    const last = container?.lastState?.terminated;
+    const detail = message ?? last?.message ?? (last && `exit code ${last.exitCode}`);
+    return `pod ${metadata.name}: ${[status?.phase, reason, detail].filter(Boolean).join(", ")}`;
+  });
+  return says.join("; ") || `Deployment ${systemNamespace}/${controlPlane} has no pods`;
 }
 
 /** The cluster's id, or undefined when it has none yet. */
@@ -148,7 +166,7 @@ async function waitForDefinitions(client: KubeClient, signal: AbortSignal | unde
         name,
         ({ status }) =>
           (status?.conditions ?? []).some((c) => c.type === "Established" && c.status === "True"),
-        `CustomResourceDefinition ${name} is not established`,
+        async () => `CustomResourceDefinition ${name} is not established`,
         signal,
       ),
     ),
@@ -170,7 +188,7 @@ async function waitFor<T extends KubeObject>(
   resource: Resource<T>,
   ref: Ref,
   good: (object: T) => boolean,
-  reason: string,
+  reason: () => Promise<string>,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const { world } = client;
@@ -178,7 +196,9 @@ async function waitFor<T extends KubeObject>(
   for (let delay = 20; ; delay = Math.min(delay * 1.3, 500)) {
     const object = await client.get(resource, ref, signal ? { signal } : {});
     if (object && good(object)) return;
-    if (world.monotonic() > end) throw new WeftError("INSTALL_STUCK", { cluster: client.cluster, reason });
+    if (world.monotonic() > end) {
+      throw new WeftError("INSTALL_STUCK", { cluster: client.cluster, reason: await reason() });
+    }
     await sleep(world, delay, signal);
   }
 }
