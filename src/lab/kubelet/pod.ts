@@ -129,6 +129,11 @@ export class PodWorker {
     return this.#containers.find((container) => container.name === name);
   }
 
+  /** The pod's network, once it has one and as long as it does. */
+  get network(): PodNetwork | undefined {
+    return this.#network;
+  }
+
   get isRemoved(): boolean {
     return this.#removed;
   }

@@ -1,5 +1,5 @@
 /**
- * The kubelet's HTTPS API, the only way into a pod: logs, exec, attach. Callers show a client certificate of the
+ * The kubelet's HTTPS API, the only way into a pod: logs, exec, attach, port-forward. Callers show a client certificate of the
  * cluster's CA. Source: kubernetes `pkg/kubelet/server/server.go`.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -30,10 +30,12 @@ export interface KubeletServer {
 /** A request that cannot be served, and why. */
 export class Refusal extends Error {
   readonly code: number;
+  readonly headers: Readonly<Record<string, string>>;
 
-  constructor(code: number, message: string) {
+  constructor(code: number, message: string, headers: Readonly<Record<string, string>> = {}) {
     super(message);
     this.code = code;
+    this.headers = headers;
   }
 }
 
@@ -96,12 +98,18 @@ async function answer(
 }
 
 /** The pod's container, or a Refusal with the kubelet's words. */
-export function find({ worker }: ServerOptions, pod: string, container: string) {
-  const found = worker(pod);
-  if (!found) throw new Refusal(404, `pod "${pod}" does not exist`);
+export function find(options: ServerOptions, pod: string, container: string) {
+  const found = findPod(options, pod);
   const of = found.container(container);
   if (!of) throw new Refusal(404, `container ${container} not found in pod ${pod}`);
   return { worker: found, container: of };
+}
+
+/** The pod, or a Refusal with the kubelet's words. */
+export function findPod({ worker }: ServerOptions, pod: string): PodWorker {
+  const found = worker(pod);
+  if (!found) throw new Refusal(404, `pod "${pod}" does not exist`);
+  return found;
 }
 
 /** PodLogOptions.stream. */
