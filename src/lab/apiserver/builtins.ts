@@ -36,6 +36,7 @@ const podSubresources: Record<string, Subresource> = {
   eviction: { kind: "Eviction", group: "policy", version: "v1", verbs: ["create"] },
   exec: { kind: "PodExecOptions", verbs: connect },
   log: { kind: "Pod", verbs: ["get"] },
+  portforward: { kind: "PodPortForwardOptions", verbs: connect },
 };
 
 const eventFields = {

@@ -116,13 +116,13 @@ async function verb(core: Core, call: ResourceCall): Promise<Answer> {
   throw methodNotAllowed(pluralName(call.type), call.route.verb);
 }
 
-/** Answers a request to upgrade the connection: exec and attach. Refusals are written to the socket. */
+/** Answers a request to upgrade the connection: exec, attach and port-forward. Refusals are written to the socket. */
 export async function handleUpgrade(core: Core, asked: Call, socket: Duplex, head: Buffer): Promise<void> {
   try {
     const call = resolve(core, { ...asked, user: impersonate(core, asked) });
     if (!call) throw unknownPath();
     const name = call.route.subresource ?? "";
-    if (call.type.plural !== "pods" || !["exec", "attach"].includes(name)) {
+    if (call.type.plural !== "pods" || !["exec", "attach", "portforward"].includes(name)) {
       throw name
         ? notServed(`the subresource ${call.type.plural}/${name}`)
         : badRequest("nothing to upgrade to");

@@ -11,6 +11,7 @@ export interface KubeletAddress {
 
 export interface Target {
   pod: Pod;
+  /** Empty where the pod itself is meant. */
   container: string;
   kubelet: KubeletAddress;
 }
@@ -45,6 +46,7 @@ function kubeletOf(core: Core, pod: Pod): KubeletAddress {
 /** Where a request for a pod's container goes. */
 export function targetOf(core: Core, call: ResourceCall): Target {
   const pod = existing(core, call.type, call.route.namespace, call.route.name!) as unknown as Pod;
-  const container = containerOf(pod, call.query.get("container"));
+  const isOfPod = call.route.subresource === "portforward";
+  const container = isOfPod ? "" : containerOf(pod, call.query.get("container"));
   return { pod, container, kubelet: kubeletOf(core, pod) };
 }

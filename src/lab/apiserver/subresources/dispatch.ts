@@ -13,7 +13,7 @@ import { scale } from "./scale.ts";
 import { requestToken } from "./token.ts";
 
 /** Parts of Kubernetes' API that exist and that this server leaves out. */
-const leftOut = new Set(["ephemeralcontainers", "portforward", "proxy", "resize"]);
+const leftOut = new Set(["ephemeralcontainers", "proxy", "resize"]);
 
 export async function subresource(core: Core, call: ResourceCall): Promise<Answer> {
   const { type, route } = call;
@@ -43,6 +43,7 @@ export async function subresource(core: Core, call: ResourceCall): Promise<Answe
       return requestToken(core, call);
     case "exec":
     case "attach":
+    case "portforward":
       throw badRequest("Upgrade request required");
     case "eviction":
       return evict(core, call);

@@ -1,6 +1,6 @@
 /**
- * The API server as a client of kubelets: logs, exec and attach. Everything that it sends there it has authorized
- * before; kubelets know it by its client certificate.
+ * The API server as a client of kubelets: logs, exec, attach and port-forward. Everything that it sends there it has
+ * authorized before; kubelets know it by its client certificate.
  */
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
@@ -20,10 +20,16 @@ export interface KubeletClient {
 /** How long a kubelet may take to answer at all, in milliseconds. */
 const patience = 10_000;
 
-function open(core: Core, at: KubeletAddress, path: string, headers: Record<string, string>): ClientRequest {
+function open(
+  core: Core,
+  at: KubeletAddress,
+  path: string,
+  headers: Record<string, string>,
+  method = "GET",
+): ClientRequest {
   const { kubelet } = core;
   if (!kubelet) throw serviceUnavailable("this API server has no certificate to call kubelets with");
-  return httpsRequest({ ...at, path, headers, ...kubelet, agent: false, timeout: patience });
+  return httpsRequest({ ...at, method, path, headers, ...kubelet, agent: false, timeout: patience });
 }
 
 const unreachable = (at: KubeletAddress, error: Error) =>
@@ -113,8 +119,10 @@ async function text(response: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-/** The kubelet's path of an exec or attach. */
+/** The kubelet's path of an exec, attach or port-forward. */
 function streamPath(call: ResourceCall, { pod, container }: Target): string {
+  const { namespace, name } = pod.metadata;
+  if (call.route.subresource === "portforward") return `/portForward/${namespace}/${name}`;
   const query = new URLSearchParams();
   const on = (name: string) => ["1", "true"].includes(call.query.get(name) ?? "");
   if (on("stdin")) query.set("input", "1");
@@ -129,7 +137,6 @@ function streamPath(call: ResourceCall, { pod, container }: Target): string {
   if (query.size === 0 || !["input", "output", "error"].some((name) => query.has(name))) {
     throw badRequest("you must specify at least 1 of stdin, stdout, stderr");
   }
-  const { namespace, name } = pod.metadata;
   return `/${call.route.subresource}/${namespace}/${name}/${container}?${query}`;
 }
 
@@ -140,52 +147,30 @@ const passedOn = [
   "sec-websocket-version",
   "sec-websocket-protocol",
   "sec-websocket-extensions",
+  "x-stream-protocol-version",
   "origin",
 ];
 
 /**
- * Exec or attach: asks the kubelet for the same upgrade with the client's own handshake, and joins the two
- * connections. Throws when the kubelet refuses; nothing has been written to the client then.
+ * Exec, attach or port-forward: asks the kubelet for the same upgrade with the client's own handshake, WebSocket or
+ * SPDY, and joins the two connections. Throws when the kubelet refuses; nothing has been written to the client then.
  */
 export async function stream(core: Core, call: ResourceCall, client: Duplex, head: Buffer): Promise<void> {
-  const key = `${call.user.name} ${call.path}?${call.query}`;
-  const refusals = refusalsOf.get(core) ?? new Map<string, StatusError>();
-  refusalsOf.set(core, refusals);
-  if ((call.headers.upgrade ?? "").toLowerCase() !== "websocket") {
-    throw (
-      refusals.get(key) ??
-      badRequest(
-        `unable to upgrade to ${call.headers.upgrade ?? "nothing"}: this API server streams over WebSocket only (kubectl 1.31 and newer)`,
-      )
-    );
-  }
-  refusals.delete(key);
-  try {
-    await join(core, call, client, head);
-  } catch (error) {
-    if (refusals.size > 100) refusals.clear();
-    if (error instanceof StatusError) refusals.set(key, error);
-    throw error;
-  }
-}
-
-/**
- * kubectl hides why a WebSocket was refused, tries SPDY, and shows what that is answered: so the second refusal
- * says what the first said.
- */
-const refusalsOf = new WeakMap<Core, Map<string, StatusError>>();
-
-async function join(core: Core, call: ResourceCall, client: Duplex, head: Buffer): Promise<void> {
+  const asked = (call.headers.upgrade ?? "").toLowerCase();
+  if (asked !== "websocket" && asked !== "spdy/3.1")
+    throw badRequest(`unable to upgrade to ${asked || "nothing"}`);
   const target = targetOf(core, call);
   const phase = target.pod.status?.phase;
   if (phase === "Succeeded" || phase === "Failed") {
     throw badRequest(
-      `cannot ${call.route.subresource} into a container in a completed pod; current phase is ${phase}`,
+      call.route.subresource === "portforward"
+        ? `unable to forward port because pod is not running. Current status=${phase}`
+        : `cannot ${call.route.subresource} into a container in a completed pod; current phase is ${phase}`,
     );
   }
   const headers: Record<string, string> = {};
   for (const name of passedOn) if (call.headers[name] !== undefined) headers[name] = call.headers[name];
-  const request = open(core, target.kubelet, streamPath(call, target), headers);
+  const request = open(core, target.kubelet, streamPath(call, target), headers, call.method);
   const { response, socket, rest } = await new Promise<{
     response: IncomingMessage;
     socket: Duplex;
