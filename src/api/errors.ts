@@ -33,11 +33,11 @@ export const errorTable = {
     fix: "docs/lab.md lists the fields of a lab file",
   },
   LAB_KEPT: {
-    says: "a lab that differs is kept ({clusters}): {reason}",
+    says: "a lab is kept here ({clusters}), and {reason}",
     fix: "'weft up' alone brings it back; 'weft down --purge' takes it away for good",
   },
   LATENCY_UNAVAILABLE: {
-    says: "this machine's kernel cannot delay packets: {reason}",
+    says: "this machine cannot delay packets: {reason}",
     fix: "{fix}",
   },
   CLUSTER_UNKNOWN: { says: "the lab has no cluster '{name}'", fix: "it has: {known}" },

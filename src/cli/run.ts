@@ -29,6 +29,12 @@ const commands: Record<string, Entry> = {
     summary: "show the peers of a cluster and whether they are heard",
     load: () => import("./clusters.ts"),
   },
+  cluster: { summary: "stop and start a cluster of the lab", load: () => import("./cluster.ts") },
+  node: { summary: "stop and start a node of the lab", load: () => import("./node.ts") },
+  link: {
+    summary: "cut and heal what lies between two clusters of the lab, or make it slow",
+    load: () => import("./link.ts"),
+  },
   image: { summary: "show and add what image names stand for in the lab", load: () => import("./image.ts") },
   "control-plane": {
     summary: "run the control plane of the cluster that this process is in",

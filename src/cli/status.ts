@@ -12,19 +12,26 @@ export function define(command: Command): void {
   });
 }
 
-function asText({ clusters, processes, memory }: LabStatus): string {
+function asText({ clusters, network, links, processes, memory }: LabStatus): string {
+  const faults = links.map(({ between, cut, latency }) => [
+    between.join(" - "),
+    cut ? "cut" : "whole",
+    latency > 0 ? `${latency}ms` : "",
+  ]);
   return [
     table(
       ["CLUSTER", "STATE", "SERVER", "CONTEXT", "NODES"],
-      clusters.map(({ name, state, server, context, nodes }) => [
+      clusters.map(({ name, state, server, context, nodes, stoppedNodes }) => [
         name,
         state,
         server,
         context,
-        nodes.join(","),
+        nodes.map((node) => (stoppedNodes.includes(node) ? `${node} (stopped)` : node)).join(","),
       ]),
     ),
     "",
+    ...(network === "flat" ? [] : [`network: ${network}`, ""]),
+    ...(faults.length > 0 ? [table(["LINK", "STATE", "LATENCY"], faults), ""] : []),
     table(
       ["PROCESS", "STATE", "RESTARTS", "MEMORY"],
       [

@@ -31,15 +31,18 @@ export async function labStatus(state: LabState): Promise<LabStatus | undefined>
   }
 }
 
-/** Ends the lab and waits until its last process is gone. False when none ran. */
-export async function endLab(state: LabState): Promise<boolean> {
+/**
+ * Ends the lab and waits until its last process is gone. False when none ran. Its directory is taken away, or, with
+ * `keep`, stays for the next start.
+ */
+export async function endLab(state: LabState, keep = false): Promise<boolean> {
   const pid = holder(state);
   const ended = await new Promise<boolean>((resolve) => {
     const socket = connect(state.socket);
     let connected = false;
     socket.on("connect", () => {
       connected = true;
-      writeLine(socket, { do: "down" } satisfies LabRequest);
+      writeLine(socket, { do: "down", keep } satisfies LabRequest);
     });
     socket.on("error", () => {});
     // The daemon holds the connection until it dies, and with it every process of the lab.
@@ -50,7 +53,8 @@ export async function endLab(state: LabState): Promise<boolean> {
   if (!ended && pid !== undefined) process.kill(pid, "SIGKILL");
   // The daemon is gone; the process that holds the namespaces follows when the kernel has ended the others.
   while (pid !== undefined && isHolder(pid)) await new Promise((resolve) => setTimeout(resolve, 2));
-  state.remove();
+  if (keep) state.keep();
+  else state.remove();
   return ended;
 }
 

@@ -15,18 +15,28 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { realWorld } from "../world/index.ts";
 import { memoryByGroup } from "./memory.ts";
-import { namespaceFile, nodeNamespace, type Run, run, setUpBackbone } from "./network/index.ts";
+import {
+  cutLink,
+  healLink,
+  namespaceFile,
+  nodeNamespace,
+  type Run,
+  run,
+  setLatencies,
+  setUpBackbone,
+} from "./network/index.ts";
 import {
   type LabAnswer,
   type LabEvent,
   type LabOrder,
   type LabRequest,
   type LabStatus,
+  type LinkStatus,
   type ProcessStatus,
   readLines,
   writeLine,
 } from "./protocol.ts";
-import type { ClusterSpec } from "./spec.ts";
+import type { ClusterSpec, LabSpec } from "./spec.ts";
 import { contextName, LabState } from "./state.ts";
 import { Supervised } from "./supervisor.ts";
 
@@ -41,7 +51,9 @@ interface Cluster {
   spec: ClusterSpec;
   server: Supervised;
   nodes: Supervised[];
+  /** Stopped on purpose: the whole cluster, or nodes of it by their names. */
   stopped: boolean;
+  stoppedNodes: Set<string>;
 }
 
 const state = new LabState(process.argv[2]);
@@ -73,14 +85,9 @@ const clusters = record.spec.clusters.map((spec): Cluster => {
   const cluster: Cluster = {
     spec,
     stopped: false,
-    server: supervised(
-      spec.name,
-      backboneFile,
-      spec.controlPlane ?? script("cluster.ts"),
-      [spec.name],
-      () => {
-        for (const node of cluster.nodes) if (!cluster.stopped) node.start();
-      },
+    stoppedNodes: new Set(),
+    server: supervised(spec.name, backboneFile, spec.controlPlane ?? script("cluster.ts"), [spec.name], () =>
+      startNodes(cluster),
     ),
     nodes: spec.nodes.map((node) =>
       supervised(
@@ -95,9 +102,15 @@ const clusters = record.spec.clusters.map((spec): Cluster => {
   return cluster;
 });
 
+/** Every link between two clusters, by both its ends. */
+const links = linksOf(record.spec);
+/** One change to the backbone at a time. */
+let changed: Promise<unknown> = Promise.resolve();
+
 try {
   await prepareMounts();
   await setUpBackbone(record.spec, inBackbone(run));
+  if (record.spec.links?.length) await setLatencies(record.spec, [...links.values()], inBackbone(run));
   tell({ ready: "backbone" });
   await keysWritten.promise;
   for (const { server } of clusters) server.start();
@@ -120,13 +133,17 @@ try {
   channel.end(() => end(1));
 }
 
-/** Ends the lab: the directory goes, and everything in the pid namespace with this process. */
-function end(code = 0): void {
+/**
+ * Ends the lab: everything in the pid namespace goes with this process, and the directory too, unless it is to be
+ * kept: what was kept already, and did not come back whole, stays.
+ */
+function end(code = 0, keep = held && record!.kept === true): void {
   held = false;
   if (code === 0) {
     // What is mounted below it is mounted for the lab alone, but a mount point cannot be removed.
     spawnSync("umount", ["--recursive", "--lazy", "--quiet", ...runDirs.map(({ dir }) => dir)]);
-    state.remove();
+    if (keep) state.keep();
+    else state.remove();
   }
   process.exit(code);
 }
@@ -193,7 +210,7 @@ function listen(server: Server, port: number): Promise<void> {
 
 async function answer(request: LabRequest, socket: Socket): Promise<void> {
   try {
-    if (request.do === "down") return end(); // the socket closes when the last of us is gone
+    if (request.do === "down") return end(0, request.keep === true); // the socket closes when the last of us is gone
     writeLine(socket, await perform(request));
   } catch (error) {
     writeLine(socket, { error: error instanceof Error ? error.message : String(error) });
@@ -204,20 +221,20 @@ async function perform(request: LabRequest): Promise<LabAnswer> {
   switch (request.do) {
     case "status":
       return { ok: true, status: await status() };
-    case "stop": {
-      const cluster = clusterNamed(request.cluster);
-      cluster.stopped = true;
-      await Promise.all([cluster.server.stop(), ...cluster.nodes.map((node) => node.stop())]);
-      for (const { dir } of runDirs.filter((each) => each.cluster === request.cluster))
-        await killContainers(dir);
+    case "stop":
+      if ("node" in request) await stopNode(request.node);
+      else await stopCluster(request.cluster);
       return { ok: true };
-    }
-    case "start": {
-      const cluster = clusterNamed(request.cluster);
-      cluster.stopped = false;
-      cluster.server.start();
+    case "start":
+      if ("node" in request) startNode(request.node);
+      else startCluster(request.cluster);
       return { ok: true };
-    }
+    case "cut":
+    case "heal":
+    case "latency":
+      changed = changed.catch(() => {}).then(() => changeLink(request));
+      await changed;
+      return { ok: true };
     case "kill": {
       const found = clusters
         .flatMap(({ server, nodes }) => [server, ...nodes])
@@ -229,6 +246,68 @@ async function perform(request: LabRequest): Promise<LabAnswer> {
     default:
       throw new Error(`unknown request '${(request as { do?: string }).do}'`);
   }
+}
+
+async function stopCluster(name: string): Promise<void> {
+  const cluster = clusterNamed(name);
+  cluster.stopped = true;
+  await Promise.all([cluster.server.stop(), ...cluster.nodes.map((node) => node.stop())]);
+  for (const { dir } of runDirs.filter((each) => each.cluster === name)) await killContainers(dir);
+}
+
+function startCluster(name: string): void {
+  const cluster = clusterNamed(name);
+  cluster.stopped = false;
+  cluster.server.start();
+}
+
+async function stopNode(name: string): Promise<void> {
+  const { cluster, node } = nodeNamed(name);
+  cluster.stoppedNodes.add(name);
+  await node.stop();
+  for (const { dir } of runDirs.filter((each) => each.node === name)) await killContainers(dir);
+}
+
+function startNode(name: string): void {
+  const { cluster } = nodeNamed(name);
+  cluster.stoppedNodes.delete(name);
+  if (cluster.server.state === "running") startNodes(cluster);
+}
+
+/** Those that nobody stopped on purpose. */
+function startNodes({ nodes, stopped, stoppedNodes }: Cluster): void {
+  for (const node of nodes) if (!stopped && !stoppedNodes.has(node.spec.name)) node.start();
+}
+
+/** Cuts or heals a link, or sets its latency. A change that fails leaves the link as it was. */
+async function changeLink(request: LabRequest & { do: "cut" | "heal" | "latency" }): Promise<void> {
+  const { spec } = record!;
+  const [a, b] = request.between;
+  const link = links.get(linkKey(a, b));
+  if (!link) throw new Error(`the lab has no link between '${a}' and '${b}'`);
+  const inside = inBackbone(run);
+  if (request.do === "latency") {
+    const { latency } = request;
+    const others = [...links.values()].filter((each) => each !== link);
+    await setLatencies(spec, [...others, { ...link, latency }], inside);
+    link.latency = latency;
+    return;
+  }
+  await (request.do === "cut" ? cutLink : healLink)(spec, a, b, inside);
+  link.cut = request.do === "cut";
+}
+
+function linksOf({ clusters, links = [] }: LabSpec): Map<string, LinkStatus> {
+  const all = clusters.flatMap(({ name: a }, i) =>
+    clusters.slice(i + 1).map(({ name: b }): LinkStatus => ({ between: [a, b], cut: false, latency: 0 })),
+  );
+  const byEnds = new Map(all.map((link) => [linkKey(...link.between), link]));
+  for (const { between, latency } of links) byEnds.get(linkKey(...between))!.latency = latency;
+  return byEnds;
+}
+
+function linkKey(a: string, b: string): string {
+  return [a, b].sort().join(" ");
 }
 
 /** Kills every container of a node: its first process, with which the rest of its pid namespace ends. */
@@ -250,6 +329,14 @@ function clusterNamed(name: string): Cluster {
   const found = clusters.find(({ spec }) => spec.name === name);
   if (!found) throw new Error(`the lab has no cluster '${name}'`);
   return found;
+}
+
+function nodeNamed(name: string): { cluster: Cluster; node: Supervised } {
+  for (const cluster of clusters) {
+    const node = cluster.nodes.find(({ spec }) => spec.name === name);
+    if (node) return { cluster, node };
+  }
+  throw new Error(`the lab has no node '${name}'`);
 }
 
 async function status(): Promise<LabStatus> {
@@ -303,13 +390,16 @@ async function status(): Promise<LabStatus> {
   return {
     started: record!.started,
     kubeconfig: record!.kubeconfig,
-    clusters: clusters.map(({ spec, server, stopped }) => ({
+    clusters: clusters.map(({ spec, server, stopped, stoppedNodes }) => ({
       name: spec.name,
       server: `https://127.0.0.1:${record!.ports[spec.name]}`,
       context: contextName(spec.name),
       state: stopped ? "stopped" : server.state,
       nodes: spec.nodes.map((node) => node.name),
+      stoppedNodes: [...stoppedNodes],
     })),
+    network: record!.spec.network ?? "flat",
+    links: [...links.values()].filter(({ cut, latency }) => cut || latency > 0),
     processes,
     memory: processes.reduce((sum, each) => sum + each.memory, 0),
   };

@@ -2,20 +2,25 @@
 export { askLab, endLab, labStatus } from "./client.ts";
 export { type AddedImage, type Images, openImages, parseImageName, readAdded } from "./images/index.ts";
 export { type Launch, launchLab } from "./launch.ts";
-export { freePorts, requireTools } from "./preflight.ts";
-export type { LabAnswer, LabRequest, LabStatus, ProcessStatus } from "./protocol.ts";
+export { freePorts, requireLatency, requireTools } from "./preflight.ts";
+export type { LabAnswer, LabRequest, LabStatus, LinkStatus, ProcessStatus } from "./protocol.ts";
 export {
   apiServiceAddress,
   type ClusterSpec,
   defaultCluster,
   dnsServiceAddress,
+  isClusterName,
   type LabSpec,
+  type LinkSpec,
   type NodeSpec,
+  parseLatency,
 } from "./spec.ts";
 export { type ClusterPki, contextName, imagesFile, type LabRecord, LabState, weftHome } from "./state.ts";
 
+import { readFileSync } from "node:fs";
+import { WeftError } from "../api/index.ts";
 import type { World } from "../world/index.ts";
-import type { ClusterSpec } from "./spec.ts";
+import type { ClusterSpec, LabSpec } from "./spec.ts";
 import type { ClusterPki, LabState } from "./state.ts";
 
 /** Makes the keys of all clusters and writes them into the lab's directory. */
@@ -34,4 +39,17 @@ export async function writeKeys(
       return [name, cluster];
     }),
   );
+}
+
+/** Reads a lab file. Throws LAB_FILE_INVALID, also for a file that cannot be read, and RANGE_IN_USE. */
+export async function readLabFile(file: string): Promise<LabSpec> {
+  const { parseLabFile } = await import("./labfile.ts");
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    const reason = (error as Error).message.replace(/,.*/, "");
+    throw new WeftError("LAB_FILE_INVALID", { at: file, reason }, error);
+  }
+  return parseLabFile(file, text);
 }

@@ -73,6 +73,24 @@ export function namespaceTrouble(): WeftError | undefined {
   return denied(says, "run on a machine (not in a container) that allows user namespaces, or as root");
 }
 
+/** Throws LATENCY_UNAVAILABLE where the kernel has no `netem`. */
+export function requireLatency(): void {
+  const trial = spawnSync(
+    "unshare",
+    [...namespaceOptions, "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"],
+    { encoding: "utf8", env: { ...process.env, PATH: systemPath, LC_ALL: "C" } },
+  );
+  if (trial.status === 0) return;
+  const reason = (trial.stderr || String(trial.error ?? ""))
+    .trim()
+    .split("\n")[0]!
+    .replace(/^Error: /, "");
+  const fix = reason.includes("failed to execute")
+    ? "install it: it is in the package iproute2, or iproute-tc"
+    : "load the module sch_netem ('sudo modprobe sch_netem'; some systems have it in a package of extra modules)";
+  throw new WeftError("LATENCY_UNAVAILABLE", { reason, fix });
+}
+
 function setting(path: string): string | undefined {
   try {
     return readFileSync(join("/proc/sys", path), "utf8").trim();
@@ -81,13 +99,13 @@ function setting(path: string): string | undefined {
   }
 }
 
-/** The given ports of 127.0.0.1 when they are free, else PORT_IN_USE; without `first`, any that are free. */
-export async function freePorts(count: number, first?: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer());
+/** The given ports of 127.0.0.1 when they are free, else PORT_IN_USE; any that is free for each undefined. */
+export async function freePorts(asked: readonly (number | undefined)[]): Promise<number[]> {
+  const servers = asked.map(() => createServer());
   try {
     await Promise.all(
       servers.map((server, i) => {
-        const port = first === undefined ? 0 : first + i;
+        const port = asked[i] ?? 0;
         return new Promise<void>((resolve, reject) => {
           server.once("error", (error) =>
             reject(new WeftError("PORT_IN_USE", { port, address: "127.0.0.1", option: "--port" }, error)),

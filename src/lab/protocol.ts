@@ -4,9 +4,16 @@ import type { Readable, Writable } from "node:stream";
 /** A question or an order, on `lab.sock`; one answer follows. */
 export type LabRequest =
   | { do: "status" }
-  | { do: "down" }
+  /** `keep`: the lab's directory stays, so that the next `weft up` brings the same clusters back. */
+  | { do: "down"; keep?: boolean }
   /** Ends a cluster's API server, nodes and pods, as if its machines lost power; `start` brings them back. */
   | { do: "stop" | "start"; cluster: string }
+  /** The same for one node and its pods. */
+  | { do: "stop" | "start"; node: string }
+  /** Nothing passes a link that is cut; `heal` makes it whole again. */
+  | { do: "cut" | "heal"; between: [string, string] }
+  /** What a packet takes more on a link, each way, in milliseconds; 0 is none. */
+  | { do: "latency"; between: [string, string]; latency: number }
   /** Kills a process of the lab, by its name in the status; it is started again. For tests. */
   | { do: "kill"; process: string };
 
@@ -37,10 +44,28 @@ export interface ProcessStatus {
   memory: number;
 }
 
+/** A link on which something is not as it would be in a lab without faults. */
+export interface LinkStatus {
+  between: [string, string];
+  cut: boolean;
+  /** Milliseconds, each way. */
+  latency: number;
+}
+
 export interface LabStatus {
   started: string;
   kubeconfig: string;
-  clusters: { name: string; server: string; context: string; state: string; nodes: string[] }[];
+  clusters: {
+    name: string;
+    server: string;
+    context: string;
+    state: string;
+    nodes: string[];
+    /** Those that were stopped on purpose, by themselves. */
+    stoppedNodes: string[];
+  }[];
+  network: "flat" | "gateway";
+  links: LinkStatus[];
   processes: ProcessStatus[];
   /** Sum over all processes of the lab, in bytes. */
   memory: number;

@@ -1,6 +1,7 @@
 /**
  * The lab's directory, `~/.weft/lab` (`WEFT_HOME` stands for `~/.weft`): what a running lab consists of, its
- * sockets, its clusters' keys and data. It exists while a lab runs and is readable by its user only.
+ * sockets, its clusters' keys and data. It exists while a lab runs, and after `weft down --keep`; it is readable
+ * by its user only.
  */
 import { mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
@@ -48,6 +49,8 @@ export interface LabRecord {
   kubeconfig: string;
   /** RFC 3339. */
   started: string;
+  /** It was ended by `weft down --keep`; true until the next `weft up` has brought it back. */
+  kept?: boolean;
 }
 
 /** `~/.weft`, or what WEFT_HOME names. Things that outlive a lab (added images) are in it. */
@@ -117,7 +120,13 @@ export class LabState {
         mkdirSync(this.nodeDir(cluster.name, node.name), { recursive: true, mode: 0o700 });
       }
     }
-    writeFileSync(this.recordFile, JSON.stringify(record, undefined, 2), { mode: 0o600 });
+    this.#write(record);
+  }
+
+  #write(record: LabRecord): void {
+    const next = `${this.recordFile}.next`;
+    writeFileSync(next, JSON.stringify(record, undefined, 2), { mode: 0o600 });
+    renameSync(next, this.recordFile);
   }
 
   /** Undefined when there is no lab's directory. */
@@ -130,6 +139,21 @@ export class LabState {
     }
   }
 
+  /** Leaves what `weft up` needs to bring the same clusters back, and takes away what is true of a running lab only. */
+  keep(): void {
+    const record = this.read();
+    if (!record) return;
+    this.#write({ ...record, launcher: 0, kept: true });
+    const sockets = record.spec.clusters.map(({ name }) => this.apiSocket(name));
+    for (const file of [this.socket, this.pidFile, this.log, ...sockets]) rmSync(file, { force: true });
+  }
+
+  /** A lab that was kept is back. */
+  resumed(): void {
+    const { kept: _, ...record } = this.read()!;
+    this.#write(record);
+  }
+
   /** Takes the directory away, and `~/.weft` too when nothing else is in it. */
   remove(): void {
     rmSync(this.dir, { recursive: true, force: true });
@@ -140,14 +164,13 @@ export class LabState {
     }
   }
 
-  /** Like `remove`, but keeps the log, as `failedLog`. */
-  removeFailed(): void {
+  /** Puts the log aside, as `failedLog`: the directory is about to go. */
+  saveLog(): void {
     try {
       renameSync(this.log, this.failedLog);
     } catch {
       // There is none.
     }
-    this.remove();
   }
 
   writeClusterPki(cluster: string, pki: ClusterPki): void {
