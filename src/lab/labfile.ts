@@ -1,7 +1,7 @@
 /** The lab file (`weft up -f lab.yaml`): what it says becomes a `LabSpec`, or an error that names the line. */
 import { clusterSetZone, regionLabel, WeftError, zoneLabel } from "../api/index.ts";
-import { parseImageName } from "./images/names.ts";
-import { formatAddress, parseRange, type Range } from "./network/address.ts";
+import { parseImageName } from "./images/index.ts";
+import { formatAddress, parseRange, type Range } from "./network/index.ts";
 import {
   type ClusterSpec,
   defaultCluster,
