@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { createWebSocketStream, type WebSocket, WebSocketServer } from "ws";
+import { createWebSocketStream, WebSocketServer } from "ws";
 import { type Channels, failure, readStreamRequest } from "./channels.ts";
 import { SpdyStreams, spdyProtocols } from "./channels-spdy.ts";
 import { webSocketChannels, webSocketProtocols } from "./channels-websocket.ts";
@@ -15,6 +15,14 @@ import { find, findPod, Refusal, type ServerOptions } from "./server.ts";
 import { SpdySession } from "./spdy/index.ts";
 
 const spdy = "SPDY/3.1";
+const tunnel = `${spdy}+${portForwardProtocol}`;
+
+const sockets = new WebSocketServer({
+  noServer: true,
+  handleProtocols: (offered) => webSocketProtocols.find((protocol) => offered.has(protocol)) ?? false,
+});
+const tunnels = new WebSocketServer({ noServer: true });
+tunnels.on("headers", (headers) => headers.push(`Sec-WebSocket-Protocol: ${tunnel}`));
 
 /** The connection of an upgrade request, which has been answered by nothing yet. */
 interface Upgrade {
@@ -80,7 +88,12 @@ function upgradeCommand(
       onStream: streams.onStream,
     });
     streams.channels(session, protocol).then(serve, () => session.close());
-  } else upgradeWebSocket(upgrade, webSocketProtocols, (socket) => serve(webSocketChannels(socket, wanted)));
+  } else {
+    negotiateWebSocket(upgrade.request, webSocketProtocols);
+    sockets.handleUpgrade(upgrade.request, upgrade.socket, upgrade.head, (socket) =>
+      serve(webSocketChannels(socket, wanted)),
+    );
+  }
 }
 
 function forwardedPod(options: ServerOptions, name: string): ForwardedPod {
@@ -96,7 +109,10 @@ function upgradePortForward(upgrade: Upgrade, pod: ForwardedPod): void {
     const protocol = negotiate(upgrade.request, [portForwardProtocol]);
     servePortForward(switchProtocols(upgrade, protocol), pod);
   } else {
-    upgradeWebSocket(upgrade, [`${spdy}+${portForwardProtocol}`], (socket) =>
+    negotiateWebSocket(upgrade.request, [tunnel]);
+    // The name has a slash, which no subprotocol may have (RFC 6455, section 4.1): it is agreed on here.
+    delete upgrade.request.headers["sec-websocket-protocol"];
+    tunnels.handleUpgrade(upgrade.request, upgrade.socket, upgrade.head, (socket) =>
       servePortForward(createWebSocketStream(socket), pod),
     );
   }
@@ -135,20 +151,8 @@ function switchProtocols({ socket, head }: Upgrade, protocol: string): Duplex {
   return socket;
 }
 
-const sockets = new WebSocketServer({
-  noServer: true,
-  handleProtocols: (offered) => servedProtocols.find((protocol) => offered.has(protocol)) ?? false,
-});
-const servedProtocols = [...webSocketProtocols, `${spdy}+${portForwardProtocol}`];
-
-function upgradeWebSocket(
-  { request, socket, head }: Upgrade,
-  served: readonly string[],
-  serve: (socket: WebSocket) => void,
-): void {
-  const offered = words(request.headers["sec-websocket-protocol"]);
-  if (!offered.some((protocol) => served.includes(protocol))) {
-    throw new Refusal(400, `none of the offered subprotocols is served: ${served.join(", ")}`);
-  }
-  sockets.handleUpgrade(request, socket, head, serve);
+function negotiateWebSocket({ headers }: IncomingMessage, served: readonly string[]): void {
+  const offered = words(headers["sec-websocket-protocol"]);
+  if (offered.some((protocol) => served.includes(protocol))) return;
+  throw new Refusal(400, `none of the offered subprotocols is served: ${served.join(", ")}`);
 }
