@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
-import { createServer } from "node:https";
+import { createServer, request as httpsRequest } from "node:https";
 import { connect } from "node:net";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { describe, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { WebSocket, WebSocketServer } from "ws";
@@ -146,6 +148,16 @@ async function fakeKubelet(
   const sockets = new WebSocketServer({ noServer: true, handleProtocols: () => "v5.channel.k8s.io" });
   server.on("upgrade", (request, socket, head) => {
     asked.push(request.url!);
+    if (request.headers.upgrade === "SPDY/3.1") {
+      // What SPDY carries is no affair of the API server: an echo will do.
+      const protocol = request.headers["x-stream-protocol-version"];
+      socket.write(
+        `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: ${request.method} ${protocol}\r\n\r\n`,
+      );
+      socket.write(head);
+      socket.on("error", () => {}).pipe(socket);
+      return;
+    }
     sockets.handleUpgrade(request, socket, head, (channel) => {
       channel.on("message", (message: Buffer) =>
         channel.send(Buffer.concat([Buffer.from([1]), message.subarray(1)])),
@@ -221,6 +233,41 @@ describe("streams from pods", () => {
     );
     socket.close();
     await once(socket, "close");
+    kubelet.close();
+  });
+
+  test("SPDY is joined in the same way, for exec and for port-forward, by POST and by GET", async () => {
+    await using cluster = await listeningServer();
+    const kubelet = await fakeKubelet(cluster);
+    for (const [method, path, at] of [
+      ["POST", "exec?container=c&command=cat&stdin=true", "/exec/default/p/c?input=1&command=cat"],
+      ["GET", "attach?container=c&stdout=true", "/attach/default/p/c?output=1"],
+      ["POST", "portforward", "/portForward/default/p"],
+    ] as const) {
+      const request = httpsRequest({
+        host: "127.0.0.1",
+        port: cluster.port,
+        path: `${pod}/${path}`,
+        method,
+        agent: false,
+        headers: {
+          connection: "Upgrade",
+          upgrade: "SPDY/3.1",
+          "x-stream-protocol-version": ["v5.x", "v4.x"],
+        },
+        ca: cluster.pki.ca.cert,
+        ...cluster.pki.admin,
+      });
+      request.end();
+      const [response, socket] = (await once(request, "upgrade")) as [IncomingMessage, Duplex];
+      assert.equal(response.headers.upgrade, "SPDY/3.1");
+      assert.equal(response.headers["x-stream-protocol-version"], `${method} v5.x, v4.x`);
+      assert.equal(kubelet.asked.at(-1), at);
+      socket.write("any bytes");
+      const [echo] = (await once(socket, "data")) as [Buffer];
+      assert.equal(echo.toString(), "any bytes");
+      socket.destroy();
+    }
     kubelet.close();
   });
 
