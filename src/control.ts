@@ -19,7 +19,14 @@ import {
   services,
   systemNamespace,
 } from "./api/index.ts";
-import { clusterId, type PeerNote, Peers, peerReport, peerReportKey } from "./clusterset/index.ts";
+import {
+  clusterId,
+  defaultLease,
+  type PeerNote,
+  Peers,
+  peerReport,
+  peerReportKey,
+} from "./clusterset/index.ts";
 import { type Bug, type Collection, derive, Engine, type Why, why } from "./collections/index.ts";
 import { Zones } from "./dns/index.ts";
 import {
@@ -47,6 +54,8 @@ export interface ControlPlaneOptions {
   connect: (credentials: Credentials, peer: string) => Transport & { close?: () => void };
   /** Who holds the heartbeat, for people to see: the pod's name. */
   identity?: string;
+  /** How long our peers go on without a sign of life from us, in seconds; 30 unless told. */
+  lease?: number;
   /** One line about something that happened; `error` goes with it. */
   log?: (line: string, error?: unknown) => void;
   signal?: AbortSignal;
@@ -70,7 +79,7 @@ export interface ControlPlane {
 
 /** Starts it; resolves when the cluster's id is known. It runs until `stop`. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
-  const { client, connect, log = () => {}, signal } = options;
+  const { client, connect, log = () => {}, signal, lease = defaultLease } = options;
   const { world } = client;
   const cluster =
     options.cluster ??
@@ -104,7 +113,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 
   // … what it offers, and what all clusters of the set offer together …
   const offered = offers(own);
-  const peers = new Peers({ engine, client, cluster, connect, onNote: (note) => log(noteLine(note)) });
+  const peers = new Peers({ engine, client, cluster, connect, lease, onNote: (note) => log(noteLine(note)) });
   peers.serviceOffers.add(cluster, offered.serviceOffers);
   peers.endpointOffers.add(cluster, offered.endpointOffers);
   const reports = derive(
@@ -176,6 +185,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     namespace: systemNamespace,
     name: heartbeatLease,
     identity: options.identity ?? cluster,
+    durationSeconds: lease,
     onError: (error) => log("renewing the heartbeat", error),
   });
   const events = new EventRecorder({ client, component: "weft" });

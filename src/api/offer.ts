@@ -64,6 +64,10 @@ export interface PeerReport extends KubeObject {
   status?: {
     /** `Reachable`: True = Live; Unknown = Stale (its offers stand); False = Lost (its offers do not count). */
     conditions?: Condition[];
+    /** How long the peer may be silent before it is lost: as its Lease says. */
+    leaseDurationSeconds?: number;
+    /** When the reporter last saw the peer's Lease renewed, by its own clock; said only of a peer that is not Live. */
+    lastHeartbeatTime?: string;
   };
 }
 

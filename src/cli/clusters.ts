@@ -9,6 +9,7 @@ import {
   systemNamespace,
   WeftError,
 } from "../api/index.ts";
+import { defaultLease } from "../clusterset/index.ts";
 import { clusterName, peersOf } from "../install/index.ts";
 import { clientOf } from "./contexts.ts";
 import { age, type OutputFormat, outputOption, print, table } from "./table.ts";
@@ -20,6 +21,8 @@ interface Row {
   reason?: string;
   /** When that began, RFC 3339. */
   since?: string;
+  /** Age of its heartbeat in seconds; of a peer that is live, what it is at most. */
+  leaseAge?: number;
   /** How many services that are imported here it exports. */
   exports: number;
 }
@@ -39,34 +42,45 @@ export function define(command: Command): void {
         client.get(leases, { namespace: systemNamespace, name: heartbeatLease }),
       ]);
       const renewed = lease?.spec?.renewTime;
-      const beats = renewed !== undefined && client.world.now() - Date.parse(renewed) < 30_000;
+      const secondsSince = (time: string) => Math.max(0, (client.world.now() - Date.parse(time)) / 1000);
+      const beats =
+        renewed !== undefined && secondsSince(renewed) < (lease?.spec?.leaseDurationSeconds ?? defaultLease);
       const rows: Row[] = [
         {
           name: own,
           reachable: "self",
           reason: beats ? "Live" : "NoHeartbeat",
           ...(lease?.spec?.acquireTime && { since: lease.spec.acquireTime }),
+          ...(renewed && { leaseAge: secondsSince(renewed) }),
           exports: exportsOf(own, imports.items),
         },
         ...peers.map((name): Row => {
           const report = reports.items.find(({ metadata }) => metadata.name === name);
           const condition = report?.status?.conditions?.find(({ type }) => type === "Reachable");
+          const { lastHeartbeatTime, leaseDurationSeconds } = report?.status ?? {};
+          // A report is written when something changes: that a peer beats is no change.
+          const leaseAge =
+            condition?.status === "True"
+              ? leaseDurationSeconds && leaseDurationSeconds / 2
+              : lastHeartbeatTime && secondsSince(lastHeartbeatTime);
           return {
             name,
             reachable: condition?.status ?? "Unknown",
             ...(condition && { reason: condition.reason, since: condition.lastTransitionTime }),
+            ...(leaseAge && { leaseAge }),
             exports: exportsOf(name, imports.items),
           };
         }),
       ];
       await print(options.output, rows, () =>
         table(
-          ["CLUSTER", "REACHABLE", "REASON", "SINCE", "EXPORTS"],
-          rows.map(({ name, reachable, reason, since, exports }) => [
+          ["CLUSTER", "REACHABLE", "REASON", "SINCE", "LEASE AGE", "EXPORTS"],
+          rows.map(({ name, reachable, reason, since, leaseAge, exports }) => [
             name,
             reachable,
             reason,
             since && age((client.world.now() - Date.parse(since)) / 1000),
+            leaseAge === undefined ? undefined : `${reachable === "True" ? "<" : ""}${age(leaseAge)}`,
             exports,
           ]),
         ),

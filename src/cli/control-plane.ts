@@ -10,6 +10,7 @@ import { createDnsServer } from "../dns/index.ts";
 import { dnsPort, healthPort } from "../install/index.ts";
 import { inClusterCredentials, KubeClient, loadKubeconfig, transportFor } from "../kube/index.ts";
 import { realWorld } from "../world/index.ts";
+import { leaseOption } from "./lease.ts";
 import { metrics } from "./metrics.ts";
 
 interface Options {
@@ -18,6 +19,7 @@ interface Options {
   address: string;
   dnsPort: string;
   httpPort: string;
+  leaseDuration?: number;
 }
 
 export function define(command: Command): void {
@@ -27,6 +29,7 @@ export function define(command: Command): void {
     .option("--address <ip>", "address to listen on", "0.0.0.0")
     .option("--dns-port <port>", "port of DNS", String(dnsPort))
     .option("--http-port <port>", "port of health and debugging", String(healthPort))
+    .addOption(leaseOption())
     .action(run);
 }
 
@@ -66,6 +69,7 @@ async function run(options: Options): Promise<void> {
   plane = await startControlPlane({
     client,
     connect: transportFor,
+    ...(options.leaseDuration && { lease: options.leaseDuration }),
     identity: process.env.POD_NAME ?? `process ${process.pid}`,
     log,
     signal: ended.signal,

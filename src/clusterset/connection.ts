@@ -12,14 +12,18 @@ import {
 } from "../api/index.ts";
 import { type Collection, derive, type Engine } from "../collections/index.ts";
 import { ApiError, KubeClient, type Transport, type WatchedSource, watchSource } from "../kube/index.ts";
-import type { Timer, World } from "../world/index.ts";
+import { type Timer, timestamp, type World } from "../world/index.ts";
 
-/** Milliseconds between looks at when the peer was last heard. */
-const look = 5_000;
-/** A peer not heard for so long, though it has a heartbeat of 10 s, is asked. */
-const quiet = 12_000;
-/** How long it has for the answer. */
-const patience = 4_000;
+/** Milliseconds between looks at when the peer was last heard: 5 s with the usual lease of 30 s. */
+const look = (lease: number) => lease / 6;
+/** A peer not heard for so long, though it has a heartbeat every third of its lease, is asked (12 s). */
+const quiet = (lease: number) => lease * 0.4;
+/** How long it has for the answer (4 s). */
+const patience = (lease: number) => lease / 7.5;
+
+/** Bounds of what a peer may say of its lease, in seconds: less would not be kept, more would never run out. */
+const shortestLease = 3;
+const longestLease = 3600;
 
 /** A row of what is known of the peers' lives; times are milliseconds on the monotonic clock. */
 export interface Signs {
@@ -30,6 +34,10 @@ export interface Signs {
   heardAt: number;
   /** When its heartbeat was last seen to change. */
   beatAt: number | undefined;
+  /** The same on the wall clock, RFC 3339, for people. */
+  beatTime: string | undefined;
+  /** How long it may be silent: `leaseDurationSeconds` of its heartbeat, in milliseconds. */
+  lease: number;
   /** It was asked since it was last heard, and did not answer. */
   unanswered: boolean;
   /** Why, for people. */
@@ -42,6 +50,8 @@ export interface ConnectionOptions {
   cluster: string;
   transport: Transport & { close?: () => void };
   server: string;
+  /** The lease of a peer whose heartbeat was not seen yet, in milliseconds. */
+  lease: number;
   /** A row for each peer that was neither heard nor answers: its offers do not count. */
   lost: Collection<{ cluster: string }>;
   onSigns: (signs: Signs) => void;
@@ -73,6 +83,8 @@ export class Connection {
       since: world.monotonic(),
       heardAt: world.monotonic(),
       beatAt: undefined,
+      beatTime: undefined,
+      lease: options.lease,
       unanswered: false,
       reason: undefined,
     };
@@ -86,7 +98,14 @@ export class Connection {
     // The Lease says whether the control plane runs; nobody waits for it.
     lease.giveUp();
     lease.subscribe((changes) => {
-      if (changes.some(({ after }) => after)) this.#tell({ beatAt: world.monotonic() });
+      const beat = changes.find(({ after }) => after)?.after;
+      if (!beat) return;
+      const seconds = beat.spec?.leaseDurationSeconds;
+      this.#tell({
+        beatAt: world.monotonic(),
+        beatTime: timestamp(world),
+        ...(seconds && { lease: Math.min(Math.max(seconds, shortestLease), longestLease) * 1000 }),
+      });
     });
     this.#watched.push(lease as unknown as WatchedSource<KubeObject>);
     options.onSigns(this.#signs);
@@ -145,7 +164,8 @@ export class Connection {
   }
 
   #wait(): void {
-    if (!this.#closed) this.#timer = this.#options.world.after(look, () => void this.#look());
+    if (!this.#closed)
+      this.#timer = this.#options.world.after(look(this.#signs.lease), () => void this.#look());
   }
 
   async #look(): Promise<void> {
@@ -153,7 +173,7 @@ export class Connection {
     let heardAt = this.#signs.heardAt;
     for (const { reflection } of this.#watched) heardAt = Math.max(heardAt, reflection.heardAt ?? 0);
     if (heardAt > this.#signs.heardAt) this.#tell({ heardAt, unanswered: false, reason: undefined });
-    if (world.monotonic() - heardAt >= quiet) await this.#ask();
+    if (world.monotonic() - heardAt >= quiet(this.#signs.lease)) await this.#ask();
     this.#wait();
   }
 
@@ -162,7 +182,9 @@ export class Connection {
     const { world } = this.#options;
     let reason: string | undefined;
     try {
-      await this.client.get(leases, `${systemNamespace}/${heartbeatLease}`, { timeout: patience });
+      await this.client.get(leases, `${systemNamespace}/${heartbeatLease}`, {
+        timeout: patience(this.#signs.lease),
+      });
     } catch (error) {
       if (!(error instanceof ApiError) || error.code >= 500) reason = (error as Error).message;
     }

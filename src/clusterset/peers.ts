@@ -28,14 +28,14 @@ import { Connection, type Signs } from "./connection.ts";
 import { renewInTime } from "./renewal.ts";
 import { isPeerSecret, type PeerSpec, peersIn } from "./secret.ts";
 
-/** Milliseconds without a heartbeat after which a peer's control plane is late (it beats every 10 s). */
-const lateAfter = 15_000;
-/** Milliseconds without any sign of life after which a peer's offers are withdrawn. */
-export const lostAfter = 30_000;
+/** How long a peer may be silent before its offers are withdrawn, in seconds, when nobody says. */
+export const defaultLease = 30;
+/** Milliseconds without a heartbeat after which a peer's control plane is late: it beats every third of its lease. */
+const lateAfter = (lease: number) => lease / 2;
 
 /**
  * live: heard, and its control plane beats. stale: its control plane is late or its API does not answer; its
- * offers stand. lost: for 30 s there was no sign of life and it did not answer when asked; its offers do not
+ * offers stand. lost: for the time of its lease (30 s unless told) there was no sign of life and it did not answer when asked; its offers do not
  * count. A stopped control plane whose API server answers is stale for as long as that lasts: stopping or
  * upgrading a control plane interrupts nothing.
  */
@@ -44,6 +44,10 @@ export interface PeerState {
   state: "live" | "stale" | "lost";
   /** Why it is not live, for people. */
   reason?: string;
+  /** When it was last seen to beat, RFC 3339; of peers that are not live. */
+  lastHeartbeat?: string;
+  /** How long it may be silent, in seconds. */
+  lease: number;
   /** We have not listened long enough to say more than an earlier control plane did. */
   early?: boolean;
 }
@@ -66,6 +70,8 @@ export interface PeersOptions {
   /** Opens the way to a peer's API server. */
   connect: (credentials: Credentials, peer: string) => Transport & { close?: () => void };
   onNote?: (note: PeerNote) => void;
+  /** The lease of peers whose heartbeat was not seen yet, in seconds; 30 unless told. */
+  lease?: number;
 }
 
 interface Peer {
@@ -87,7 +93,7 @@ export class Peers {
   readonly #secrets: WatchedSource<Secret>;
   readonly #specs: Collection<PeerSpec>;
   readonly #signs: Source<Signs>;
-  readonly #lost: Collection<{ cluster: string }>;
+  readonly #lost: Collection<{ cluster: string; lease: number }>;
   readonly #peers = new Map<string, Peer>();
   #known = false;
 
@@ -99,13 +105,15 @@ export class Peers {
     this.#signs = source(engine, { name: "signs", key: ({ cluster }) => cluster });
     this.#lost = derive(
       this.#signs,
-      ({ cluster, heardAt, unanswered }, read) =>
-        unanswered && read.reached(heardAt + lostAfter) ? { cluster } : undefined,
+      ({ cluster, heardAt, unanswered, lease }, read) =>
+        unanswered && read.reached(heardAt + lease) ? { cluster, lease } : undefined,
       { name: "lostPeers" },
     );
     this.states = derive(this.#signs, (signs, read) => stateOf(signs, read), { name: "peers" });
     this.#lost.subscribe((changes) => {
-      for (const { key, after } of changes) this.#lostOrFound(key, after !== undefined);
+      for (const { key, before, after } of changes) {
+        if ((before === undefined) !== (after === undefined)) this.#lostOrFound(key, after);
+      }
     });
     this.#secrets = watchSource(engine, client, secrets, {
       namespace: systemNamespace,
@@ -186,6 +194,7 @@ export class Peers {
       cluster,
       transport: connect(credentials, cluster),
       server: credentials.server,
+      lease: (this.#options.lease ?? defaultLease) * 1000,
       lost: this.#lost,
       onSigns: (signs) => this.#heard(signs),
       onSynced: () => {
@@ -238,12 +247,12 @@ export class Peers {
     this.#signs.put(signs);
   }
 
-  #lostOrFound(cluster: string, lost: boolean): void {
+  #lostOrFound(cluster: string, lost: { lease: number } | undefined): void {
     const peer = this.#peers.get(cluster);
     if (!peer) return;
     if (lost) peer.current?.giveUp();
     const message = lost
-      ? `${cluster} was not heard for ${lostAfter / 1000} s and does not answer; its endpoints are withdrawn.`
+      ? `${cluster} was not heard for ${lost.lease / 1000} s and does not answer; its endpoints are withdrawn.`
       : `${cluster} is heard again.`;
     this.#note(cluster, lost ? "warning" : "normal", lost ? "PeerLost" : "PeerBack", message);
   }
@@ -254,20 +263,24 @@ export class Peers {
 }
 
 function stateOf(signs: Signs, read: { reached(deadline: number): boolean }): PeerState {
-  const { cluster, since, heardAt, beatAt, unanswered, reason } = signs;
+  const { cluster, since, heardAt, beatAt, beatTime, lease, unanswered, reason } = signs;
+  const known = { cluster, lease: lease / 1000 };
+  const silent = { ...known, ...(beatTime && { lastHeartbeat: beatTime }) };
   if (unanswered) {
-    const state = read.reached(heardAt + lostAfter) ? "lost" : "stale";
-    return { cluster, state, reason: reason ?? "its API server does not answer" };
+    const state = read.reached(heardAt + lease) ? "lost" : "stale";
+    return { ...silent, state, reason: reason ?? "its API server does not answer" };
   }
   if (beatAt === undefined) {
-    const early = !read.reached(since + lateAfter);
+    const early = !read.reached(since + lateAfter(lease));
     return {
-      cluster,
+      ...silent,
       state: "stale",
       reason: "its heartbeat has not been seen yet",
       ...(early && { early }),
     };
   }
-  if (read.reached(beatAt + lateAfter)) return { cluster, state: "stale", reason: "its heartbeat is late" };
-  return { cluster, state: "live" };
+  if (read.reached(beatAt + lateAfter(lease))) {
+    return { ...silent, state: "stale", reason: "its heartbeat is late" };
+  }
+  return { ...known, state: "live" };
 }

@@ -15,14 +15,21 @@ const conditions = {
  */
 export function peerReport(
   cluster: string,
-  { cluster: peer, state, reason, early }: PeerState,
+  { cluster: peer, state, reason, early, lease, lastHeartbeat }: PeerState,
   before: PeerReport | undefined,
 ): Applied<PeerReport> | undefined {
   const object = { metadata: { name: peer, namespace: systemNamespace }, spec: { cluster, peer } };
   if (early) return before && { ...object, ...(before.status && { status: before.status }) };
   const { message, ...condition } = conditions[state];
   const detailed = reason ? `${message}: ${reason}.` : message;
-  return { ...object, status: { conditions: [{ type: "Reachable", ...condition, message: detailed }] } };
+  return {
+    ...object,
+    status: {
+      conditions: [{ type: "Reachable", ...condition, message: detailed }],
+      leaseDurationSeconds: lease,
+      ...(lastHeartbeat && { lastHeartbeatTime: lastHeartbeat }),
+    },
+  };
 }
 
 /** The key of the report on a peer, in a collection of PeerReports. */

@@ -50,6 +50,8 @@ export interface InstallOptions {
   /** The cluster's id in the clusterset: a DNS label, or two with a dot (KEP-2149). */
   name: string;
   image?: string;
+  /** Seconds after which peers withdraw the cluster's endpoints when there is no sign of life; 30 unless told. */
+  leaseDuration?: number;
 }
 
 export const defaultImage = "weft/control-plane:0.1.0";
@@ -198,6 +200,7 @@ export function deploymentManifest(options: InstallOptions): Manifest<Deployment
               {
                 name: controlPlane,
                 image: options.image ?? defaultImage,
+                ...(options.leaseDuration && { args: [`--lease-duration=${options.leaseDuration}`] }),
                 imagePullPolicy: "IfNotPresent",
                 env: [
                   { name: "POD_NAME", ...field("metadata.name") },

@@ -10,7 +10,7 @@ export interface HeartbeatOptions {
   name: string;
   /** Who holds the Lease, for people to see. */
   identity: string;
-  /** Milliseconds between renewals; 10 s unless told. */
+  /** Milliseconds between renewals; a third of the duration unless told. */
   every?: number;
   /** `leaseDurationSeconds`: how long a reader waits after the last renewal; 30 s unless told. */
   durationSeconds?: number;
@@ -34,7 +34,7 @@ const heartbeatRetry = 1_000;
 export function startHeartbeat(options: HeartbeatOptions): Heartbeat {
   const { client, namespace, name, identity } = options;
   const { world } = client;
-  const { every = 10_000, durationSeconds = 30 } = options;
+  const { durationSeconds = 30, every = (durationSeconds * 1000) / 3 } = options;
   const stop = new AbortController();
   let renewedAt: number | undefined;
   const acquireTime = microTimestamp(world);

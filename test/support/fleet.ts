@@ -112,10 +112,11 @@ export class Fleet {
     );
   }
 
-  async startPlane(name: string): Promise<ControlPlane> {
+  async startPlane(name: string, settings: { lease?: number } = {}): Promise<ControlPlane> {
     const member = this.of(name);
     const client = new KubeClient({ transport: this.#between(name, name), world: this.world, cluster: name });
     const starting = startControlPlane({
+      ...settings,
       client,
       cluster: name,
       connect: ({ server }) => this.#between(name, new URL(server).hostname),

@@ -106,7 +106,11 @@ export const peerReportDefinition = crd({
     { cluster, peer: string({ minLength: 1, maxLength: 127 }) },
     { required: ["cluster", "peer"] },
   ),
-  status: object({ conditions: conditions() }),
+  status: object({
+    conditions: conditions(),
+    leaseDurationSeconds: int32({ minimum: 0 }),
+    lastHeartbeatTime: string({ format: "date-time" }),
+  }),
   columns: [
     { name: "Reachable", type: "string", jsonPath: `${reachable}.status` },
     { name: "Reason", type: "string", jsonPath: `${reachable}.reason` },

@@ -487,6 +487,33 @@ describe("peers that go", () => {
     assert.deepEqual(await imported(fleet, "c1"), ["serve c1 10.10.0.8", "serve c2 10.12.0.7"]);
   });
 
+  test("a peer says itself how long it may be silent, and its report says when it was last seen", async () => {
+    const { peerReports } = await import("../../../src/api/index.ts");
+    const report = async () => (await fleet.of("c1").person.get(peerReports, "weft-system/c2"))!.status!;
+    fleet.stopPlane("c2");
+    await fleet.startPlane("c2", { lease: 6 });
+    await fleet.pass(4);
+    const { conditions, ...live } = await report();
+    assert.deepEqual([conditions?.[0]?.reason, live], ["Live", { leaseDurationSeconds: 6 }]);
+    const cut = fleet.world.now();
+    fleet.isolate("c2");
+    await fleet.pass(4);
+    assert.deepEqual(await imported(fleet, "c1"), ["serve c1 10.10.0.8", "serve c2 10.12.0.7"]);
+    await fleet.pass(5);
+    assert.equal(peer("c1", "c2"), "lost");
+    assert.deepEqual(await imported(fleet, "c1"), ["serve c1 10.10.0.8"]);
+    const { lastHeartbeatTime } = await report();
+    const age = cut - Date.parse(lastHeartbeatTime!);
+    assert.ok(age > -1000 && age < 4000, `${age}`);
+    fleet.rejoin("c2");
+    fleet.stopPlane("c2");
+    await fleet.startPlane("c2");
+    await fleet.pass(20);
+    assert.equal(peer("c1", "c2"), "live");
+    assert.equal((await report()).leaseDurationSeconds, 30);
+    assert.deepEqual(await imported(fleet, "c1"), ["serve c1 10.10.0.8", "serve c2 10.12.0.7"]);
+  });
+
   test("a Secret that goes takes the peer's traces along; it may come back", async () => {
     const { person } = fleet.of("c1");
     const { secrets } = await import("../../../src/api/index.ts");
