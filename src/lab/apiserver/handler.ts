@@ -7,13 +7,13 @@ import type { Answer, Call, Core, Reply, ResourceCall } from "./core.ts";
 import { pathReply } from "./discovery/paths.ts";
 import { reply } from "./negotiate.ts";
 import { PatchError } from "./patch/index.ts";
-import { pluralName } from "./registry.ts";
 import { resourceRoute } from "./route.ts";
 import {
   badRequest,
   internalError,
   methodNotAllowed,
   notServed,
+  PageNotFound,
   StatusError,
   tooLarge,
   unknownPath,
@@ -21,6 +21,7 @@ import {
 } from "./status.ts";
 import { subresource } from "./subresources/dispatch.ts";
 import { bind } from "./subresources/pods.ts";
+import { isUnserved } from "./unserved.ts";
 import { removeMany, removeOne } from "./verbs/delete.ts";
 import { get, list } from "./verbs/read.ts";
 import { watch } from "./verbs/watch.ts";
@@ -41,6 +42,11 @@ export async function handle(core: Core, call: Call): Promise<Reply> {
 
 /** A refusal as the client sees it. */
 export async function refusal(core: Core, call: Call, error: unknown): Promise<Reply> {
+  if (error instanceof PageNotFound) {
+    const body = Buffer.from(PageNotFound.text);
+    const headers = { "content-type": "text/plain; charset=utf-8", "content-length": String(body.length) };
+    return { status: 404, headers, body };
+  }
   const known = asStatus(core, error);
   const made = await reply(core, call, undefined, { code: known.status.code, object: known.status });
   Object.assign(made.headers, known.headers);
@@ -50,12 +56,17 @@ export async function refusal(core: Core, call: Call, error: unknown): Promise<R
 function asStatus(core: Core, error: unknown): StatusError {
   if (error instanceof StatusError) return error;
   if (error instanceof PatchError) {
-    const reason = { 400: "BadRequest", 409: "Conflict", 422: "Invalid" }[error.code];
+    // What a JSON patch does not fit is told without words of its own.
+    if (error.code === 422) return new StatusError(422, "Invalid", rejected, {});
+    if (error.code === 500) return new StatusError(500, "", error.message);
+    const reason = { 400: "BadRequest", 409: "Conflict" }[error.code];
     return new StatusError(error.code, reason, error.message);
   }
   core.onBug(error);
   return internalError(error instanceof Error ? error.message : String(error));
 }
+
+const rejected = "the server rejected our request due to an error in our request";
 
 /** What an authorized request is about; undefined for paths that are not about objects. Throws 403 and 404. */
 export function resolve(core: Core, call: Call): ResourceCall | undefined {
@@ -63,10 +74,17 @@ export function resolve(core: Core, call: Call): ResourceCall | undefined {
   authorize(core, call, route);
   if (!route) return undefined;
   const type = core.registry.get(route.group, route.version, route.plural);
-  if (!type) throw unknownResource({ group: route.group, name: route.plural }, route.version);
+  if (!type) {
+    if (isUnserved(route.group, route.plural)) {
+      throw unknownResource({ group: route.group, name: route.plural }, route.version);
+    }
+    throw core.registry.has(route.group) ? unknownPath() : new PageNotFound();
+  }
   if (route.namespace !== undefined && !type.namespaced && route.plural !== "namespaces") throw unknownPath();
-  const needsNamespace = route.name !== undefined || route.verb === "create";
-  if (type.namespaced && route.namespace === undefined && needsNamespace) throw unknownPath();
+  if (type.namespaced && route.namespace === undefined) {
+    if (route.name !== undefined) throw unknownPath();
+    if (route.verb !== "list" && route.verb !== "watch") throw methodNotAllowed();
+  }
   if (type.custom?.deprecationWarning) call.warnings.push(type.custom.deprecationWarning);
   return { ...call, route: type.namespaced ? route : { ...route, namespace: undefined }, type };
 }
@@ -88,14 +106,13 @@ function isPodLog({ route }: ResourceCall): boolean {
 }
 
 async function verb(core: Core, call: ResourceCall): Promise<Answer> {
-  if (!call.type.verbs.includes(call.route.verb))
-    throw methodNotAllowed(pluralName(call.type), call.route.verb);
+  if (!call.type.verbs.includes(call.route.verb)) throw methodNotAllowed();
   if (call.type.review && call.type.group !== "") return review(core, call);
   if (call.type.plural === "bindings" && call.type.group === "") return bind(core, call);
   const { verb: asked, name } = call.route;
   const needsName = asked === "update" || asked === "patch";
   if (needsName !== (name !== undefined) && (needsName || asked === "create")) {
-    throw methodNotAllowed(pluralName(call.type), asked);
+    throw methodNotAllowed();
   }
   switch (call.route.verb) {
     case "get":
@@ -113,7 +130,7 @@ async function verb(core: Core, call: ResourceCall): Promise<Answer> {
     case "deletecollection":
       return removeMany(core, call);
   }
-  throw methodNotAllowed(pluralName(call.type), call.route.verb);
+  throw methodNotAllowed();
 }
 
 /** Answers a request to upgrade the connection: exec, attach and port-forward. Refusals are written to the socket. */

@@ -14,7 +14,9 @@ import {
 import type { ApiObject } from "./object.ts";
 import { asRecord, sameJson } from "./object.ts";
 import type { ResourceType } from "./registry.ts";
-import { type FieldError, invalid } from "./schema/index.ts";
+import { asStruct, type FieldError, invalid } from "./schema/index.ts";
+
+const standardFinalizers = new Set(["kubernetes", "orphan", "foregroundDeletion"]);
 
 /** What is wrong with a new object's name. */
 function nameProblems(type: ResourceType, name: string): string[] {
@@ -56,10 +58,15 @@ export function validateMetadata(
         detail: "must be a list of names",
       });
     } else {
-      for (const finalizer of finalizers as string[]) {
+      // CRDs and what they define are checked by the rules of all kinds only, not by those of the core.
+      const isGeneric = type.custom !== undefined || type.group === "apiextensions.k8s.io";
+      for (const [index, finalizer] of (finalizers as string[]).entries()) {
         for (const problem of qualifiedName(finalizer)) {
           causes.push(invalid("metadata.finalizers", finalizer, problem));
         }
+        if (isGeneric || finalizer.includes("/") || standardFinalizers.has(finalizer)) continue;
+        const says = "name is neither a standard finalizer name nor is it fully qualified";
+        causes.push(invalid(`metadata.finalizers[${index}]`, finalizer, says));
       }
       if (current?.metadata.deletionTimestamp) {
         const known = new Set(current.metadata.finalizers ?? []);
@@ -96,47 +103,53 @@ function ownerProblems(value: unknown): FieldError[] {
   const field = "metadata.ownerReferences";
   if (!Array.isArray(value)) return [{ field, type: "FieldValueInvalid", value, detail: "must be a list" }];
   const causes: FieldError[] = [];
-  let controllers = 0;
-  value.forEach((item: unknown, index) => {
+  const controllers: string[] = [];
+  for (const item of value as unknown[]) {
     const owner = asRecord(item) ?? {};
     for (const part of ["apiVersion", "kind", "name", "uid"]) {
-      if (typeof owner[part] !== "string" || owner[part] === "") {
-        causes.push({
-          field: `${field}[${index}].${part}`,
-          type: "FieldValueRequired",
-          detail: `${part} must not be empty`,
-        });
-      }
+      if (typeof owner[part] === "string" && owner[part] !== "") continue;
+      const says = part === "apiVersion" ? "version must not be empty" : "must not be empty";
+      causes.push(invalid(`${field}.${part}`, owner[part] ?? "", says));
     }
-    if (owner.controller === true) controllers++;
-  });
-  if (controllers > 1) {
-    causes.push({
-      field,
-      type: "FieldValueInvalid",
-      value,
-      detail: "Only one reference can have Controller set to true",
-    });
+    if (owner.apiVersion === "v1" && owner.kind === "Event") {
+      causes.push(invalid(field, item, "/v1, Kind=Event is disallowed from being an owner"));
+    }
+    if (owner.controller === true) controllers.push(`${owner.kind}/${owner.name}`);
+  }
+  if (controllers.length > 1) {
+    const found = `Found "true" in references for ${controllers[0]} and ${controllers[1]}`;
+    const order = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+    const shown = (value as ApiObject[]).map((owner) =>
+      asStruct(Object.fromEntries(order.filter((name) => name in owner).map((name) => [name, owner[name]]))),
+    );
+    causes.push(invalid(field, shown, `Only one reference can have Controller set to true. ${found}`));
+  }
+  return causes;
+}
+
+/** What an update may not change and is refused for, unlike what `keepSystemFields` silently keeps. */
+export function immutableMetadata(next: ApiObject, current: ApiObject): FieldError[] {
+  const sent = next.metadata;
+  const now = current.metadata;
+  const causes: FieldError[] = [];
+  const fixed = (field: string, value: unknown) =>
+    causes.push(invalid(`metadata.${field}`, value, "field is immutable"));
+  if (sent.uid && sent.uid !== now.uid) fixed("uid", sent.uid);
+  if (sent.deletionTimestamp && !now.deletionTimestamp) fixed("deletionTimestamp", sent.deletionTimestamp);
+  const grace = sent.deletionGracePeriodSeconds ?? undefined;
+  if (grace !== undefined && grace !== now.deletionGracePeriodSeconds) {
+    fixed("deletionGracePeriodSeconds", grace);
   }
   return causes;
 }
 
 /**
- * Carries over what an update may not change. What the client sends for these fields is ignored, except that a
- * different uid is somebody else's object (checked by the caller).
+ * Carries over what an update may not change and ignores what the client sends for it.
  */
 export function keepSystemFields(next: ApiObject, current: ApiObject): void {
   const to = next.metadata as unknown as Record<string, unknown>;
   const from = current.metadata as unknown as Record<string, unknown>;
-  const kept = [
-    "name",
-    "namespace",
-    "uid",
-    "creationTimestamp",
-    "generateName",
-    "generation",
-    "resourceVersion",
-  ];
+  const kept = ["name", "namespace", "uid", "creationTimestamp", "generation", "resourceVersion"];
   for (const field of [...kept, "deletionTimestamp", "deletionGracePeriodSeconds"]) {
     if (from[field] === undefined) delete to[field];
     else to[field] = from[field];

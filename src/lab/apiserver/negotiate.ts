@@ -14,7 +14,14 @@ export interface Wanted {
   yaml: boolean;
 }
 
-const offered = ["application/json", "application/yaml"];
+/** What kube-apiserver says it can answer with. */
+const offered = [
+  "application/json",
+  "application/yaml",
+  "application/vnd.kubernetes.protobuf",
+  "application/json;stream=watch",
+  "application/vnd.kubernetes.protobuf;stream=watch",
+];
 /** Smaller answers are not worth the time (kube-apiserver's threshold). Bytes. */
 const gzipFrom = 128 * 1024;
 

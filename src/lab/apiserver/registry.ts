@@ -92,6 +92,15 @@ export function kindName(type: ResourceType): GroupName {
   return { group: type.group, name: type.kind };
 }
 
+/** Fields that writes through an endpoint do not reach, and so nobody owns by them (`GetResetFields` in Kubernetes). */
+export function resetFields(type: ResourceType, subresource: string | undefined): readonly string[] {
+  if (subresource !== "status") return type.subresources.has("status") ? ["status"] : [];
+  if (type.custom || type.plural === "customresourcedefinitions") return ["metadata", "spec"];
+  if (type.bucket === "apps/deployments") return ["spec", "metadata.labels"];
+  if (type.bucket === "/pods") return ["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"];
+  return ["spec"];
+}
+
 /** The key of an object in its bucket. */
 export function keyOf(namespace: string | undefined, name: string): string {
   return namespace ? `${namespace}/${name}` : name;

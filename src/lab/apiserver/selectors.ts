@@ -1,5 +1,6 @@
 /** Label and field selectors. Source: apimachinery `pkg/labels/selector.go`, `pkg/fields/selector.go`. */
 import type { LabelSelector } from "../../api/index.ts";
+import { labelValue, qualifiedName } from "./builtin/index.ts";
 import { badRequest } from "./status.ts";
 
 export type Labels = Readonly<Record<string, string>> | undefined;
@@ -12,56 +13,121 @@ const operatorTests: Record<string, (key: string, values: Set<string>) => LabelT
   NotIn: (key, values) => (labels) => !has(labels, key) || !values.has(labels![key]!),
   Exists: (key) => (labels) => has(labels, key),
   DoesNotExist: (key) => (labels) => !has(labels, key),
+  Gt: (key, values) => (labels) => has(labels, key) && Number(labels![key]) > Number([...values][0]),
+  Lt: (key, values) => (labels) => has(labels, key) && Number(labels![key]) < Number([...values][0]),
 };
 
-const labelKey = /^([a-z0-9A-Z]([-a-z0-9A-Z_.]*[a-z0-9A-Z])?\/)?[a-z0-9A-Z]([-a-z0-9A-Z_.]*[a-z0-9A-Z])?$/;
-const labelValue = /^([a-z0-9A-Z]([-a-z0-9A-Z_.]*[a-z0-9A-Z])?)?$/;
-
-function checkKey(key: string): string {
-  if (!labelKey.test(key)) throw badRequest(`unable to parse requirement: invalid label key "${key}"`);
-  return key;
-}
-
-/** Parses `a=b,c!=d,e in (f,g),h notin (i),j,!k`. Empty text selects everything: undefined. */
+/** Parses `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>5`. Empty text selects everything: undefined. Throws 400. */
 export function parseLabelSelector(text: string | null | undefined): LabelTest | undefined {
   if (!text || text.trim() === "") return undefined;
-  const tests = splitOutsideBrackets(text).map((part) => requirement(part.trim()));
+  const tests = new SelectorParser(text).parse();
   return (labels) => tests.every((test) => test(labels));
 }
 
-function requirement(part: string): LabelTest {
-  const set = /^(\S+)\s+(in|notin)\s*\((.*)\)$/s.exec(part);
-  if (set) {
-    const values = new Set(set[3]!.split(",").map((value) => value.trim()));
-    return operatorTests[set[2] === "in" ? "In" : "NotIn"]!(checkKey(set[1]!), values);
-  }
-  const compare = /^([^=!<>\s]+)\s*(==|=|!=)\s*(\S*)$/.exec(part);
-  if (compare) {
-    const value = compare[3]!;
-    if (!labelValue.test(value))
-      throw badRequest(`unable to parse requirement: invalid label value: "${value}"`);
-    return operatorTests[compare[2] === "!=" ? "NotIn" : "In"]!(checkKey(compare[1]!), new Set([value]));
-  }
-  if (part.startsWith("!")) return operatorTests.DoesNotExist!(checkKey(part.slice(1).trim()), new Set());
-  return operatorTests.Exists!(checkKey(part), new Set());
-}
+const endOfText = "";
+const symbols = new Set(["(", ")", ",", "!", "=", "==", "!=", ">", "<"]);
 
-function splitOutsideBrackets(text: string): string[] {
-  const parts: string[] = [];
-  let depth = 0;
-  let start = 0;
-  for (let index = 0; index < text.length; index++) {
-    const char = text[index];
-    if (char === "(") depth++;
-    else if (char === ")") depth--;
-    else if (char === "," && depth === 0) {
-      parts.push(text.slice(start, index));
-      start = index + 1;
+/** A recursive descent as in Kubernetes, so that what is wrong is said in the same words. */
+class SelectorParser {
+  readonly #tokens: string[];
+  #at = 0;
+
+  constructor(text: string) {
+    this.#tokens = text.match(/==|!=|[(),!=<>]|[^\s(),!=<>]+/g) ?? [];
+  }
+
+  #peek(): string {
+    return this.#tokens[this.#at] ?? endOfText;
+  }
+
+  #next(): string {
+    return this.#tokens[this.#at++] ?? endOfText;
+  }
+
+  parse(): LabelTest[] {
+    const tests: LabelTest[] = [];
+    for (;;) {
+      const token = this.#peek();
+      if (token === endOfText) return tests;
+      if (!isWord(token) && token !== "!") {
+        throw badRequest(`found '${token}', expected: !, identifier, or 'end of string'`);
+      }
+      tests.push(this.#requirement());
+      const after = this.#next();
+      if (after === endOfText) return tests;
+      if (after !== ",") throw badRequest(`found '${after}', expected: ',' or 'end of string'`);
+      const following = this.#peek();
+      if (!isWord(following) && following !== "!") {
+        throw badRequest(`found '${following}', expected: identifier after ','`);
+      }
     }
   }
-  parts.push(text.slice(start));
-  return parts;
+
+  #requirement(): LabelTest {
+    let key = this.#next();
+    const negated = key === "!";
+    if (negated) key = this.#next();
+    if (!isWord(key)) throw unparsed(`found '${key}', expected: identifier`);
+    const [problem] = qualifiedName(key);
+    if (problem) throw unparsed(`<nil>: Invalid value: ${JSON.stringify(key)}: ${problem}`);
+    if (negated) return operatorTests.DoesNotExist!(key, new Set());
+    if (this.#peek() === endOfText || this.#peek() === ",") return operatorTests.Exists!(key, new Set());
+    const operator = this.#next();
+    const name = operators[operator];
+    if (!name) throw unparsed(`found '${operator}', expected: in, notin, =, ==, !=, gt, lt`);
+    const values = operator === "in" || operator === "notin" ? this.#values() : [this.#value()];
+    values.forEach((value, index) => {
+      if (name === "Gt" || name === "Lt") {
+        if (/^[+-]?\d+$/.test(value)) return;
+        const says = "for 'Gt', 'Lt' operators, the value must be an integer";
+        throw unparsed(`values[${index}]: Invalid value: ${JSON.stringify(value)}: ${says}`);
+      }
+      const [wrong] = labelValue(value);
+      if (wrong)
+        throw unparsed(`values[${index}][${key}]: Invalid value: ${JSON.stringify(value)}: ${wrong}`);
+    });
+    return operatorTests[name]!(key, new Set(values));
+  }
+
+  /** After `=` and its like: an absent value is the empty one. */
+  #value(): string {
+    if (this.#peek() === endOfText || this.#peek() === ",") return "";
+    const value = this.#next();
+    if (!isWord(value)) throw unparsed(`found '${value}', expected: identifier`);
+    return value;
+  }
+
+  /** `(a,b)`; nothing before, between or after commas is the empty value. */
+  #values(): string[] {
+    const open = this.#next();
+    if (open !== "(") throw unparsed(`found '${open}' expected: '('`);
+    const values: string[] = [];
+    for (let wantsValue = true; ; ) {
+      const token = this.#next();
+      if (isWord(token) && wantsValue) {
+        values.push(token);
+        wantsValue = false;
+      } else if (token === "," || token === ")") {
+        if (wantsValue) values.push("");
+        wantsValue = true;
+        if (token === ")") return values.sort();
+      } else throw unparsed(`found '${token}', expected: ',' or ')'`);
+    }
+  }
 }
+
+const operators: Record<string, string> = {
+  in: "In",
+  notin: "NotIn",
+  "=": "In",
+  "==": "In",
+  "!=": "NotIn",
+  ">": "Gt",
+  "<": "Lt",
+};
+
+const isWord = (token: string) => token !== endOfText && !symbols.has(token);
+const unparsed = (says: string) => badRequest(`unable to parse requirement: ${says}`);
 
 /** The test of a `metav1.LabelSelector`. An empty selector selects everything. */
 export function labelSelectorTest(selector: LabelSelector): LabelTest {
@@ -69,7 +135,7 @@ export function labelSelectorTest(selector: LabelSelector): LabelTest {
     operatorTests.In!(key, new Set([value])),
   );
   for (const { key, operator, values } of selector.matchExpressions ?? []) {
-    const make = operatorTests[operator];
+    const make = operator === "Gt" || operator === "Lt" ? undefined : operatorTests[operator];
     if (!make) throw badRequest(`"${operator}" is not a valid label selector operator`);
     tests.push(make(key, new Set(values ?? [])));
   }
@@ -92,10 +158,10 @@ export function parseFieldSelector(text: string | null | undefined): FieldTerm[]
     .map((part) => {
       const match = /^(.*?)(!=|==|=)(.*)$/s.exec(part);
       if (!match) throw badRequest(`invalid selector: '${text}'; can't understand '${part}'`);
-      return {
-        field: match[1]!.trim(),
-        equal: match[2] !== "!=",
-        value: match[3]!.replace(/\\([\\,=])/g, "$1"),
-      };
+      const value = match[3]!;
+      const bare = value.replace(/\\([\\,=])/g, "");
+      if (bare.includes("\\")) throw badRequest("invalid field selector: invalid escape sequence: \\");
+      if (bare.includes("=")) throw badRequest("invalid field selector: unescaped character in value: 61");
+      return { field: match[1]!.trim(), equal: match[2] !== "!=", value: value.replace(/\\([\\,=])/g, "$1") };
     });
 }

@@ -33,7 +33,7 @@ export class StatusError extends Error {
       metadata: {},
       status: "Failure",
       message,
-      reason,
+      ...((reason !== "" && { reason }) as { reason: string }),
       ...(details && { details }),
       code,
     };
@@ -105,6 +105,11 @@ export function badRequest(message: string): StatusError {
   return new StatusError(400, "BadRequest", message);
 }
 
+/** A path that is neither about objects nor one of the server's own: said in plain text, as Go's servers do. */
+export class PageNotFound extends Error {
+  static readonly text = "404 page not found\n";
+}
+
 /** 404 for a kind that is not served, which the message names: `kubectl create` and `autoscale` ask unseen. */
 export function unknownResource(of: GroupName, version: string): StatusError {
   return new StatusError(
@@ -120,18 +125,16 @@ export function notServed(what: string): StatusError {
   return new StatusError(501, "NotImplemented", `${what} is not served by this API server`);
 }
 
-export function methodNotAllowed(of: GroupName, verb: string): StatusError {
+export function methodNotAllowed(): StatusError {
   return new StatusError(
     405,
     "MethodNotAllowed",
-    `${verb} is not supported on resources of kind "${qualified(of)}"`,
-    {
-      ...(of.group && { group: of.group }),
-      kind: of.name,
-    },
+    "the server does not allow this method on the requested resource",
+    {},
   );
 }
 
+/** 415 for a body that is to become an object. */
 export function unsupportedMediaType(accepted: readonly string[]): StatusError {
   return new StatusError(
     415,
@@ -140,12 +143,14 @@ export function unsupportedMediaType(accepted: readonly string[]): StatusError {
   );
 }
 
+/** 415 for a patch: no type of patch that is known. */
+export function unknownPatchType(): StatusError {
+  return new StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {});
+}
+
 export function notAcceptable(accepted: readonly string[]): StatusError {
-  return new StatusError(
-    406,
-    "NotAcceptable",
-    `only the following media types are accepted: ${accepted.join(", ")}`,
-  );
+  const message = `406: Not Acceptable\n\nAvailable representations: ${accepted.join(", ")}`;
+  return new StatusError(406, "NotAcceptable", message, {});
 }
 
 export function expired(message: string): StatusError {

@@ -5,13 +5,13 @@
 import { timestamp, uuid } from "../../world/index.ts";
 import { defaultBuiltin, validateBuiltin } from "./builtin/index.ts";
 import type { Core } from "./core.ts";
-import { keepSystemFields, sameExceptTimes, validateMetadata } from "./metadata.ts";
+import { immutableMetadata, keepSystemFields, sameExceptTimes, validateMetadata } from "./metadata.ts";
 import { type ApiObject, sameJson } from "./object.ts";
 import { trackUpdate } from "./patch/index.ts";
-import { keyOf, kindName, pluralName, type ResourceType, versionOf } from "./registry.ts";
+import { keyOf, kindName, pluralName, type ResourceType, resetFields, versionOf } from "./registry.ts";
 import { applyDefaults, type FieldError, validate } from "./schema/index.ts";
 import { schemaOf } from "./schemas.ts";
-import { alreadyExists, badRequest, conflict, forbidden, invalid, modified, notFound } from "./status.ts";
+import { alreadyExists, badRequest, forbidden, invalid, modified, notFound, StatusError } from "./status.ts";
 import type { WriteFacts } from "./strategies.ts";
 
 export interface Write extends WriteFacts {
@@ -86,7 +86,8 @@ export function insert(
     metadata.namespace = namespace!;
   } else delete metadata.namespace;
   if (metadata.resourceVersion && metadata.resourceVersion !== "0") {
-    throw badRequest("resourceVersion should not be set on objects to be created");
+    // The storage says this, so it comes without a reason.
+    throw new StatusError(500, "", "resourceVersion should not be set on objects to be created");
   }
   const bucket = core.store.bucket(type.bucket);
   if (!metadata.name && metadata.generateName) {
@@ -95,9 +96,6 @@ export function insert(
     while (bucket.objects.has(keyOf(namespace, metadata.name)));
   }
   if (type.namespaced) checkNamespace(core, type, namespace!, metadata.name ?? "");
-  if (metadata.name && bucket.objects.has(keyOf(namespace, metadata.name))) {
-    throw alreadyExists(pluralName(type), metadata.name);
-  }
   delete metadata.selfLink;
   delete metadata.deletionTimestamp;
   delete metadata.deletionGracePeriodSeconds;
@@ -114,6 +112,9 @@ export function insert(
   setDefaults(type, fresh);
   strategy?.allocate?.(core, fresh, undefined, write);
   check(core, type, fresh, undefined);
+  if (bucket.objects.has(keyOf(namespace, metadata.name))) {
+    throw alreadyExists(pluralName(type), metadata.name);
+  }
   if (write.manager !== undefined && !type.toStored) {
     fresh = trackUpdate({
       schema: schemaOf(type),
@@ -122,6 +123,7 @@ export function insert(
       manager: write.manager,
       apiVersion: versionOf(type),
       subresource: undefined,
+      reset: resetFields(type, undefined),
       time: metadata.creationTimestamp,
     });
   }
@@ -152,11 +154,11 @@ export function replace(
   if (sent.namespace && current.metadata.namespace && sent.namespace !== current.metadata.namespace) {
     throw badRequest("the namespace of the provided object does not match the namespace sent on the request");
   }
-  if (sent.uid && sent.uid !== current.metadata.uid) {
-    throw conflict(
-      pluralName(type),
-      name,
-      `Precondition failed: UID in precondition: ${sent.uid}, UID in object meta: ${current.metadata.uid}`,
+  if (sent.resourceVersion && !/^\d+$/.test(sent.resourceVersion)) {
+    throw new StatusError(
+      500,
+      "",
+      `strconv.ParseUint: parsing ${JSON.stringify(sent.resourceVersion)}: invalid syntax`,
     );
   }
   if (
@@ -166,6 +168,9 @@ export function replace(
   ) {
     throw modified(pluralName(type), name);
   }
+  const fixed = immutableMetadata(next, current);
+  // Kubernetes checks this twice, once for all kinds and once with the kind's own rules.
+  if (fixed.length > 0) throw invalid(kindName(type), name, [...fixed, ...fixed]);
   const bucket = core.store.bucket(type.bucket);
   const strategy = core.strategies.get(type.bucket);
   let fresh = inStoredVersion(type, next);
@@ -197,6 +202,7 @@ export function replace(
       manager: write.manager,
       apiVersion: versionOf(type),
       subresource,
+      reset: resetFields(type, subresource),
       time: timestamp(core.world),
     });
   }

@@ -88,7 +88,7 @@ function convert(
   owner: Message,
   put: (made: unknown) => void,
 ): DecodeProblem | undefined {
-  // A null in a list or map is Go's zero value there; it does no harm and stays.
+  // A null in a list or map has become Go's zero value, where that is no null itself.
   if (value === null) return undefined;
   const wrong = (): DecodeProblem => {
     const struct = owner.name.slice(owner.name.lastIndexOf(".") + 1);
@@ -102,6 +102,7 @@ function convert(
     if (!Array.isArray(value)) return wrong();
     let problem: DecodeProblem | undefined;
     value.forEach((item, i) => {
+      if (item === null) value[i] = zeroOf(type.slice(2), false) ?? null;
       const found = convert(type.slice(2), item, path, owner, (made) => {
         value[i] = made;
       });
@@ -113,6 +114,7 @@ function convert(
     if (!isObject(value)) return wrong();
     let problem: DecodeProblem | undefined;
     for (const [name, member] of Object.entries(value)) {
+      if (member === null) setMember(value, name, zeroOf(type.slice(2), false) ?? null);
       const found = convert(type.slice(2), member, path, owner, (made) => setMember(value, name, made));
       problem ??= found;
     }

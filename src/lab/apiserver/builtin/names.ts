@@ -8,6 +8,7 @@ const label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const subdomain = `${label}(\\.${label})*`;
 const key = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 
+const mostCharacters = (length: number) => `must be no more than ${length} characters`;
 const mostBytes = (length: number) => `must be no more than ${length} bytes`;
 
 function pattern(says: string, source: string, ...examples: string[]): string {
@@ -43,7 +44,7 @@ export const dnsLabel: TextCheck = (value) => {
 /** RFC 1123 subdomain: the names of most kinds. */
 export const dnsSubdomain: TextCheck = (value) => {
   const errors: string[] = [];
-  if (value.length > 253) errors.push(mostBytes(253));
+  if (value.length > 253) errors.push(mostCharacters(253));
   if (!fits(subdomain, value)) {
     const says =
       "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";

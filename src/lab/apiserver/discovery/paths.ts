@@ -1,14 +1,13 @@
 /** Requests that are not about objects: discovery, OpenAPI, version, health. */
 import type { Call, Core, Reply } from "../core.ts";
 import { send } from "../negotiate.ts";
-import { methodNotAllowed, notAcceptable, unknownPath } from "../status.ts";
+import { methodNotAllowed, notAcceptable, PageNotFound, unknownPath } from "../status.ts";
 import { openApiDocument, openApiIndex } from "./openapi.ts";
 import { versionInfo } from "./version.ts";
 
 /** Answers, or throws 404. */
 export async function pathReply(core: Core, call: Call): Promise<Reply> {
-  if (call.method !== "GET")
-    throw methodNotAllowed({ group: "", name: call.path }, call.method.toLowerCase());
+  if (call.method !== "GET") throw methodNotAllowed();
   const path = call.path.length > 1 ? call.path.replace(/\/$/, "") : call.path;
   switch (path) {
     case "/":
@@ -55,7 +54,7 @@ export async function pathReply(core: Core, call: Call): Promise<Reply> {
       version === undefined ? core.discovery.group(group) : core.discovery.resources(group, version);
     return discovered(call, { made });
   }
-  throw unknownPath();
+  throw new PageNotFound();
 }
 
 async function openApiV2Reply(core: Core, call: Call): Promise<Reply> {
@@ -124,7 +123,7 @@ function aggregated(core: Core, call: Call, isCore: boolean): Discovered | undef
 }
 
 async function discovered(call: Call, { made, contentType }: Discovered): Promise<Reply> {
-  if (!made) throw unknownPath();
+  if (!made) throw new PageNotFound();
   const headers = { etag: made.etag, vary: "Accept", "cache-control": "public" };
   if (call.headers["if-none-match"] === made.etag) {
     return { status: 304, headers, body: new Uint8Array() };

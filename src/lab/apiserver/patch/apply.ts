@@ -47,7 +47,7 @@ interface Tracked {
   subresource?: string | undefined;
   /** RFC 3339 in whole seconds; written to the entries that change. */
   time: string;
-  /** Top-level members that this endpoint does not write: `["status"]` where there is a status subresource. */
+  /** Fields that this endpoint does not write: `["status"]` where there is a status subresource, `metadata.labels`. */
   reset?: readonly string[] | undefined;
 }
 
@@ -306,8 +306,8 @@ function without({ added, modified, removed }: Comparison, reset: FieldSet): Com
 }
 
 function resetOf(by: Tracked): FieldSet {
-  const names = by.reset ?? (by.subresource === "status" ? ["spec"] : []);
-  return FieldSet.of(...names.map((name) => [field(name)]));
+  const paths = by.reset ?? (by.subresource === "status" ? ["spec"] : []);
+  return FieldSet.of(...paths.map((path) => path.split(".").map(field)));
 }
 
 const ownedByNobody = FieldSet.of([field("metadata")]);

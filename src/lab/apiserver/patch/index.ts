@@ -9,4 +9,5 @@ export {
 } from "./apply.ts";
 export { PatchError } from "./errors.ts";
 export { type JsonPatchOperation, jsonPatch, mergePatch } from "./json.ts";
-export { strategicMergePatch } from "./strategic.ts";
+export { goText, strategicMergePatch } from "./strategic.ts";
+export { typeProblems } from "./typed.ts";

@@ -43,7 +43,6 @@ describe("JSON patch", () => {
       { op: "add", path: "/spec/list/9", value: 1 },
       "error in add for path: '/spec/list/9': Unable to access invalid index: 9: invalid index referenced",
     ],
-    [{ op: "add", path: "/spec/x" }, "operation, missing value field: missing value"],
     [{ op: "dance", path: "/spec" }, "Unexpected kind: dance"],
   ];
   for (const [op, message] of refused) {

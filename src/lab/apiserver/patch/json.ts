@@ -95,8 +95,8 @@ function refused(message: string): PatchError {
 }
 
 function newValue(operation: JsonPatchOperation): unknown {
-  if (operation.value === undefined) throw refused("operation, missing value field: missing value");
-  return structuredClone(operation.value);
+  // An operation without a value sets null, as it does in Kubernetes' library.
+  return structuredClone(operation.value ?? null);
 }
 
 function findFor(op: string, root: Root, path: string): Place {

@@ -93,7 +93,7 @@ describe("strategic merge patch", () => {
       () => containers({ containers: [{ image: "x" }] }),
       /does not contain declared merge key: name/,
     );
-    assert.throws(() => patched({ $patch: "dance" }), /Unknown patch type found: dance/);
+    assert.throws(() => patched({ $patch: "dance" }), /unknown patch type: dance in map/);
   });
 
   test("no directive is ever stored", () => {

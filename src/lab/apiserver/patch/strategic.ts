@@ -31,7 +31,8 @@ function mergeMap(original: JsonObject, patch: JsonObject, schema: Schema | unde
       return patch;
     }
     if (what === "delete") return {};
-    if (what !== "merge") throw new PatchError(422, `Unknown patch type found: ${String(what)}`);
+    if (what !== "merge")
+      throw new PatchError(500, `unknown patch type: ${String(what)} in map: ${goText(patch)}`);
     delete patch[directive];
   }
   applyRetainKeys(original, patch);
@@ -137,7 +138,7 @@ function mergeList(
   }
   const named = items.map((item) => {
     if (!isObject(item) || item[key] === undefined) {
-      throw new PatchError(422, `map: ${goMap(item)} does not contain declared merge key: ${key}`);
+      throw new PatchError(422, `map: ${goText(item)} does not contain declared merge key: ${key}`);
     }
     return item;
   });
@@ -155,12 +156,12 @@ function mergeList(
   return { merged: inOrder(merged, asked, left, key), liveOrder: merged.slice(0, live.length) };
 }
 
-function goMap(value: unknown): string {
-  return isObject(value)
-    ? `map[${Object.entries(value)
-        .map(([k, v]) => `${k}:${String(v)}`)
-        .join(" ")}]`
-    : String(value);
+/** A value as Go's `%v` prints it. */
+export function goText(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(goText).join(" ")}]`;
+  if (!isObject(value)) return value === null ? "<nil>" : String(value);
+  const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return `map[${members.map(([name, member]) => `${name}:${goText(member)}`).join(" ")}]`;
 }
 
 /**

@@ -13,7 +13,8 @@ import {
   setMember,
 } from "../schema/index.ts";
 import { PatchError } from "./errors.ts";
-import { FieldSet, field, type Path } from "./fieldset.ts";
+import { FieldSet, field, type Path, pathText } from "./fieldset.ts";
+import { goText } from "./strategic.ts";
 
 /** A schema node and where it stands: the root and embedded resources have Kubernetes' own metadata. */
 export interface Typed {
@@ -75,6 +76,52 @@ function elementOf(type: Typed, shape: Shape, item: unknown): string {
     );
   }
   return `k:${JSON.stringify(keys)}`;
+}
+
+/**
+ * What of an object is not of its schema's types (structured-merge-diff `typed/validate.go`): an apply of such a
+ * configuration is an error of its own, before anything is decoded.
+ */
+export function typeProblems(schema: Schema, object: object): string[] {
+  const problems: string[] = [];
+  findProblems(rootOf(schema), object, [], problems);
+  return problems;
+}
+
+function findProblems(type: Typed, value: unknown, path: Path, problems: string[]): void {
+  const { schema } = type;
+  if (!schema || value === null) return;
+  const report = (says: string) => problems.push(`${pathText(path) || "."}: ${says}`);
+  const kind = schema["x-kubernetes-int-or-string"] ? undefined : schema.type;
+  const raw = `&value.valueUnstructured{Value:${typeof value === "string" ? JSON.stringify(value) : goText(value)}}`;
+  if (kind === "string") {
+    if (typeof value !== "string") report(`expected string, got ${raw}`);
+  } else if (kind === "boolean") {
+    if (typeof value !== "boolean") report(`expected boolean, got ${raw}`);
+  } else if (kind === "integer" || kind === "number") {
+    if (typeof value !== "number") report(`expected numeric (int or float), got ${raw}`);
+  } else if (kind === "array") {
+    if (!Array.isArray(value)) report(`expected list, got &{${goText(value)}}`);
+    else {
+      const shape = shapeOf(type, value);
+      value.forEach((item: unknown, index) => {
+        const element = shape === "leaf" ? `i:${index}` : elementOf(type, shape, item);
+        findProblems(itemOf(type), item, [...path, element], problems);
+      });
+    }
+  } else if (kind === "object" || schema.properties) {
+    if (!isObject(value)) report(`expected map, got &{${goText(value)}}`);
+    else {
+      for (const [name, member] of Object.entries(value)) {
+        if (type.isResource && (name === "apiVersion" || name === "kind")) continue;
+        const known = memberOf(type, name);
+        const isOpen = schema["x-kubernetes-preserve-unknown-fields"] || !schema.properties;
+        if (known === untyped && !isOpen)
+          problems.push(`${pathText([...path, field(name)])}: field not declared in schema`);
+        else findProblems(known, member, [...path, field(name)], problems);
+      }
+    }
+  }
 }
 
 /** Every path that a value has. */

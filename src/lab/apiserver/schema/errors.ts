@@ -88,7 +88,9 @@ export const tooMany = (field: string, actual: number, most: number): FieldError
 
 /** A string as Go's %q writes it. */
 export function quote(text: string): string {
-  return JSON.stringify(text);
+  return JSON.stringify(text).replace(/\\u00(07|0b|1b|00|0[0-9a-f]|1[0-9a-f])/g, (_, code: string) =>
+    code === "07" ? "\\a" : code === "0b" ? "\\v" : `\\x${code}`,
+  );
 }
 
 /** The error's text without the field: `Invalid value: -1: must be greater than or equal to 0`. */
@@ -98,16 +100,23 @@ export function errorBody(error: FieldError): string {
   return error.detail === "" ? shown : `${shown}: ${error.detail}`;
 }
 
+const structs = new WeakSet<object>();
+
+/** Marks a value as one of a Go struct: errors show its members as they stand, where those of maps are sorted. */
+export function asStruct<T extends object>(value: T): T {
+  structs.add(value);
+  return value;
+}
+
 /** JSON as Go's encoder writes it: members of maps sorted, `<`, `>` and `&` escaped. */
 function goJson(value: unknown): string {
+  if (typeof value === "string") return quote(value);
   const text = JSON.stringify(value, (_, part: unknown) =>
-    typeof part === "object" && part !== null && !Array.isArray(part)
+    typeof part === "object" && part !== null && !Array.isArray(part) && !structs.has(part)
       ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
       : part,
   );
-  return typeof value === "string"
-    ? text
-    : text.replace(/[<>&]/g, (c) => `\\u00${c.charCodeAt(0).toString(16)}`);
+  return text.replace(/[<>&]/g, (c) => `\\u00${c.charCodeAt(0).toString(16)}`);
 }
 
 /** `spec.replicas: Invalid value: -1: …`; several errors stand in brackets, equal ones once. */
@@ -134,7 +143,7 @@ export function invalidStatus(
     details: {
       ...(name === "" ? {} : { name }),
       ...(of.group === "" ? {} : { group: of.group }),
-      kind: of.kind,
+      ...(of.kind === "" ? {} : { kind: of.kind }),
       ...(errors.length === 0
         ? {}
         : {

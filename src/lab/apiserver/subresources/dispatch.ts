@@ -2,7 +2,7 @@
 import { asObject, decodeBody } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { asRecord } from "../object.ts";
-import { pluralName, shown, versionOf } from "../registry.ts";
+import { shown, versionOf } from "../registry.ts";
 import { badRequest, methodNotAllowed, notServed, unknownPath } from "../status.ts";
 import { writeOf } from "../verbs/options.ts";
 import { get } from "../verbs/read.ts";
@@ -23,9 +23,7 @@ export async function subresource(core: Core, call: ResourceCall): Promise<Answe
     if (!type.custom && leftOut.has(name)) throw notServed(`the subresource ${type.plural}/${name}`);
     throw unknownPath();
   }
-  if (!known.verbs.includes(route.verb)) {
-    throw methodNotAllowed({ ...pluralName(type), name: `${type.plural}/${name}` }, route.verb);
-  }
+  if (!known.verbs.includes(route.verb)) throw methodNotAllowed();
   switch (name) {
     case "status":
       return route.verb === "get"

@@ -5,7 +5,7 @@ import { type ApiObject, asRecord, clone, valueAt } from "../object.ts";
 import { jsonPatch, mergePatch } from "../patch/index.ts";
 import type { ScalePaths } from "../registry.ts";
 import { shown } from "../registry.ts";
-import { badRequest, invalid, methodNotAllowed, unsupportedMediaType } from "../status.ts";
+import { badRequest, invalid, methodNotAllowed, unknownPatchType } from "../status.ts";
 import { writeOf } from "../verbs/options.ts";
 import { patchTypes } from "../verbs/write.ts";
 import { existing, replace } from "../write.ts";
@@ -75,7 +75,7 @@ export async function scale(core: Core, call: ResourceCall): Promise<Answer> {
 
 async function wantedScale(call: ResourceCall, now: ApiObject): Promise<ApiObject> {
   if (call.route.verb === "update") return asObject(await decodeBody(call), scaleKind);
-  if (call.route.verb !== "patch") throw methodNotAllowed({ group: "", name: "scale" }, call.route.verb);
+  if (call.route.verb !== "patch") throw methodNotAllowed();
   const kind = mediaType(call);
   const content = parseJson(call.body ?? new Uint8Array());
   const unversioned = { ...clone(now), metadata: { ...now.metadata } };
@@ -84,7 +84,7 @@ async function wantedScale(call: ResourceCall, now: ApiObject): Promise<ApiObjec
   if (kind === patchTypes.merge || kind === patchTypes.strategic) {
     return asObject(mergePatch(unversioned, content), scaleKind);
   }
-  throw unsupportedMediaType([patchTypes.json, patchTypes.merge, patchTypes.strategic]);
+  throw unknownPatchType();
 }
 
 function setAt(object: ApiObject, path: readonly string[], value: unknown): void {

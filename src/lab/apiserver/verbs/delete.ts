@@ -5,10 +5,11 @@ import { timestamp } from "../../../world/index.ts";
 import { decodeBody } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { type ApiObject, asRecord } from "../object.ts";
-import { keyOf, pluralName, type ResourceType, shown } from "../registry.ts";
+import { keyOf, kindName, type ResourceType, shown } from "../registry.ts";
+import { type FieldError, invalid as invalidField, notSupported } from "../schema/index.ts";
 import { badRequest, conflict, invalid } from "../status.ts";
 import { existing, isGone, remove, type Write } from "../write.ts";
-import { writeOf } from "./options.ts";
+import { optionsKind, writeOf } from "./options.ts";
 import { listObject } from "./read.ts";
 import { selectionOf } from "./select.ts";
 
@@ -26,37 +27,51 @@ async function optionsOf(call: ResourceCall): Promise<DeleteOptions> {
   return deleteOptionsOf(call, body);
 }
 
-/** Reads `metav1.DeleteOptions` from a body and the query; the body comes first. */
+/**
+ * Reads `metav1.DeleteOptions` from the body, or else from the query. `kind` is that of the options in refusals.
+ * Source: apimachinery `pkg/apis/meta/v1/validation/validation.go`.
+ */
 export function deleteOptionsOf(call: ResourceCall, body: Record<string, unknown>): DeleteOptions {
   const { query } = call;
-  const graceText = body.gracePeriodSeconds ?? query.get("gracePeriodSeconds") ?? undefined;
-  const grace = graceText === undefined ? undefined : Number(graceText);
-  if (grace !== undefined && (!Number.isInteger(grace) || grace < 0)) {
-    throw badRequest(`gracePeriodSeconds: ${String(graceText)} is not a number of seconds`);
+  if (body.kind !== undefined && body.kind !== "DeleteOptions") {
+    throw badRequest(
+      `no kind ${JSON.stringify(body.kind)} is registered for version ${JSON.stringify(body.apiVersion ?? "")} in scheme "pkg/runtime/scheme.go:111"`,
+    );
   }
   const orphan = body.orphanDependents ?? query.get("orphanDependents") ?? undefined;
-  const propagation =
-    body.propagationPolicy ??
-    query.get("propagationPolicy") ??
-    (orphan === undefined ? undefined : String(orphan) === "true" ? "Orphan" : "Background");
-  if (propagation !== undefined && !["Background", "Foreground", "Orphan"].includes(String(propagation))) {
-    throw invalid({ group: "meta.k8s.io", name: "DeleteOptions" }, "", [
-      {
-        field: "propagationPolicy",
-        type: "FieldValueNotSupported",
-        value: propagation,
-        detail: 'supported values: "Background", "Foreground", "Orphan", "nil"',
-      },
-    ]);
+  const asked = body.propagationPolicy ?? query.get("propagationPolicy") ?? undefined;
+  const problems: FieldError[] = [];
+  if (asked !== undefined && !["Background", "Foreground", "Orphan"].includes(String(asked))) {
+    problems.push(notSupported("propagationPolicy", asked, ["Foreground", "Background", "Orphan", "nil"]));
+  } else if (asked !== undefined && orphan !== undefined) {
+    const says = "orphanDependents and deletionPropagation cannot be both set";
+    problems.push(invalidField("propagationPolicy", asked, says));
   }
+  if (problems.length > 0) throw invalid(optionsKind(call), "", problems);
+  const propagation =
+    asked ?? (orphan === undefined ? undefined : String(orphan) === "true" ? "Orphan" : "Background");
   const preconditions = asRecord(body.preconditions) ?? {};
   return {
-    grace,
+    grace: graceOf(body.gracePeriodSeconds ?? undefined, query.get("gracePeriodSeconds")),
     propagation: propagation as string | undefined,
-    uid: preconditions.uid as string | undefined,
-    resourceVersion: preconditions.resourceVersion as string | undefined,
+    uid: (preconditions.uid ?? undefined) as string | undefined,
+    resourceVersion: (preconditions.resourceVersion ?? undefined) as string | undefined,
     write: writeOf(call, body),
   };
+}
+
+function graceOf(inBody: unknown, inQuery: string | null): number | undefined {
+  if (inBody !== undefined) {
+    if (typeof inBody === "number" && Number.isInteger(inBody)) return inBody;
+    throw badRequest(
+      `json: cannot unmarshal ${typeof inBody} into Go struct field DeleteOptions.gracePeriodSeconds of type int64`,
+    );
+  }
+  if (inQuery === null) return undefined;
+  if (!/^[+-]?\d+$/.test(inQuery)) {
+    throw badRequest(`strconv.ParseInt: parsing ${JSON.stringify(inQuery)}: invalid syntax`);
+  }
+  return Number(inQuery);
 }
 
 export async function removeOne(core: Core, call: ResourceCall): Promise<Answer> {
@@ -133,24 +148,24 @@ export function deleteObject(
 function begin(core: Core, type: ResourceType, current: ApiObject, options: DeleteOptions): ApiObject {
   const { metadata } = current;
   const strategy = core.strategies.get(type.bucket);
-  if (options.uid !== undefined && options.uid !== metadata.uid) {
-    throw conflict(
-      pluralName(type),
+  const unmet = (what: string, wanted: string, found: string | undefined, perhaps: string) =>
+    conflict(
+      kindName(type),
       metadata.name,
-      `Precondition failed: UID in precondition: ${options.uid}, UID in object meta: ${metadata.uid}`,
+      `the ${what} in the precondition (${wanted}) does not match the ${what} in record (${found}). The object might have been ${perhaps}`,
     );
+  if (options.uid !== undefined && options.uid !== metadata.uid) {
+    throw unmet("UID", options.uid, metadata.uid, "deleted and then recreated");
   }
   if (options.resourceVersion !== undefined && options.resourceVersion !== metadata.resourceVersion) {
-    throw conflict(
-      pluralName(type),
-      metadata.name,
-      `Precondition failed: ResourceVersion in precondition: ${options.resourceVersion}, ResourceVersion in object meta: ${metadata.resourceVersion}`,
-    );
+    throw unmet("ResourceVersion", options.resourceVersion, metadata.resourceVersion, "modified");
   }
   strategy?.checkDelete?.(core, current);
 
   const finalizers = finalizersFor(type, current, options.propagation);
-  const wanted = strategy?.graceful?.(current, options.grace) ?? 0;
+  // A grace below zero means at once, but not before a kubelet has said so: one second.
+  const asked = options.grace !== undefined && options.grace < 0 ? 1 : options.grace;
+  const wanted = strategy?.graceful?.(current, asked) ?? 0;
   // A deletion that has begun can be shortened, not prolonged.
   const grace = metadata.deletionTimestamp
     ? Math.min(wanted, metadata.deletionGracePeriodSeconds ?? 0)

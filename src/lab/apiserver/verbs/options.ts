@@ -1,27 +1,48 @@
 /** Parameters that every write has. */
+import { strictProblems } from "../body.ts";
 import { normalizeBuiltin } from "../builtin/index.ts";
 import type { ResourceCall } from "../core.ts";
 import type { ApiObject } from "../object.ts";
-import { dropUnknown } from "../schema/index.ts";
+import {
+  dropUnknown,
+  type FieldError,
+  invalid as invalidField,
+  notSupported,
+  tooLong,
+} from "../schema/index.ts";
 import { schemaOf } from "../schemas.ts";
 import { badRequest, invalid, type StatusError } from "../status.ts";
 import type { Write } from "../write.ts";
 
+const optionsKinds: Record<string, string> = {
+  POST: "CreateOptions",
+  PUT: "UpdateOptions",
+  PATCH: "PatchOptions",
+  DELETE: "DeleteOptions",
+};
+
+/** How refusals name the options of a request. */
+export function optionsKind(call: ResourceCall): { group: string; name: string } {
+  return { group: "meta.k8s.io", name: optionsKinds[call.method] ?? "Options" };
+}
+
 /** The facts of a write request; the field manager defaults to the first word of the user agent. */
 export function writeOf(call: ResourceCall, bodyOptions: Record<string, unknown> = {}): Write {
   const dryRun = call.query.getAll("dryRun").concat(asList(bodyOptions.dryRun));
+  const problems: FieldError[] = [];
   if (dryRun.some((item) => item !== "All" && item !== "")) {
-    throw invalid({ group: "meta.k8s.io", name: "Options" }, "", [
-      { field: "dryRun", type: "FieldValueNotSupported", value: dryRun, detail: 'supported values: "All"' },
-    ]);
+    problems.push(notSupported("dryRun", dryRun, ["All"]));
   }
-  const manager =
-    call.query.get("fieldManager") || (call.headers["user-agent"] ?? "").split("/")[0] || "unknown";
-  if (manager.length > 128) {
-    throw invalid({ group: "meta.k8s.io", name: "Options" }, "", [
-      { field: "fieldManager", type: "FieldValueTooLong", detail: "may not be more than 128 bytes" },
-    ]);
+  const named = call.query.get("fieldManager") ?? "";
+  if (Buffer.byteLength(named) > 128) problems.push(tooLong("fieldManager", 128));
+  for (const [index, char] of [...named].entries()) {
+    if (/[\p{L}\p{M}\p{N}\p{P}\p{S} ]/u.test(char)) continue;
+    const code = char.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
+    problems.push(invalidField("fieldManager", named, `invalid character U+${code} (at position ${index})`));
+    break;
   }
+  if (problems.length > 0) throw invalid(optionsKind(call), "", problems);
+  const manager = named || (call.headers["user-agent"] ?? "").split("/")[0]!.slice(0, 128) || "unknown";
   return { user: call.user, dryRun: dryRun.includes("All"), warnings: call.warnings, manager };
 }
 
@@ -29,41 +50,37 @@ function asList(value: unknown): string[] {
   return Array.isArray(value) ? value.map(String) : [];
 }
 
+/** How strictly a body's fields are taken: `fieldValidation`, or Warn, as kube-apiserver does. */
+function strictness(call: ResourceCall): "Strict" | "Warn" | "Ignore" {
+  const mode = call.query.get("fieldValidation") || "Warn";
+  if (mode === "Strict" || mode === "Warn" || mode === "Ignore") return mode;
+  throw invalid(optionsKind(call), "", [
+    notSupported("fieldValidation", mode, ["", "Ignore", "Strict", "Warn"]),
+  ]);
+}
+
 /**
  * Takes fields that the schema does not know out of a decoded body, and refuses or warns as `fieldValidation`
- * says (Warn when absent, as kube-apiserver does). `strictError` makes the refusal from the message.
+ * says. `refuse` makes the refusal from what is wrong.
  */
 export function enforceFields(
   call: ResourceCall,
   object: ApiObject,
-  strictError: (message: string) => StatusError = (message) =>
+  refuse: (message: string) => StatusError = (message) =>
     badRequest(
       `${call.type.kind} in version "${call.type.version}" cannot be handled as a ${call.type.kind}: ${message}`,
     ),
 ): void {
-  const mode = call.query.get("fieldValidation") || "Warn";
-  if (mode !== "Strict" && mode !== "Warn" && mode !== "Ignore") {
-    throw invalid({ group: "meta.k8s.io", name: "CreateOptions" }, "", [
-      {
-        field: "fieldValidation",
-        type: "FieldValueNotSupported",
-        value: mode,
-        detail: 'supported values: "Ignore", "Strict", "Warn"',
-      },
-    ]);
-  }
+  const mode = strictness(call);
   const unknown = dropUnknown(schemaOf(call.type), object);
   // Go refuses values of a wrong type while it decodes. A patch, an apply above all, stays as it was written: the
   // zero values that Go would add to it are nobody's wish and must not be owned.
   const decoded = call.method === "PATCH" ? structuredClone(object) : object;
   const problem = call.type.custom ? undefined : normalizeBuiltin(decoded);
-  if (problem) {
-    throw badRequest(
-      `${call.type.kind} in version "${call.type.version}" cannot be handled as a ${call.type.kind}: ${problem.message}`,
-    );
-  }
-  if (unknown.length === 0 || mode === "Ignore") return;
-  const texts = unknown.map((field) => `unknown field ${JSON.stringify(field)}`);
-  if (mode === "Strict") throw strictError(`strict decoding error: ${texts.join(", ")}`);
+  if (problem) throw refuse(problem.message);
+  if (mode === "Ignore") return;
+  const texts = strictProblems(object, unknown);
+  if (texts.length === 0) return;
+  if (mode === "Strict") throw refuse(`strict decoding error: ${texts.join(", ")}`);
   call.warnings.push(...texts);
 }

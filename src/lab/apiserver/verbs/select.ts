@@ -35,5 +35,11 @@ function fieldReader(call: ResourceCall, field: string): (object: ApiObject) => 
   if (field === "metadata.name") return (object) => object.metadata.name;
   if (field === "metadata.namespace") return (object) => object.metadata.namespace ?? "";
   if (Object.hasOwn(call.type.fields, field)) return call.type.fields[field]!;
-  throw badRequest(`field label not supported: ${field}`);
+  // Kinds that add fields of their own say it in their own words.
+  if (call.type.custom || Object.keys(call.type.fields).length > 0) {
+    throw badRequest(`field label not supported: ${field}`);
+  }
+  throw badRequest(
+    `${JSON.stringify(field)} is not a known field selector: only "metadata.name", "metadata.namespace"`,
+  );
 }

@@ -61,7 +61,7 @@ describe("create", () => {
     const version = await cluster.client.post(maps, { ...configMap("a"), apiVersion: "v2" });
     assert.equal(
       version.body.message,
-      "the API version in the data (v2) does not match the expected API version (v1)",
+      'ConfigMap in version "v2" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "v2" in scheme "pkg/runtime/scheme.go:111"',
     );
     const kind = await cluster.client.post(maps, { ...configMap("a"), kind: "Secret" });
     assert.equal(kind.code, 400);

@@ -1,15 +1,24 @@
 /** create, update and patch of whole objects and of `/status`. */
 
 import { timestamp } from "../../../world/index.ts";
-import { asObject, decodeObject, mediaType, parseJson, parseYaml } from "../body.ts";
+import { asObject, decodeObject, inheritTwice, mediaType, parseJson, parseYaml } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
-import { type ApiObject, clone } from "../object.ts";
-import { applyPatch, type Conflict, jsonPatch, mergePatch, strategicMergePatch } from "../patch/index.ts";
-import { keyOf, pluralName, shown, versionOf } from "../registry.ts";
+import { type ApiObject, asRecord, clone } from "../object.ts";
+import {
+  applyPatch,
+  type Conflict,
+  goText,
+  jsonPatch,
+  mergePatch,
+  strategicMergePatch,
+  typeProblems,
+} from "../patch/index.ts";
+import { keyOf, pluralName, type ResourceType, resetFields, shown, versionOf } from "../registry.ts";
+import { forbidden } from "../schema/index.ts";
 import { schemaOf } from "../schemas.ts";
-import { badRequest, conflict, invalid, StatusError, unsupportedMediaType } from "../status.ts";
+import { badRequest, conflict, invalid, StatusError, unknownPatchType } from "../status.ts";
 import { existing, insert, replace, type Write } from "../write.ts";
-import { enforceFields, writeOf } from "./options.ts";
+import { enforceFields, optionsKind, writeOf } from "./options.ts";
 
 /** Waits until the write is durable. */
 async function settled(core: Core, call: ResourceCall, code: number, stored: ApiObject): Promise<Answer> {
@@ -37,13 +46,34 @@ export async function update(core: Core, call: ResourceCall): Promise<Answer> {
   const object = await decodeObject(call, type);
   enforceFields(call, object);
   const write = writeOf(call);
-  if (object.metadata.name !== route.name) {
+  if (!object.metadata.name) {
     throw badRequest(
-      `the name of the object (${object.metadata.name}) does not match the name on the URL (${route.name})`,
+      `the name of the object (${route.name} based on URL) was undeterminable: name must be provided`,
     );
   }
+  checkName(call, object);
   const current = existing(core, type, route.namespace, route.name!);
+  checkUid(type, current, object);
   return settled(core, call, 200, replace(core, type, current, object, route.subresource, write));
+}
+
+function checkName({ route }: ResourceCall, { metadata }: ApiObject): void {
+  if (!metadata.name || metadata.name === route.name) return;
+  throw badRequest(
+    `the name of the object (${metadata.name}) does not match the name on the URL (${route.name})`,
+  );
+}
+
+/** An update that names a uid is about that object; in a patch the uid is a field that cannot change. */
+function checkUid(type: ResourceType, { metadata: now }: ApiObject, { metadata: sent }: ApiObject): void {
+  if (!sent.uid || sent.uid === now.uid) return;
+  const says = `Precondition failed: UID in precondition: ${sent.uid}, UID in object meta: ${now.uid}`;
+  const key = `/registry/${type.custom ? `${type.group}/` : ""}${type.plural}/${keyOf(now.namespace, now.name)}`;
+  throw conflict(
+    pluralName(type),
+    now.name,
+    `StorageError: invalid object, Code: 4, Key: ${key}, ResourceVersion: 0, AdditionalErrorMsg: ${says}`,
+  );
 }
 
 export const patchTypes = {
@@ -57,38 +87,71 @@ export async function patch(core: Core, call: ResourceCall): Promise<Answer> {
   const { type, route } = call;
   const kind = mediaType(call);
   const body = call.body ?? new Uint8Array();
-  if (kind === patchTypes.apply) return apply(core, call, await parseYaml(body));
-  const change = patchFunction(
-    call,
-    kind,
-    kind === "application/yaml" ? await parseYaml(body) : parseJson(body),
-  );
+  if (kind === patchTypes.apply) return apply(core, call, await applied(body));
+  if (call.query.has("force")) {
+    throw invalid(optionsKind(call), "", [forbidden("force", "may not be specified for non-apply patch")]);
+  }
+  const { content, change, shows } = patchOf(call, kind, body);
   const write = writeOf(call);
   const current = existing(core, type, route.namespace, route.name!);
   const before = shown(type, current);
-  const patched = asObject(change(clone(before)), { apiVersion: versionOf(type), kind: type.kind });
-  enforceFields(call, patched, (message) =>
+  const changed = change(clone(before));
+  const refuse = (message: string) =>
     invalid({ group: "", name: "" }, "", [
-      { field: "patch", type: "FieldValueInvalid", value: Buffer.from(body).toString(), detail: message },
-    ]),
-  );
+      { field: "patch", type: "FieldValueInvalid", value: shows ?? JSON.stringify(changed), detail: message },
+    ]);
+  const expected = { apiVersion: versionOf(type), kind: type.kind };
+  const patched = asObject(changed, expected, !type.custom, refuse);
+  if (typeof content === "object" && content !== null) inheritTwice(content, patched);
+  enforceFields(call, patched, refuse);
+  checkName(call, patched);
   return settled(core, call, 200, replace(core, type, current, patched, route.subresource, write));
 }
 
-function patchFunction(call: ResourceCall, kind: string, content: unknown): (object: ApiObject) => unknown {
+interface PatchToDo {
+  content: unknown;
+  change: (object: ApiObject) => unknown;
+  /** How refusals of what it leads to show it; the patched object when undefined. */
+  shows?: string;
+}
+
+function patchOf(call: ResourceCall, kind: string, body: Uint8Array): PatchToDo {
   const { type } = call;
+  const decoding = (says: string) => `error decoding patch: ${says}`;
+  const unfit = (content: unknown, wanted: string) =>
+    `json: cannot unmarshal ${Array.isArray(content) ? "array" : content === null ? "null" : typeof content} into Go value of type ${wanted}`;
   switch (kind) {
-    case patchTypes.json:
-      return (object) => jsonPatch(object, content);
-    case patchTypes.merge:
-      return (object) => mergePatch(object, content);
-    case patchTypes.strategic:
-      if (!type.custom) return (object) => strategicMergePatch(schemaOf(type), object, content);
-      break;
+    case patchTypes.json: {
+      const content = parseJson(body, decoding);
+      if (!Array.isArray(content)) throw badRequest(decoding(unfit(content, "[]handlers.jsonPatchOp")));
+      return { content, change: (object) => jsonPatch(object, content) };
+    }
+    case patchTypes.merge: {
+      const content = parseJson(body, decoding);
+      if (!asRecord(content)) throw badRequest(decoding(unfit(content, "map[string]interface {}")));
+      return { content, change: (object) => mergePatch(object, content) };
+    }
+    case patchTypes.strategic: {
+      if (type.custom) break;
+      const content = parseJson(body, (says) => says);
+      if (!asRecord(content)) throw badRequest(unfit(content, "map[string]interface {}"));
+      const change = (object: ApiObject) => strategicMergePatch(schemaOf(type), object, content);
+      return { content, change, shows: goText(content) };
+    }
   }
-  throw unsupportedMediaType(
-    Object.values(patchTypes).filter((known) => !(type.custom && known === patchTypes.strategic)),
-  );
+  throw unknownPatchType();
+}
+
+/** The configuration of an apply. */
+async function applied(body: Uint8Array): Promise<unknown> {
+  try {
+    return await parseYaml(body);
+  } catch (error) {
+    if (error instanceof StatusError && error.status.code === 400) {
+      throw badRequest(`error decoding YAML: ${error.message}`);
+    }
+    throw error;
+  }
 }
 
 /** Server-side apply. Source: apiserver `pkg/endpoints/handlers/patch.go` (applyPatcher). */
@@ -96,23 +159,31 @@ async function apply(core: Core, call: ResourceCall, content: unknown): Promise<
   const { type, route, query } = call;
   const manager = query.get("fieldManager");
   if (!manager) {
-    throw invalid({ group: "meta.k8s.io", name: "PatchOptions" }, "", [
+    throw invalid(optionsKind(call), "", [
       { field: "fieldManager", type: "FieldValueRequired", detail: "is required for apply patch" },
     ]);
   }
-  const applied = asObject(content, { apiVersion: versionOf(type), kind: type.kind });
-  enforceFields(call, applied);
-  if (applied.metadata.name && applied.metadata.name !== route.name) {
+  const config = asRecord(content);
+  if (!config) {
+    const is = Array.isArray(content) ? "array" : typeof content;
     throw badRequest(
-      `the name of the object (${applied.metadata.name}) does not match the name on the URL (${route.name})`,
+      `error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal ${is} into Go value of type map[string]interface {}`,
     );
   }
+  const expected = { apiVersion: versionOf(type), kind: type.kind };
+  if (config.kind !== expected.kind || config.apiVersion !== expected.apiVersion) {
+    const [group, version] = splitVersion(config.apiVersion);
+    throw badRequest(`invalid object type: ${group}/${version}, Kind=${String(config.kind ?? "")}`);
+  }
+  const applied = asObject(config, expected, !type.custom);
+  const write: Write = { ...writeOf(call), manager: undefined };
+  checkTyped(call, applied);
+  checkName(call, applied);
   if (applied.metadata.managedFields?.length) {
     throw badRequest("metadata.managedFields must be nil");
   }
   applied.metadata.name = route.name!;
   if (type.namespaced) applied.metadata.namespace ??= route.namespace!;
-  const write: Write = { ...writeOf(call), manager: undefined };
   const current = core.store.bucket(type.bucket).objects.get(keyOf(route.namespace, route.name!));
   if (!current && route.subresource) existing(core, type, route.namespace, route.name!);
   if (!current && applied.metadata.uid) {
@@ -122,6 +193,7 @@ async function apply(core: Core, call: ResourceCall, content: unknown): Promise<
       `uid mismatch: the provided object specified uid ${applied.metadata.uid}, and no existing object was found`,
     );
   }
+  if (!current) delete applied.metadata.resourceVersion;
   const { object, conflicts } = applyPatch({
     schema: schemaOf(type),
     live: current && shown(type, current),
@@ -130,12 +202,36 @@ async function apply(core: Core, call: ResourceCall, content: unknown): Promise<
     force: query.get("force") === "true",
     apiVersion: versionOf(type),
     subresource: route.subresource,
+    reset: resetFields(type, route.subresource),
     time: timestamp(core.world),
   });
   if (conflicts.length > 0) throw applyConflict(conflicts);
   const next = object as ApiObject;
   if (!current) return settled(core, call, 201, insert(core, type, route.namespace, next, write));
   return settled(core, call, 200, replace(core, type, current, next, route.subresource, write));
+}
+
+function splitVersion(apiVersion: unknown): [group: string, version: string] {
+  const parts = String(apiVersion ?? "").split("/");
+  return parts.length > 1 ? [parts[0]!, parts[1]!] : ["", parts[0]!];
+}
+
+/** An apply has to be of its kind's types through and through; what it does not know is the server's error. */
+function checkTyped(call: ResourceCall, applied: ApiObject): void {
+  const { type } = call;
+  const [group, version] = splitVersion(applied.apiVersion);
+  const { name = "", namespace = "" } = applied.metadata;
+  const what = `${namespace}/${name}; ${group}/${version}, Kind=${type.kind}`;
+  const untyped = (says: string) =>
+    new StatusError(500, "", `failed to create typed patch object (${what}): ${says}`);
+  if (type.custom) {
+    enforceFields(call, applied);
+    return;
+  }
+  const problems = typeProblems(schemaOf(type), applied);
+  if (problems.length === 1) throw untyped(problems[0]!);
+  if (problems.length > 1) throw untyped(`errors:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
+  enforceFields(call, applied);
 }
 
 function applyConflict(conflicts: readonly Conflict[]): StatusError {
