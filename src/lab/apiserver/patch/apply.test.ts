@@ -175,6 +175,34 @@ describe("apply", () => {
     assert.equal(conflicts[0]?.manager, "before-first-apply");
   });
 
+  test("credits nobody with a status that was there: this endpoint does not write it", () => {
+    const live = {
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name: "a" },
+      spec: { type: "LoadBalancer" },
+      status: { loadBalancer: { ingress: [{ ip: "1.2.3.4" }] } },
+    };
+    const { object } = applyPatch<object>({
+      schema: builtinSchema("", "v1", "Service"),
+      live,
+      applied: { apiVersion: "v1", kind: "Service", metadata: { name: "a", labels: { a: "b" } } },
+      manager: "me",
+      force: false,
+      apiVersion: "v1",
+      reset: ["status"],
+      time: time(),
+    });
+    const { managedFields = [] } = (object as Thing).metadata;
+    assert.deepEqual(
+      managedFields.map(({ manager, fieldsV1 }) => [manager, Object.keys(fieldsV1 ?? {})]),
+      [
+        ["me", ["f:metadata"]],
+        ["before-first-apply", ["f:spec"]],
+      ],
+    );
+  });
+
   test("twice the same changes nothing, not even a time", () => {
     const first = apply(undefined, deployment({ replicas: 2 }), "me").object;
     assert.deepEqual(apply(first, deployment({ replicas: 2 }), "me").object, first);

@@ -89,7 +89,8 @@ export function applyPatch<T extends object>(request: ApplyRequest<T>): { object
       apiVersion,
       subresource: request.subresource,
       time: request.time,
-      set: changes(compare(type, zeroObject(request.schema), bare)),
+      // What this endpoint does not write the first apply cannot be about: a Service's status is its controller's.
+      set: changes(without(compare(type, zeroObject(request.schema), bare), resetOf(request))),
     };
     managers.set(identityOf(before), before);
   }
