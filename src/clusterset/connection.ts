@@ -190,6 +190,8 @@ export class Connection {
     }
     if (this.#closed) return;
     if (reason === undefined) {
+      // What changed meanwhile must not wait for connections that do not know yet that the network is back.
+      if (this.#signs.unanswered) for (const { reflection } of this.#watched) reflection.again();
       this.#tell({ heardAt: world.monotonic(), unanswered: false, reason: undefined });
     } else {
       this.#tell({ unanswered: true, reason });

@@ -134,6 +134,39 @@ describe("a reflector", () => {
     assert.equal(listsOf(api).length, 1);
   });
 
+  test("opens its watch anew at once when it is told that the server is back", async () => {
+    const { api, world, mirror, start } = setup();
+    api.put("a");
+    const reflection = start();
+    await world.advance(2_000);
+    // A connection that an outage of the network left behind: open, and nothing comes.
+    api.mute = true;
+    api.put("b");
+    await world.advance(10_000);
+    assert.deepEqual(mirror.names, ["demo/a"]);
+    api.mute = false;
+    reflection.again();
+    await world.advance(0);
+    assert.deepEqual(mirror.names, ["demo/a", "demo/b"]);
+    assert.equal(reflection.state.state, "synced");
+    assert.deepEqual([listsOf(api).length, watches(api).length, api.openWatches], [0, 2, 1]);
+  });
+
+  test("does not sit out the pause after a failure when it is told that the server is back", async () => {
+    const { api, world, mirror, start } = setup();
+    api.put("a");
+    const reflection = start();
+    await world.advance(2_000);
+    api.unreachable = new Error("connect ECONNREFUSED");
+    api.endWatches();
+    await world.advance(60_000);
+    api.unreachable = undefined;
+    api.put("b");
+    reflection.again();
+    await world.advance(0);
+    assert.deepEqual(mirror.names, ["demo/a", "demo/b"]);
+  });
+
   test("resumes where it was when the server ends the watch, without a list", async () => {
     const { api, world, mirror, start } = setup();
     api.put("a");

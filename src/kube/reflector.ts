@@ -56,6 +56,11 @@ export interface Reflection {
   readonly heardAt: number | undefined;
   /** How often everything was listed; 1 on a good day. */
   readonly lists: number;
+  /**
+   * Opens the watch anew from where it was, at once: for whoever knows that the server can be reached again. A
+   * connection that lived through an outage of the network may stay silent for a minute or two after it.
+   */
+  again(): void;
   stop(): void;
 }
 
@@ -111,6 +116,8 @@ class Reflector<T extends KubeObject> implements Reflection {
   #misunderstandings = 0;
   /** Whether the attempt under way got us further. */
   #progress = false;
+  /** Ends the attempt, or the pause before the next one. */
+  #hurry: (() => void) | undefined;
 
   constructor(
     client: KubeClient,
@@ -131,6 +138,10 @@ class Reflector<T extends KubeObject> implements Reflection {
 
   stop(): void {
     this.#stop.abort();
+  }
+
+  again(): void {
+    this.#hurry?.();
   }
 
   async #run(): Promise<void> {
@@ -158,7 +169,10 @@ class Reflector<T extends KubeObject> implements Reflection {
         }
         this.#report(error);
       }
-      await sleep(this.#world, this.#backoff(), signal).catch(() => {});
+      const pause = new AbortController();
+      this.#hurry = () => pause.abort();
+      const ended = AbortSignal.any([signal, pause.signal]);
+      await sleep(this.#world, this.#backoff(), ended).catch(() => {});
     }
   }
 
@@ -176,6 +190,11 @@ class Reflector<T extends KubeObject> implements Reflection {
     const world = this.#world;
     const attempt = new AbortController();
     const end = () => attempt.abort(this.#stop.signal.reason);
+    let hurried = false;
+    this.#hurry = () => {
+      hurried = true;
+      end();
+    };
     this.#stop.signal.addEventListener("abort", end, { once: true });
     const began = world.monotonic();
     const watchdog = new Watchdog(world);
@@ -223,6 +242,8 @@ class Reflector<T extends KubeObject> implements Reflection {
       if (events === 0 && world.monotonic() - began < shortWatch) {
         throw new Error("the watch ended at once");
       }
+    } catch (error) {
+      if (!hurried) throw error;
     } finally {
       watchdog.stop();
       this.#stop.signal.removeEventListener("abort", end);
