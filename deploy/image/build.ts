@@ -1,0 +1,108 @@
+/**
+ * Builds Weft's own image, the control plane, out of the pinned Node, a bundle of the sources and the libraries
+ * that Node is linked with, from Debian packages. Needs no base image, no container tool and no rights; apt-get,
+ * dpkg-deb and tar must be there. It runs as a user that is not root, on a root file system that is read-only.
+ *
+ *   npm run image -- [FILE] [NAME]      an OCI archive; build/weft-image.tar and the name that `weft install`
+ *                                       uses unless told
+ */
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { defaultImage } from "../../src/install/index.ts";
+import { nodeNeeds, unpackPackages } from "./debian.ts";
+import { type ImageSpec, nonRoot, writeArchive } from "./oci.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const packageCache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "weft/debian");
+
+/** The Node that package.json pins. */
+export const pinnedNode = join(root, `node_modules/node-linux-${process.arch}/bin/node`);
+
+/**
+ * Fills `directory` with the layers of Weft's image. The lower one (Node and libraries) changes with their
+ * versions only.
+ */
+export async function weftImage(directory: string, name = `docker.io/${defaultImage}`): Promise<ImageSpec> {
+  const runtime = join(directory, "runtime");
+  const weft = join(directory, "weft");
+  unpackPackages(runtime, nodeNeeds, packageCache);
+  putNode(runtime);
+  mkdirSync(join(runtime, "etc"), { recursive: true });
+  writeFileSync(join(runtime, "etc/passwd"), `root:x:0:0::/:/\nweft:x:${nonRoot}:${nonRoot}::/:/\n`);
+  writeFileSync(join(runtime, "etc/group"), `root:x:0:\nweft:x:${nonRoot}:\n`);
+  writeFileSync(join(runtime, "etc/nsswitch.conf"), "hosts: files dns\n");
+  await bundle(join(weft, "weft"));
+  return {
+    name,
+    layers: [runtime, weft],
+    // Half of what Node sets aside for itself, for a program that does little most of the time.
+    entrypoint: ["/usr/bin/node", "--max-semi-space-size=2", "--v8-pool-size=1", "/weft/main.js"],
+  };
+}
+
+/** Puts the pinned Node below `directory`, as /usr/bin/node, with its licence. */
+export function putNode(directory: string): void {
+  mkdirSync(join(directory, "usr/bin"), { recursive: true });
+  mkdirSync(join(directory, "usr/share/doc/node"), { recursive: true });
+  copyFileSync(pinnedNode, join(directory, "usr/bin/node"));
+  copyFileSync(join(dirname(pinnedNode), "../LICENSE"), join(directory, "usr/share/doc/node/copyright"));
+}
+
+/** Bundles the control plane into `directory`: plain JavaScript, with the licences of what is in it. */
+async function bundle(directory: string): Promise<void> {
+  const { build } = await import("esbuild");
+  const { metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: ["deploy/image/main.ts"],
+    outdir: directory,
+    bundle: true,
+    splitting: true,
+    platform: "node",
+    target: "node24",
+    format: "esm",
+    legalComments: "none",
+    metafile: true,
+    logLevel: "warning",
+    // Packages that are CommonJS ask for Node's own modules by `require`.
+    banner: {
+      js: 'import { createRequire as weftRequire } from "node:module"; const require = weftRequire(import.meta.url);',
+    },
+  });
+  writeFileSync(join(directory, "package.json"), '{"type":"module"}\n');
+  const packages = new Set(
+    Object.keys(metafile.inputs).flatMap(
+      (file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? [],
+    ),
+  );
+  const licences = [...packages].sort().map((name) => {
+    const { version } = JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8"));
+    return `${name} ${version}\n\n${licenceOf(name)}`;
+  });
+  copyFileSync(join(root, "LICENSE"), join(directory, "LICENSE"));
+  writeFileSync(join(directory, "LICENSES"), licences.join(`\n${"-".repeat(80)}\n\n`));
+}
+
+function licenceOf(name: string): string {
+  for (const file of ["LICENSE", "LICENSE.md", "LICENSE.txt", "license", "LICENCE"]) {
+    try {
+      return readFileSync(join(root, "node_modules", name, file), "utf8");
+    } catch {
+      // It has another name.
+    }
+  }
+  throw new Error(`the package ${name} brings no licence`);
+}
+
+if (import.meta.main) {
+  const [file = join(root, "build/weft-image.tar"), name] = process.argv.slice(2);
+  const work = mkdtempSync(join(tmpdir(), "weft-image-"));
+  try {
+    const image = await weftImage(work, name);
+    await writeArchive(file, [image]);
+    console.log(`${image.name} is in ${file}`);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * The programs of real clusters: built from their Go modules, once, into a cache outside the checkout by version
+ * (`~/.cache/weft`), or installed from Debian packages where this process may.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const kubernetesVersion = "1.36.3";
+export const coreDnsVersion = "1.15.0";
+
+/** What cannot be had on this machine, and why: a reason to skip, aloud. */
+export class NotToBeHad extends Error {}
+
+/** Where things are kept that take long to make. */
+export function cacheDir(): string {
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "weft");
+}
+
+/**
+ * The folder with kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kubelet and kube-proxy: what
+ * WEFT_REAL_KUBERNETES names, or the cache's. Building takes about 7 minutes on 2 cores with nothing cached.
+ */
+export function kubernetesPrograms(say: (line: string) => void = () => {}): string {
+  const given = process.env.WEFT_REAL_KUBERNETES;
+  if (given) return given;
+  const directory = join(cacheDir(), "kubernetes", kubernetesVersion);
+  if (!existsSync(join(directory, "kube-proxy"))) {
+    requireGo();
+    say(`building Kubernetes ${kubernetesVersion} (about 7 minutes, once) ...`);
+    const script = fileURLToPath(new URL("build-kubernetes.mjs", import.meta.url));
+    execFileSync(process.execPath, [script, directory, kubernetesVersion], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+  }
+  return directory;
+}
+
+/** CoreDNS, one file without libraries. Building takes about 3 minutes on 2 cores with nothing cached. */
+export function coreDnsProgram(say: (line: string) => void = () => {}): string {
+  const file = join(cacheDir(), "coredns", coreDnsVersion, "coredns");
+  if (!existsSync(file)) {
+    requireGo();
+    say(`building CoreDNS ${coreDnsVersion} (about 3 minutes, once) ...`);
+    const bin = join(dirname(file), "bin");
+    mkdirSync(bin, { recursive: true });
+    const flags = ["install", "-trimpath", "-ldflags", "-s -w"];
+    execFileSync("go", [...flags, `github.com/coredns/coredns@v${coreDnsVersion}`], {
+      env: { ...process.env, GOBIN: bin, GOFLAGS: "", CGO_ENABLED: "0" },
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    renameSync(join(bin, "coredns"), file);
+    rmSync(bin, { recursive: true });
+  }
+  return file;
+}
+
+function requireGo(): void {
+  if (spawnSync("go", ["version"]).error) {
+    throw new NotToBeHad("the program 'go' is not installed, so what is written in Go cannot be built");
+  }
+}
+
+const places = [...(process.env.PATH ?? "").split(":"), "/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/** The full path of a program, looked for where administrators' programs are too. */
+export function findProgram(name: string): string | undefined {
+  for (const place of places) {
+    const path = join(place, name);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // It is not there.
+    }
+  }
+  return undefined;
+}
+
+/** Makes sure that files are there that Debian packages bring, installing what is missing when this is root. */
+export function requirePackages(
+  wanted: Record<string, () => unknown>,
+  say: (line: string) => void = () => {},
+): void {
+  const missing = () => Object.keys(wanted).filter((name) => !wanted[name]!());
+  const names = missing();
+  if (names.length === 0) return;
+  const command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", ...names];
+  const by = `install them: ${process.getuid?.() === 0 ? "" : "sudo "}${command.join(" ")}`;
+  if (process.getuid?.() !== 0 || !findProgram("apt-get")) {
+    throw new NotToBeHad(`missing Debian packages: ${names.join(", ")}; ${by}`);
+  }
+  say(`installing ${names.join(", ")} (${command.join(" ")}) ...`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const run = (args: string[]) => spawnSync(args[0]!, args.slice(1), { env, encoding: "utf8" });
+  let result = run(command);
+  if (result.status !== 0) {
+    run(["apt-get", "update", "-q"]); // a machine that never asked for its package lists
+    result = run(command);
+  }
+  if (missing().length > 0) {
+    throw new NotToBeHad(
+      `could not install ${missing().join(", ")}: ${result.stderr.trim().split("\n").at(-1)}; ${by}`,
+    );
+  }
+}
