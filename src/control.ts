@@ -43,7 +43,7 @@ import {
   type WatchedSource,
   watchSource,
 } from "./kube/index.ts";
-import { type ExportConditions, imported, importedSliceRow, offers } from "./services/index.ts";
+import { exportNews, imported, importedSliceRow, offers } from "./services/index.ts";
 
 export interface ControlPlaneOptions {
   /** Of the cluster that this is the control plane of. It brings the world along. */
@@ -123,7 +123,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   );
 
   // … what that means here …
-  const here = imported({
+  const { emptyName, ...here } = imported({
     ...own,
     allServiceOffers: peers.serviceOffers,
     allEndpointOffers: peers.endpointOffers,
@@ -178,7 +178,11 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 
   // The names of the clusterset, the heartbeat that our peers see, and what authors are told.
   const zones = new Zones();
-  zones.add({ name: clusterSetZone, ready: () => here.names.pending().length === 0 });
+  zones.add({
+    name: clusterSetZone,
+    ready: () => here.names.pending().length === 0,
+    computed: emptyName,
+  });
   const unfollow = zones.follow(here.names);
   const heartbeat = startHeartbeat({
     client,
@@ -189,8 +193,12 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     onError: (error) => log("renewing the heartbeat", error),
   });
   const events = new EventRecorder({ client, component: "weft" });
-  here.readiness.subscribe((changes) => {
-    for (const { before, after } of changes) tellAuthor(events, before, after);
+  own.exports.subscribe((changes) => {
+    for (const { before, after } of changes) {
+      if (!before || !after) continue;
+      for (const { level, reason, message } of exportNews(before, after))
+        events[level](after, reason, message);
+    }
   });
 
   const collections = new Map<string, Collection<unknown>>(
@@ -243,23 +251,6 @@ function labelsOnly<T extends KubeObject>({ apiVersion, kind, metadata }: T): T 
 
 function noteLine({ level, reason, message }: PeerNote): string {
   return `${level === "warning" ? "warning: " : ""}${reason}: ${message}`;
-}
-
-/** An Event for whoever exported what cannot be imported. */
-function tellAuthor(
-  events: EventRecorder,
-  before: ExportConditions | undefined,
-  after: ExportConditions | undefined,
-): void {
-  const failed = (row: ExportConditions | undefined) =>
-    row?.status.conditions.find(({ status, reason }) => status === "False" && reason === "Failed");
-  const now = failed(after);
-  if (!after || !now || failed(before)?.message === now.message) return;
-  const { apiVersion, kind } = {
-    apiVersion: `${serviceExports.group}/${serviceExports.version}`,
-    kind: serviceExports.kind,
-  };
-  events.warning({ apiVersion, kind, metadata: after.metadata }, "ImportBlocked", now.message);
 }
 
 function withoutCluster<T extends { cluster: string }>({ cluster: _, ...rest }: T): Omit<T, "cluster"> {

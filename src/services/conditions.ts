@@ -1,5 +1,5 @@
 /** What a ServiceExport's author is told (mcs-api v1beta1 ServiceExportCondition*). */
-import type { Service, ServiceExport, ServiceImport, ServiceOffer } from "../api/index.ts";
+import type { Condition, Service, ServiceExport, ServiceImport, ServiceOffer } from "../api/index.ts";
 import { type DesiredCondition, isOurs } from "./imports.ts";
 import type { MergedService } from "./merge.ts";
 import { invalidity } from "./offers.ts";
@@ -12,7 +12,8 @@ export interface ExportConditions {
 
 /**
  * Valid: whether there is something to export. Ready: whether the offer is published (`published` is the offer as
- * the API has it) and nothing in this cluster stands in its way. Both are known from this cluster alone.
+ * the API has it), for peers to pull, and nothing in this cluster stands in its way. Both are known from this
+ * cluster alone.
  */
 export function readiness(
   export_: ServiceExport,
@@ -20,7 +21,7 @@ export function readiness(
   published: ServiceOffer | undefined,
   import_: ServiceImport | undefined,
 ): ExportConditions {
-  const invalid = invalidity(service);
+  const invalid = invalidity(export_, service);
   const conditions: DesiredCondition[] = invalid
     ? [
         { type: "Valid", status: "False", ...invalid },
@@ -49,7 +50,7 @@ function ready(published: ServiceOffer | undefined, import_: ServiceImport | und
   return {
     type: "Ready",
     status: "True",
-    reason: "Exported",
+    reason: "Ready",
     message: `Offered to the clusterset by ${published.spec.cluster}.`,
   };
 }
@@ -82,4 +83,36 @@ export function conflictCondition(
 function of(export_: ServiceExport, conditions: DesiredCondition[]): ExportConditions {
   const { namespace = "", name } = export_.metadata;
   return { metadata: { namespace, name }, status: { conditions } };
+}
+
+/** What an author should hear of, as an Event on the ServiceExport. */
+export interface ExportNews {
+  level: "normal" | "warning";
+  /** UpperCamelCase, as Events have it. */
+  reason: "ExportInvalid" | "ImportBlocked" | "ExportConflict" | "ExportConflictResolved";
+  message: string;
+}
+
+/**
+ * What changed for the worse, or back for the better, between two states of an export in the API. Read from the
+ * API rather than from what we want there, a restart repeats nothing.
+ */
+export function exportNews(before: ServiceExport, after: ServiceExport): ExportNews[] {
+  const news: ExportNews[] = [];
+  const look = (
+    type: string,
+    bad: Condition["status"],
+    reason: ExportNews["reason"],
+    good?: typeof reason,
+  ) => {
+    const [was, is] = [before, after].map(({ status }) => status?.conditions?.find((c) => c.type === type));
+    if (!is || (was?.status === is.status && was.message === is.message)) return;
+    if (is.status === bad && is.reason !== "Pending") {
+      news.push({ level: "warning", reason, message: is.message });
+    } else if (good && was?.status === bad) news.push({ level: "normal", reason: good, message: is.message });
+  };
+  look("Valid", "False", "ExportInvalid");
+  look("Ready", "False", "ImportBlocked");
+  look("Conflict", "True", "ExportConflict", "ExportConflictResolved");
+  return news;
 }

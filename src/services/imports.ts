@@ -6,7 +6,6 @@ import {
   type KubeObject,
   managedByAnnotation,
   managedByLabel,
-  nameOf,
   type Service,
   type ServiceImport,
   type ServiceImportPort,
@@ -58,11 +57,19 @@ export function ownsAddresses(import_: ServiceImport): boolean {
   });
 }
 
-/** The addresses that an import should show: the derived Service's, or while it is away those it had from it. */
-export function importAddresses(import_: ServiceImport | undefined, derived: Service | undefined): string[] {
+/** The addresses that an import may show: the derived Service's, or while it is away those it had from it. */
+function allocatedAddresses(import_: ServiceImport | undefined, derived: Service | undefined): string[] {
   const allocated = addressesOf(derived);
   if (allocated.length > 0) return allocated;
   return import_ && ownsAddresses(import_) ? (import_.spec.ips ?? []) : [];
+}
+
+/**
+ * Of the addresses, those of families in which the service's endpoints are reached: an address of another family
+ * would lead to a part of them, or nowhere.
+ */
+function ofFamilies(addresses: readonly string[], families: readonly string[] | undefined): string[] {
+  return addresses.filter((ip) => !families || families.includes(familyOf(ip)));
 }
 
 /** The ServiceImport of a service that at least one cluster exports. */
@@ -72,8 +79,8 @@ export function serviceImportOf(
   derived: Service | undefined,
 ): DesiredImport {
   const { namespace, name, type } = merged;
-  const ips = type === "ClusterSetIP" ? importAddresses(current, derived) : [];
-  const ipFamilies = ips.length > 0 ? ips.map(familyOf) : undefined;
+  const allocated = type === "ClusterSetIP" ? allocatedAddresses(current, derived) : [];
+  const ips = ofFamilies(allocated, merged.ipFamilies);
   return {
     apiVersion: apiVersionOf(serviceImports),
     kind: serviceImports.kind,
@@ -86,7 +93,7 @@ export function serviceImportOf(
     spec: {
       type,
       ports: merged.ports,
-      ...(ips.length > 0 && { ips, ipFamilies: ipFamilies ?? [] }),
+      ...(ips.length > 0 && { ips, ipFamilies: ips.map(familyOf) }),
       ...(merged.sessionAffinity && { sessionAffinity: merged.sessionAffinity }),
       ...(merged.sessionAffinityConfig && { sessionAffinityConfig: merged.sessionAffinityConfig }),
       ...(merged.internalTrafficPolicy && { internalTrafficPolicy: merged.internalTrafficPolicy }),
@@ -94,34 +101,42 @@ export function serviceImportOf(
     },
     status: {
       clusters: merged.clusters.map((cluster) => ({ cluster })),
-      conditions: [importReady(type, ips, merged.anyFamilies)],
+      conditions: [importReady(type, ips, { allocated, families: merged.ipFamilies, derived })],
       endpointSliceObjects: "Present",
     },
   };
 }
 
-/** The Ready condition of an import (mcs-api v1beta1 ServiceImportConditionReady). */
-export function importReady(
+/** The Ready condition of an import that shows `ips` (mcs-api v1beta1 ServiceImportConditionReady). */
+function importReady(
   type: ServiceImport["spec"]["type"],
   ips: readonly string[],
-  families?: readonly string[],
+  why: { allocated: readonly string[]; families?: readonly string[]; derived: Service | undefined },
 ): DesiredCondition {
   if (type === "Headless") {
     return { type: "Ready", status: "True", reason: "Ready", message: "Its names are served." };
   }
-  if (ips.length === 0) {
-    const message = "Waiting for an address from the derived Service.";
-    return { type: "Ready", status: "False", reason: "Pending", message };
+  if (ips.length > 0) {
+    return { type: "Ready", status: "True", reason: "Ready", message: `It is reached at ${ips.join(", ")}.` };
   }
-  if (families && !ips.some((ip) => families.includes(familyOf(ip)))) {
+  if (why.allocated.length > 0) {
     return {
       type: "Ready",
       status: "False",
       reason: "IPFamilyNotSupported",
-      message: `This cluster gave it ${ips.join(", ")}, but its endpoints are reached by ${families.join(", ")} only.`,
+      message: `This cluster gave it ${why.allocated.join(", ")}, but its endpoints are reached by ${why.families?.join(", ")}.`,
     };
   }
-  return { type: "Ready", status: "True", reason: "Ready", message: `It is reached at ${ips.join(", ")}.` };
+  const { derived } = why;
+  return {
+    type: "Ready",
+    status: "False",
+    reason: "Pending",
+    message:
+      derived && !isDerivedByUs(derived)
+        ? `The Service ${derived.metadata.name}, made by someone else, stands where the derived Service should. Delete it.`
+        : "Waiting for an address from the derived Service.",
+  };
 }
 
 export function familyOf(ip: string): "IPv4" | "IPv6" {
@@ -146,8 +161,10 @@ export function derivedServiceOf(import_: ServiceImport, current: Service | unde
     metadata: { namespace, name: derivedName({ namespace, name }) },
     spec: {
       type: "ClusterIP",
+      // Both families where the cluster has both: which of them the import shows is for its endpoints to say.
+      ipFamilyPolicy: "PreferDualStack",
       ...(asked && { clusterIP: asked }),
-      ports: spec.ports.map(servicePort),
+      ports: spec.ports.map((port) => servicePort(port, spec.ports)),
       ...(spec.sessionAffinity && { sessionAffinity: spec.sessionAffinity }),
       ...(spec.sessionAffinityConfig && { sessionAffinityConfig: spec.sessionAffinityConfig }),
       ...(spec.internalTrafficPolicy && { internalTrafficPolicy: spec.internalTrafficPolicy }),
@@ -165,9 +182,19 @@ function askedAddress(service: Service): string | undefined {
   return asked ? service.spec?.clusterIP : undefined;
 }
 
-function servicePort(port: ServiceImportPort): ServicePort {
+/**
+ * The name of an import's port in its derived Service, or undefined for none. Of several ports an import may
+ * have one without a name, a Service may not (core/v1 ServicePort).
+ */
+export function derivedPortName(port: ServiceImportPort, all: readonly unknown[]): string | undefined {
+  if (port.name || all.length === 1) return port.name || undefined;
+  return `${port.port}-${(port.protocol ?? "TCP").toLowerCase()}`;
+}
+
+function servicePort(port: ServiceImportPort, all: readonly ServiceImportPort[]): ServicePort {
+  const name = derivedPortName(port, all);
   return {
-    ...(port.name && { name: port.name }),
+    ...(name && { name }),
     protocol: port.protocol ?? "TCP",
     ...(port.appProtocol && { appProtocol: port.appProtocol }),
     port: port.port,
@@ -178,26 +205,30 @@ function servicePort(port: ServiceImportPort): ServicePort {
 export interface ImportFields {
   metadata: { namespace: string; name: string };
   spec?: { ips: string[] };
-  status: { conditions: DesiredCondition[] };
+  status: { conditions: DesiredCondition[]; endpointSliceObjects: "Present" | "Absent" };
 }
 
-/** `spec.ips` when the author gave none, and the Ready condition. */
+/**
+ * `spec.ips` when the author gave none, the Ready condition, and whether EndpointSlices stand behind it
+ * (`hasSlices`).
+ */
 export function handWrittenFields(
   import_: ServiceImport,
   derived: Service | undefined,
+  hasSlices: boolean,
 ): ImportFields | undefined {
   if (isOurs(import_) || import_.metadata.deletionTimestamp) return undefined;
   const { namespace = "", name } = import_.metadata;
-  const { type, ips = [] } = import_.spec;
+  const { type, ips = [], ipFamilies: families } = import_.spec;
   const given = ips.length > 0 && !ownsAddresses(import_);
-  const shown = given || type === "Headless" ? ips : importAddresses(import_, derived);
+  const allocated = given ? ips : type === "Headless" ? [] : allocatedAddresses(import_, derived);
+  const shown = given ? ips : ofFamilies(allocated, families);
   return {
     metadata: { namespace, name },
     ...(!given && shown.length > 0 && { spec: { ips: shown } }),
-    status: { conditions: [importReady(type, shown)] },
+    status: {
+      conditions: [importReady(type, shown, { allocated, ...(families && { families }), derived })],
+      endpointSliceObjects: hasSlices ? "Present" : "Absent",
+    },
   };
-}
-
-export function importKey(import_: ServiceImport): string {
-  return nameOf(import_);
 }

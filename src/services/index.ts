@@ -23,7 +23,7 @@ import {
   joinPartitions,
   source,
 } from "../collections/index.ts";
-import type { DnsRecord } from "../dns/index.ts";
+import type { DnsRecord, DnsRow } from "../dns/index.ts";
 import { conflictCondition, type ExportConditions, readiness } from "./conditions.ts";
 import {
   type DesiredImport,
@@ -31,14 +31,15 @@ import {
   derivedServiceOf,
   handWrittenFields,
   type ImportFields,
+  isOurs,
   serviceImportOf,
 } from "./imports.ts";
 import { type MergedService, mergedKey, mergeOffers } from "./merge.ts";
-import { dnsRecords, schemaVersion } from "./names.ts";
+import { dnsRecords, emptyName, schemaVersion } from "./names.ts";
 import { endpointOfferOf, offeredServiceOf, serviceOfferOf } from "./offers.ts";
 import { handMadeSliceFields, importedSlice, importOf, type SliceFields } from "./slices.ts";
 
-export type { ExportConditions } from "./conditions.ts";
+export { type ExportConditions, type ExportNews, exportNews } from "./conditions.ts";
 export type { DesiredCondition, DesiredImport, ImportFields } from "./imports.ts";
 export type { ConflictReason, MergedService, OfferConflict } from "./merge.ts";
 export { mergeOffers } from "./merge.ts";
@@ -113,13 +114,10 @@ export interface Imported {
   /** What we fill in on ServiceImports and EndpointSlices that others wrote. */
   importFields: Collection<ImportFields>;
   sliceFields: Collection<SliceFields>;
-  /** The zone clusterset.local. */
-  names: Collection<DnsRecord>;
-}
-
-/** Tells apart all records of the zone. */
-function recordKey({ name, type, data }: DnsRecord): string {
-  return `${name} ${type} ${typeof data === "string" ? data : `${data.port} ${data.target}`}`;
+  /** The zone clusterset.local: the records of each import. */
+  names: Collection<DnsRow>;
+  /** The zone's names that have no records; for `ZoneOptions.computed`. */
+  emptyName(name: string): readonly DnsRecord[] | undefined;
 }
 
 /** What the offers of all clusters mean in this one. */
@@ -171,9 +169,17 @@ export function imported(set: ClusterSet): Imported {
     (export_, read, name) => conflictCondition(export_, read.get(merged, name), cluster),
     { name: "exportConflicts" },
   );
+  const slicesByImport = index(endpointSlices, importOf, { name: "slicesByImport" });
   const importFields = derive(
     inApi,
-    (import_, read) => handWrittenFields(import_, read.get(services, derivedKey(import_.metadata))),
+    (import_, read, name) =>
+      isOurs(import_)
+        ? undefined
+        : handWrittenFields(
+            import_,
+            read.get(services, derivedKey(import_.metadata)),
+            read.all(slicesByImport, name).length > 0,
+          ),
     { name: "importFields" },
   );
   const sliceFields = derive(
@@ -186,19 +192,21 @@ export function imported(set: ClusterSet): Imported {
   );
 
   // The names of the clusterset, from what stands in the API.
-  const slicesByImport = index(endpointSlices, importOf, { name: "slicesByImport" });
-  const records = flatDerive(
+  const records = derive(
     inApi,
-    (import_, read, name) => dnsRecords(import_, () => read.all(slicesByImport, name)),
-    { name: "records", key: recordKey },
+    (import_, read, name): DnsRow | undefined => {
+      const made = dnsRecords(import_, () => read.all(slicesByImport, name));
+      return made.length > 0 ? made : undefined;
+    },
+    { name: "records" },
   );
-  const constants = source<DnsRecord>(inApi.engine, {
+  const constants = source<DnsRow>(inApi.engine, {
     name: "constantRecords",
-    key: recordKey,
+    key: () => "dns-version",
     synced: true,
   });
   constants.put(schemaVersion);
-  const names = joinPartitions<DnsRecord>(inApi.engine, { name: "names" });
+  const names = joinPartitions<DnsRow>(inApi.engine, { name: "names" });
   names.add("zone", constants);
   names.add("imports", records);
 
@@ -212,5 +220,6 @@ export function imported(set: ClusterSet): Imported {
     importFields,
     sliceFields,
     names,
+    emptyName: (name) => emptyName(name, (namespace) => namespaces.has(namespace)),
   };
 }

@@ -150,7 +150,7 @@ describe("merging offers", () => {
       older: { ipFamilies: ["IPv4", "IPv6"] },
       newer: { ipFamilies: ["IPv4"] },
       conflicts: [],
-      gives: { ipFamilies: ["IPv4"], anyFamilies: ["IPv4", "IPv6"] },
+      gives: { ipFamilies: ["IPv4"] },
     },
     {
       says: "families that leave a cluster out are a conflict",

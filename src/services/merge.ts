@@ -4,6 +4,7 @@
  */
 import { nameOf, type OfferedPort, type ServiceImportType, type ServiceOffer } from "../api/index.ts";
 import { equal } from "../collections/index.ts";
+import { strangeAnnotation, strangeLabel } from "./labels.ts";
 
 /** Reasons of the Conflict condition, in the order in which a condition lists them (mcs-api v1beta1). */
 export type ConflictReason =
@@ -30,8 +31,6 @@ export interface MergedService {
   ports: OfferedPort[];
   /** Families in which every cluster has endpoints; those of the oldest export when there are none. */
   ipFamilies: string[];
-  /** Families in which some cluster has endpoints. */
-  anyFamilies: string[];
   sessionAffinity?: "None" | "ClientIP";
   sessionAffinityConfig?: ServiceOffer["spec"]["sessionAffinityConfig"];
   internalTrafficPolicy?: string;
@@ -89,11 +88,12 @@ export function mergeOffers(offers: readonly ServiceOffer[]): MergedService {
         (spec) => spec.sessionAffinityConfig,
       )
     : undefined;
-  const labels = oldestWins("LabelsConflict", "exportedLabels", (spec) => spec.exportedLabels ?? {});
-  const annotations = oldestWins(
-    "AnnotationsConflict",
-    "exportedAnnotations",
-    (spec) => spec.exportedAnnotations ?? {},
+  // A peer that offers what no API server takes must not keep the import from being written.
+  const labels = oldestWins("LabelsConflict", "exportedLabels", ({ exportedLabels }) =>
+    exportedLabels && !strangeLabel(exportedLabels) ? exportedLabels : {},
+  );
+  const annotations = oldestWins("AnnotationsConflict", "exportedAnnotations", ({ exportedAnnotations }) =>
+    exportedAnnotations && !strangeAnnotation(exportedAnnotations) ? exportedAnnotations : {},
   );
   const internalTrafficPolicy = oldestWins(
     "InternalTrafficPolicyConflict",
@@ -122,7 +122,6 @@ export function mergeOffers(offers: readonly ServiceOffer[]): MergedService {
     type,
     ports,
     ipFamilies,
-    anyFamilies: [...new Set(specs.flatMap(familiesOf))].sort(),
     ...(sessionAffinity && { sessionAffinity }),
     ...(sessionAffinityConfig && { sessionAffinityConfig }),
     ...(internalTrafficPolicy && { internalTrafficPolicy }),

@@ -11,7 +11,7 @@ import { familyOf } from "./imports.ts";
 
 /** Seconds; the specification's examples. */
 const addressTtl = 4;
-const serviceTtl = 30;
+const portTtl = 30;
 
 /** Says which version of the schema the zone follows. */
 export const schemaVersion: DnsRecord = {
@@ -24,7 +24,8 @@ export const schemaVersion: DnsRecord = {
 const label = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
 /**
- * The records of one ServiceImport, ours or written by hand.
+ * The records of one ServiceImport, ours or written by hand. Beyond the specification, as CoreDNS has it for
+ * cluster.local: SRV records of all named ports under the service's own name, addresses under `_port._protocol`.
  * @param slices the EndpointSlices of the import in this cluster; read only when it is headless
  */
 export function dnsRecords(import_: ServiceImport, slices: () => readonly EndpointSlice[]): DnsRecord[] {
@@ -32,17 +33,28 @@ export function dnsRecords(import_: ServiceImport, slices: () => readonly Endpoi
   // A dotted name would be a name below another import's.
   if (!label.test(name) || import_.metadata.deletionTimestamp) return [];
   const base = `${name}.${namespace}.svc.${clusterSetZone}`;
-  const records = import_.spec.type === "Headless" ? headless(base, slices()) : clusterSetIp(base, import_);
-  return records.filter((record) => record.name.length <= 253);
+  return import_.spec.type === "Headless" ? headless(base, slices()) : clusterSetIp(base, import_);
+}
+
+/**
+ * Names that exist without a record, so that one who asks is not told that nothing lies below them: `svc`, and
+ * namespaces with no import in them. Undefined for all others.
+ */
+export function emptyName(name: string, namespaceExists: (name: string) => boolean): [] | undefined {
+  if (!name.endsWith(`.${clusterSetZone}`)) return undefined;
+  const [svc, namespace, ...more] = name
+    .slice(0, -clusterSetZone.length - 1)
+    .split(".")
+    .reverse();
+  if (svc !== "svc" || more.length > 0) return undefined;
+  return namespace === undefined || namespaceExists(namespace) ? [] : undefined;
 }
 
 function clusterSetIp(base: string, { spec }: ServiceImport): DnsRecord[] {
-  const records: DnsRecord[] = (spec.ips ?? []).map((ip) => address(base, ip));
-  if (records.length === 0) return [];
-  for (const { name, protocol, port } of spec.ports) {
-    if (name) records.push(service(base, name, protocol, port, base));
-  }
-  return records;
+  return (spec.ips ?? []).flatMap((ip) => [
+    address(base, ip),
+    ...spec.ports.flatMap((port) => portRecords(base, port, base, ip, portTtl)),
+  ]);
 }
 
 /** All ready endpoints under the service's name, and each under its own where its cluster is known. */
@@ -57,9 +69,8 @@ function headless(base: string, slices: readonly EndpointSlice[]): DnsRecord[] {
         if (!cluster) continue;
         const own = `${hostnameOf(endpoint, ip)}.${cluster.toLowerCase()}.${base}`;
         records.push(address(own, ip));
-        for (const { name, protocol, port } of ports ?? []) {
-          if (name && port !== undefined) records.push(service(base, name, protocol, port, own));
-        }
+        // Endpoints come and go: what points at them is kept no longer than they are.
+        for (const port of ports ?? []) records.push(...portRecords(base, port, own, ip, addressTtl));
       }
     }
   }
@@ -74,20 +85,23 @@ function hostnameOf(endpoint: Endpoint, ip: string): string {
 
 /** A label neither begins nor ends with a dash: a zero is what IPv6 leaves out there. */
 function dashed(ip: string): string {
-  return ip.replace(/[.:]/g, "-").replace(/^-/, "0-").replace(/-$/, "-0");
+  return ip.toLowerCase().replace(/[.:]/g, "-").replace(/^-/, "0-").replace(/-$/, "-0");
 }
 
 function address(name: string, ip: string): DnsRecord {
   return { name, type: familyOf(ip) === "IPv6" ? "AAAA" : "A", ttl: addressTtl, data: ip };
 }
 
-function service(
+/** Unnamed ports have no SRV record (specification.md, 2.3.2 and 2.4.2). */
+function portRecords(
   base: string,
-  port: string,
-  protocol: string | undefined,
-  number: number,
+  { name, protocol, port }: { name?: string; protocol?: string; port?: number },
   target: string,
-): DnsRecord {
-  const name = `_${port}._${(protocol ?? "TCP").toLowerCase()}.${base}`;
-  return { name, type: "SRV", ttl: serviceTtl, data: { port: number, target } };
+  ip: string,
+  ttl: number,
+): DnsRecord[] {
+  if (!name || port === undefined) return [];
+  const own = `_${name}._${protocol ?? "TCP"}.${base}`.toLowerCase();
+  const data = { port, target };
+  return [{ name: own, type: "SRV", ttl, data }, address(own, ip), { name: base, type: "SRV", ttl, data }];
 }

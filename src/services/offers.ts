@@ -15,11 +15,16 @@ import {
   sliceManagedByLabel,
   sliceManager,
 } from "../api/index.ts";
+import { strangeAnnotation, strangeLabel } from "./labels.ts";
 
-/** Why an export cannot be offered; undefined when it can (KEP-1645 "Constraints and Conflict Resolution", Valid). */
-export function invalidity(
-  service: Service | undefined,
-): { reason: "NoService" | "InvalidServiceType"; message: string } | undefined {
+/** Why an export cannot be offered. NoService and InvalidServiceType are mcs-api's words, InvalidLabels is ours. */
+export interface Invalidity {
+  reason: "NoService" | "InvalidServiceType" | "InvalidLabels";
+  message: string;
+}
+
+/** Undefined when it can be offered (KEP-1645 "Constraints and Conflict Resolution", Valid). */
+export function invalidity(export_: ServiceExport, service: Service | undefined): Invalidity | undefined {
   if (!service) {
     return { reason: "NoService", message: "There is no Service of this name in this namespace." };
   }
@@ -29,7 +34,11 @@ export function invalidity(
       message: "A Service of type ExternalName cannot be exported; export one with endpoints of its own.",
     };
   }
-  return undefined;
+  const { exportedLabels, exportedAnnotations } = export_.spec ?? {};
+  const wrong =
+    strangeLabel(exportedLabels, "spec.exportedLabels") ??
+    strangeAnnotation(exportedAnnotations, "spec.exportedAnnotations");
+  return wrong ? { reason: "InvalidLabels", message: wrong } : undefined;
 }
 
 /**
@@ -41,7 +50,7 @@ export function serviceOfferOf(
   export_: ServiceExport,
   service: Service | undefined,
 ): ServiceOffer | undefined {
-  if (invalidity(service) || export_.metadata.deletionTimestamp) return undefined;
+  if (invalidity(export_, service) || export_.metadata.deletionTimestamp) return undefined;
   const { namespace, name, creationTimestamp } = export_.metadata;
   const spec = service?.spec ?? {};
   const headless = spec.clusterIP === "None";

@@ -14,7 +14,7 @@ import {
   sliceManagedByLabel,
   sliceManager,
 } from "../api/index.ts";
-import { isOurs } from "./imports.ts";
+import { derivedPortName, isOurs } from "./imports.ts";
 import { derivedName, importedSliceName } from "./naming.ts";
 
 /**
@@ -37,6 +37,7 @@ export function importedSlice(
   const { cluster, addressType, endpoints } = offer.spec;
   const ports = portsFor(import_, service, offer);
   if (ports.length === 0 && offer.spec.ports.length > 0) return undefined;
+  const near = import_.spec.type === "ClusterSetIP" && import_.spec.trafficDistribution !== undefined;
   return {
     apiVersion: apiVersionOf(endpointSlices),
     kind: endpointSlices.kind,
@@ -66,6 +67,8 @@ export function importedSlice(
       // Node names mean something only in their own cluster; another's may be the name of one of ours.
       ...(endpoint.nodeName && cluster === own && { nodeName: endpoint.nodeName }),
       ...(endpoint.zone && { zone: endpoint.zone }),
+      // kube-proxy keeps traffic near by hints alone, which for slices of its own the EndpointSlice controller sets.
+      ...(near && endpoint.zone && endpoint.ready && { hints: { forZones: [{ name: endpoint.zone }] } }),
     })),
   };
 }
@@ -86,7 +89,9 @@ function portsFor(import_: ServiceImport, service: ServiceOffer, offer: Endpoint
       );
     if (!merged) return [];
     const { name: _, ...rest } = port;
-    return slicePort({ ...rest, ...(merged.name && { name: merged.name }) });
+    // Where the derived Service has a name for a port that the import has none for, each finds its own.
+    const names = new Set([merged.name || undefined, derivedPortName(merged, import_.spec.ports)]);
+    return [...names].map((name) => slicePort({ ...rest, ...(name && { name }) }));
   });
 }
 

@@ -96,7 +96,7 @@ function rightStateOf(cluster: string, own: Inputs, known: Map<string, Inputs>):
     }
     const reasons = mergeOffers(all).conflicts.map(({ reason }) => reason);
     const conflict = reasons.length > 0 ? `True/${reasons.join(",")}` : "False/NoConflicts";
-    const ready = byHand.has(name) ? "False/Failed" : "True/Exported";
+    const ready = byHand.has(name) ? "False/Failed" : "True/Ready";
     return `${name} Conflict=${conflict} Ready=${ready} Valid=True/Valid`;
   });
   return { imports: imports.sort(), slices: slices.sort(), conditions: conditions.sort() };

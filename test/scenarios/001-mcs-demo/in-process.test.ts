@@ -109,7 +109,7 @@ describe("two clusters export the same service", () => {
       const export_ = await fleet.of(cluster).person.get(serviceExports, "demo/serve");
       assert.deepEqual(texts(export_?.status?.conditions), [
         "Conflict=False/NoConflicts",
-        "Ready=True/Exported",
+        "Ready=True/Ready",
         "Valid=True/Valid",
       ]);
     }
@@ -215,7 +215,7 @@ describe("exports that cannot be, or do not agree", () => {
     await fleet.pass(1);
     assert.deepEqual(await conditions("missing"), [
       "Conflict=False/NoConflicts",
-      "Ready=True/Exported",
+      "Ready=True/Ready",
       "Valid=True/Valid",
     ]);
   });
