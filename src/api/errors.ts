@@ -68,6 +68,10 @@ export const errorTable = {
     says: "Weft is not installed in the cluster of {cluster}",
     fix: "weft install --context {cluster}",
   },
+  INSTALLED_BY_HELM: {
+    says: "Weft in the cluster of {cluster} was installed by Helm, as release '{release}'",
+    fix: "use Helm: helm upgrade or helm uninstall {release} -n weft-system; then 'weft uninstall' takes what is left",
+  },
   INSTALL_STUCK: {
     says: "the control plane of {cluster} did not become ready: {reason}",
     fix: "kubectl --context {cluster} -n weft-system describe pods",

@@ -1,7 +1,9 @@
 /** `weft install`. */
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { stringify } from "yaml";
-import { clusterName, installOn, manifests } from "../install/index.ts";
+import { deployments, systemNamespace } from "../api/index.ts";
+import { clusterName, controlPlane, forwardDns, installOn, manifests } from "../install/index.ts";
+import type { KubeClient } from "../kube/index.ts";
 import { clientOf, nameFromContext } from "./contexts.ts";
 import { leaseOption } from "./lease.ts";
 
@@ -10,6 +12,9 @@ interface Options {
   kubeconfig?: string;
   name?: string;
   image?: string;
+  replicas?: number;
+  patchCoredns?: boolean;
+  dnsOnly?: boolean;
   dryRun?: boolean;
   leaseDuration?: number;
 }
@@ -24,23 +29,53 @@ export function define(command: Command): void {
     )
     .option("--image <image>", "the control plane's image")
     .addOption(leaseOption())
+    .option(
+      "--replicas <number>",
+      "control planes: one leads, all answer DNS (default: as many as there are, or 1)",
+      count,
+    )
+    .option("--patch-coredns", "tell CoreDNS where clusterset.local is, in its Corefile (docs/install.md)")
+    .option("--dns-only", "only tell the cluster's DNS where clusterset.local is: after 'helm install'")
     .option("--dry-run", "print the manifests and change nothing")
     .action(async (options: Options) => {
-      const { image, leaseDuration } = options;
-      const settings = { ...(image && { image }), ...(leaseDuration && { leaseDuration }) };
       const { client, context } = clientOf(options.context, options.kubeconfig);
+      const hooks = {
+        onStep: (step: string) => console.log(`${context}: ${step}`),
+        onNote: (note: string) => console.log(`${context}: ${note}`),
+      };
+      const patchCoreDns = options.patchCoredns ?? false;
+      const { image, leaseDuration, replicas } = options;
+      const given = {
+        ...(image && { image }),
+        ...(leaseDuration && { leaseDuration }),
+        ...(replicas && { replicas }),
+      };
       if (options.dryRun) {
         const name = options.name ?? nameFromContext(context);
-        const documents = manifests({ name, ...settings }).map(({ object }) => stringify(object));
+        const documents = manifests({ name, ...given }).map(({ object }) => stringify(object));
         console.log(`${documents.join("---\n")}`.trimEnd());
         return;
       }
-      const name = options.name ?? (await clusterName(client)) ?? nameFromContext(context);
-      await installOn(
-        client,
-        { name, ...settings },
-        { onStep: (step) => console.log(`${context}: ${step}`) },
-      );
+      if (options.dnsOnly) return forwardDns(client, undefined, { patchCoreDns }, hooks);
+      const [named, known] = await Promise.all([clusterName(client), settingsOf(client)]);
+      const name = options.name ?? named ?? nameFromContext(context);
+      await installOn(client, { name, patchCoreDns, ...known, ...given }, hooks);
       console.log(`${context}: Weft is installed; the cluster is called '${name}'`);
     });
+}
+
+/** An upgrade keeps the number of control planes and their lease. */
+async function settingsOf(client: KubeClient): Promise<{ replicas?: number; leaseDuration?: number }> {
+  const ref = { namespace: systemNamespace, name: controlPlane };
+  const { replicas, template } = (await client.get(deployments, ref))?.spec ?? {};
+  const args = template?.spec?.containers[0]?.args ?? [];
+  const lease = Number(args.find((arg) => arg.startsWith("--lease-duration="))?.split("=")[1]);
+  return { ...(replicas && { replicas }), ...(lease && { leaseDuration: lease }) };
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1)
+    throw new InvalidArgumentError("It is not a whole number above 0.");
+  return value;
 }

@@ -23,6 +23,10 @@ const commands: Record<string, Entry> = {
   },
   status: { summary: "show the lab's clusters, nodes and processes", load: () => import("./status.ts") },
   install: { summary: "install the control plane in a cluster", load: () => import("./install.ts") },
+  uninstall: {
+    summary: "take everything of Weft out of a cluster",
+    load: () => import("./uninstall.ts"),
+  },
   join: { summary: "let clusters read each other's offers", load: () => import("./join.ts") },
   leave: { summary: "take a cluster out of its clusterset", load: () => import("./leave.ts") },
   clusters: {

@@ -1,7 +1,15 @@
 /** What makes a cluster a member of a clusterset: manifests, installing, joining, leaving. */
 export {
+  compareVersions,
+  type DefinitionPlan,
+  installedDefinitions,
+  planDefinition,
+} from "./definitions.ts";
+export { dnsForwarding, type Forwarding, withoutServerBlock, withServerBlock } from "./dns.ts";
+export {
   clusterName,
   deployControlPlane,
+  forwardDns,
   type InstallHooks,
   installOn,
   prepareCluster,
@@ -11,6 +19,8 @@ export { type Joiner, joinClusters, leaveClusters, peersOf, serverForPeers } fro
 export {
   controlPlane,
   defaultImage,
+  definitionRevision,
+  deploymentManifest,
   dnsPort,
   dnsService,
   healthPort,
@@ -19,3 +29,4 @@ export {
   type Manifest,
   manifests,
 } from "./manifests.ts";
+export { type Uninstalled, type UninstallHooks, uninstall } from "./uninstall.ts";

@@ -2,30 +2,30 @@
 import {
   clusterIdProperty,
   clusterProperties,
-  clusterSetZone,
-  configMaps,
   customResourceDefinitions,
   definitions,
   deployments,
-  type KubeObject,
+  managedByLabel,
+  namespaces,
   pods,
-  type Resource,
   type Service,
+  services,
   systemNamespace,
   WeftError,
 } from "../api/index.ts";
-import type { KubeClient, Ref } from "../kube/index.ts";
-import { sleep } from "../world/index.ts";
+import type { KubeClient } from "../kube/index.ts";
+import { apply, waitFor } from "./apply.ts";
+import { applyDefinitions } from "./definitions.ts";
+import { forwardClusterSet } from "./dns.ts";
 import {
   accessManifests,
   clusterPropertyManifest,
   controlPlane,
-  definitionManifests,
   deploymentManifest,
+  dnsService,
   dnsServiceManifest,
   type InstallOptions,
   installManager,
-  type Manifest,
   systemNamespaceManifest,
 } from "./manifests.ts";
 
@@ -33,10 +33,9 @@ export interface InstallHooks {
   signal?: AbortSignal;
   /** Called before each step. */
   onStep?: (step: string) => void;
+  /** What was found or is left to do, for people. */
+  onNote?: (note: string) => void;
 }
-
-/** How long to wait for CRDs and for the Deployment, milliseconds. */
-const patience = 60_000;
 
 /**
  * Puts everything but the control plane's Deployment into the cluster; the same call again mends or upgrades it.
@@ -49,15 +48,55 @@ export async function prepareCluster(
 ): Promise<void> {
   const { signal } = hooks;
   hooks.onStep?.("definitions and access");
-  await apply(client, systemNamespaceManifest(), signal);
-  const [service] = await Promise.all([
+  await requireNotHelms(client, signal);
+  await makeNamespace(client, signal);
+  const [service, plans] = await Promise.all([
     apply(client, dnsServiceManifest(), signal),
-    ...[...definitionManifests(), ...accessManifests()].map((manifest) => apply(client, manifest, signal)),
+    applyDefinitions(client, signal),
+    ...accessManifests().map((manifest) => apply(client, manifest, signal)),
   ]);
+  for (const { name, action, reason } of plans) {
+    const theirs = action === "keep" || (action === "update" && reason !== "Weft installed it");
+    if (theirs) hooks.onNote?.(`${action === "keep" ? "kept" : "updated"} the definition ${name}: ${reason}`);
+  }
   await Promise.all([
-    forwardClusterSetZone(client, service, signal),
+    forwardDns(client, service, options, hooks),
     waitForDefinitions(client, signal).then(() => nameCluster(client, options.name, signal)),
   ]);
+}
+
+/** What Helm installed is for Helm to change and to take away. Throws INSTALLED_BY_HELM. */
+export async function requireNotHelms(client: KubeClient, signal?: AbortSignal): Promise<void> {
+  const ref = { namespace: systemNamespace, name: controlPlane };
+  const deployment = await client.get(deployments, ref, signal ? { signal } : {});
+  const release = deployment?.metadata.annotations?.["meta.helm.sh/release-name"];
+  if (release !== undefined) {
+    throw new WeftError("INSTALLED_BY_HELM", { cluster: client.cluster, release });
+  }
+}
+
+/** A namespace that is there already stays as it is, and stays when Weft goes. */
+async function makeNamespace(client: KubeClient, signal: AbortSignal | undefined): Promise<void> {
+  const found = await client.get(namespaces, systemNamespace, signal ? { signal } : {});
+  if (found && found.metadata.labels?.[managedByLabel] !== installManager) return;
+  await apply(client, systemNamespaceManifest(), signal);
+}
+
+/** Tells the cluster's DNS where `clusterset.local` is answered; by itself for clusters that Helm installed in. */
+export async function forwardDns(
+  client: KubeClient,
+  known: Service | undefined,
+  options: { patchCoreDns?: boolean },
+  hooks: InstallHooks = {},
+): Promise<void> {
+  const { signal } = hooks;
+  const ref = { namespace: systemNamespace, name: dnsService };
+  const service = known ?? (await client.get(services, ref, signal ? { signal } : {}));
+  if (!service) throw new WeftError("NOT_INSTALLED", { cluster: client.cluster });
+  const address = service.spec?.clusterIP;
+  if (!address) throw new Error(`Service ${service.metadata.name} was given no address`);
+  const left = await forwardClusterSet(client, address, { ...options, ...(signal && { signal }) });
+  if (left) hooks.onNote?.(left);
 }
 
 /** Makes the cluster a member: everything, and the control plane running. */
@@ -87,10 +126,17 @@ export async function waitForControlPlane(client: KubeClient, signal?: AbortSign
     client,
     deployments,
     { namespace: systemNamespace, name: controlPlane },
-    ({ metadata, spec, status }) =>
-      (status?.observedGeneration ?? 0) >= (metadata.generation ?? 0) &&
-      (status?.updatedReplicas ?? 0) >= (spec?.replicas ?? 1) &&
-      (status?.availableReplicas ?? 0) >= (spec?.replicas ?? 1),
+    (found) => {
+      const { metadata, spec, status } = found ?? {};
+      const wanted = spec?.replicas ?? 1;
+      return (
+        found !== undefined &&
+        (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0) &&
+        (status?.updatedReplicas ?? 0) >= wanted &&
+        (status?.availableReplicas ?? 0) >= wanted &&
+        (status?.replicas ?? 0) <= (status?.updatedReplicas ?? 0)
+      );
+    },
     () => whyNotAvailable(client),
     signal,
   );
@@ -126,37 +172,6 @@ async function nameCluster(client: KubeClient, name: string, signal: AbortSignal
   await apply(client, clusterPropertyManifest(name), signal);
 }
 
-/**
- * Tells the cluster's DNS where `clusterset.local` is answered: `stubDomains` of the ConfigMap
- * `kube-system/kube-dns`. The domains that others put there stay.
- */
-async function forwardClusterSetZone(
-  client: KubeClient,
-  service: Service,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const address = service.spec?.clusterIP;
-  if (!address) throw new Error(`Service ${service.metadata.name} was given no address`);
-  const ref = { namespace: "kube-system", name: "kube-dns" };
-  const existing = await client.get(configMaps, ref, signal ? { signal } : {});
-  const domains = parseDomains(existing?.data?.stubDomains);
-  if (JSON.stringify(domains[clusterSetZone]) === JSON.stringify([address])) return;
-  await client.apply(
-    configMaps,
-    { metadata: ref, data: { stubDomains: JSON.stringify({ ...domains, [clusterSetZone]: [address] }) } },
-    { manager: installManager, force: true, ...(signal && { signal }) },
-  );
-}
-
-function parseDomains(text: string | undefined): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(text ?? "{}");
-    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
-  } catch {
-    return {};
-  }
-}
-
 async function waitForDefinitions(client: KubeClient, signal: AbortSignal | undefined): Promise<void> {
   await Promise.all(
     definitions.map(({ metadata: { name } }) =>
@@ -164,41 +179,11 @@ async function waitForDefinitions(client: KubeClient, signal: AbortSignal | unde
         client,
         customResourceDefinitions,
         name,
-        ({ status }) =>
-          (status?.conditions ?? []).some((c) => c.type === "Established" && c.status === "True"),
+        (found) =>
+          (found?.status?.conditions ?? []).some((c) => c.type === "Established" && c.status === "True"),
         async () => `CustomResourceDefinition ${name} is not established`,
         signal,
       ),
     ),
   );
-}
-
-/** Applies one object as ours; takes fields that others manage, for the object is ours as a whole. */
-export function apply<T extends KubeObject>(
-  client: KubeClient,
-  { resource, object }: Manifest<T>,
-  signal?: AbortSignal,
-): Promise<T> {
-  return client.apply(resource, object, { manager: installManager, force: true, ...(signal && { signal }) });
-}
-
-/** Asks until `good`; throws INSTALL_STUCK after a minute. */
-async function waitFor<T extends KubeObject>(
-  client: KubeClient,
-  resource: Resource<T>,
-  ref: Ref,
-  good: (object: T) => boolean,
-  reason: () => Promise<string>,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const { world } = client;
-  const end = world.monotonic() + patience;
-  for (let delay = 20; ; delay = Math.min(delay * 1.3, 500)) {
-    const object = await client.get(resource, ref, signal ? { signal } : {});
-    if (object && good(object)) return;
-    if (world.monotonic() > end) {
-      throw new WeftError("INSTALL_STUCK", { cluster: client.cluster, reason: await reason() });
-    }
-    await sleep(world, delay, signal);
-  }
 }

@@ -16,8 +16,9 @@ import {
   WeftError,
 } from "../api/index.ts";
 import type { KubeClient } from "../kube/index.ts";
-import { apply, clusterName } from "./install.ts";
-import { clusterRoleBinding, installManager, peerRole, role, roleBinding } from "./manifests.ts";
+import { apply } from "./apply.ts";
+import { clusterName } from "./install.ts";
+import { clusterRoleBinding, installManager, labels, peerRole, role, roleBinding } from "./manifests.ts";
 
 /** A cluster that is to join, as a person reaches it. */
 export interface Joiner {
@@ -63,7 +64,7 @@ export async function joinClusters(joiners: readonly Joiner[], signal?: AbortSig
 /** In the offering cluster: who the peer is, what it may do, and a token for it. */
 async function admit(client: KubeClient, peer: string, signal: AbortSignal | undefined): Promise<string> {
   const account = accountOf(peer);
-  const metadata = { name: account, namespace: systemNamespace };
+  const metadata = { name: account, namespace: systemNamespace, labels };
   await apply(
     client,
     { resource: serviceAccounts, object: { apiVersion: "v1", kind: "ServiceAccount", metadata } },
@@ -140,7 +141,7 @@ async function introduce(
       metadata: {
         name: accountOf(name),
         namespace: systemNamespace,
-        labels: { [peerLabel]: name },
+        labels: { ...labels, [peerLabel]: name },
       },
       type: "Opaque",
       // JSON is YAML.

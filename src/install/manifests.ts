@@ -6,6 +6,7 @@ import {
   type ClusterProperty,
   type ClusterRole,
   type ClusterRoleBinding,
+  type CustomResourceDefinition,
   clusterIdProperty,
   clusterProperties,
   clusterRoleBindings,
@@ -15,6 +16,7 @@ import {
   definitions,
   deployments,
   heartbeatLease,
+  hostnameLabel,
   type KubeObject,
   managedByLabel,
   type Namespace,
@@ -52,7 +54,18 @@ export interface InstallOptions {
   image?: string;
   /** Seconds after which peers withdraw the cluster's endpoints when there is no sign of life; 30 unless told. */
   leaseDuration?: number;
+  /** Control planes: one leads and writes, all answer DNS. 1 unless told. */
+  replicas?: number;
+  /** Tells CoreDNS where `clusterset.local` is, by a block in its Corefile. */
+  patchCoreDns?: boolean;
 }
+
+/**
+ * Counts up with every change of a definition below `api/crds/`, so that an older Weft leaves a newer one's
+ * definitions alone. A test holds the two together.
+ */
+export const definitionRevision = 1;
+export const revisionAnnotation = "weft.dev/definition-revision";
 
 export const defaultImage = "weft/control-plane:0.1.0";
 
@@ -62,7 +75,7 @@ export interface Manifest<T extends KubeObject = KubeObject> {
   object: T;
 }
 
-const labels = { "app.kubernetes.io/name": controlPlane, [managedByLabel]: installManager };
+export const labels = { "app.kubernetes.io/name": controlPlane, [managedByLabel]: installManager };
 const read = ["get", "list", "watch"];
 const own = [...read, "create", "update", "patch", "delete"];
 
@@ -125,8 +138,13 @@ export function systemNamespaceManifest(): Manifest<Namespace> {
   };
 }
 
-export function definitionManifests(): Manifest[] {
-  return definitions.map((definition) => ({ resource: customResourceDefinitions, object: definition }));
+export function definitionManifests(): Manifest<CustomResourceDefinition>[] {
+  return definitions.map((definition) => {
+    const { metadata } = definition;
+    const annotations = { ...metadata.annotations, [revisionAnnotation]: String(definitionRevision) };
+    const object = { ...definition, metadata: { ...metadata, labels, annotations } };
+    return { resource: customResourceDefinitions, object };
+  });
 }
 
 export function clusterPropertyManifest(name: string): Manifest<ClusterProperty> {
@@ -135,7 +153,7 @@ export function clusterPropertyManifest(name: string): Manifest<ClusterProperty>
     object: {
       apiVersion: "about.k8s.io/v1beta1",
       kind: "ClusterProperty",
-      metadata: { name: clusterIdProperty },
+      metadata: { name: clusterIdProperty, labels },
       spec: { value: name },
     },
   };
@@ -181,6 +199,7 @@ export function deploymentManifest(options: InstallOptions): Manifest<Deployment
   const app = { app: controlPlane };
   const field = (fieldPath: string) => ({ valueFrom: { fieldRef: { fieldPath } } });
   const probe = (path: string) => ({ httpGet: { path, port: "health" } });
+  const { replicas = 1 } = options;
   return {
     resource: deployments,
     object: {
@@ -188,7 +207,7 @@ export function deploymentManifest(options: InstallOptions): Manifest<Deployment
       kind: "Deployment",
       metadata: { name: controlPlane, namespace: systemNamespace, labels },
       spec: {
-        replicas: 1,
+        replicas,
         selector: { matchLabels: app },
         // The new control plane settles while the old one still answers DNS.
         strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
@@ -196,6 +215,7 @@ export function deploymentManifest(options: InstallOptions): Manifest<Deployment
           metadata: { labels: { ...app, ...labels } },
           spec: {
             serviceAccountName: controlPlane,
+            ...(replicas > 1 && { topologySpreadConstraints: [spread] }),
             containers: [
               {
                 name: controlPlane,
@@ -229,6 +249,14 @@ export function deploymentManifest(options: InstallOptions): Manifest<Deployment
     },
   };
 }
+
+/** Several control planes on several nodes, where there are several. */
+const spread = {
+  maxSkew: 1,
+  topologyKey: hostnameLabel,
+  whenUnsatisfiable: "ScheduleAnyway" as const,
+  labelSelector: { matchLabels: { app: controlPlane } },
+};
 
 /** All of it but what depends on addresses that the cluster allocates. */
 export function manifests(options: InstallOptions): Manifest[] {

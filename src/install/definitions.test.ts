@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { type CustomResourceDefinition, customResourceDefinitions, definitions } from "../api/index.ts";
+import { compareVersions, definitionRevision, planDefinition, prepareCluster } from "./index.ts";
+import { definitionManifests } from "./manifests.ts";
+import { cluster } from "./testing/cluster.ts";
+
+/** Raise `definitionRevision` when this changes, and put the new pair here. */
+const known = { revision: 1, sha256: "4eaa210d84be0372" };
+
+test("a changed definition has a new revision", () => {
+  const sha256 = createHash("sha256").update(JSON.stringify(definitions)).digest("hex");
+  assert.deepEqual({ revision: definitionRevision, sha256: sha256.slice(0, 16) }, known);
+});
+
+describe("versions", () => {
+  test("are ordered as Kubernetes orders them", () => {
+    const ordered = [
+      "foo1",
+      "foo10",
+      "v1alpha1",
+      "v1alpha2",
+      "v2alpha1",
+      "v1beta1",
+      "v1beta2",
+      "v1",
+      "v2",
+      "v10",
+    ];
+    fc.assert(
+      fc.property(fc.shuffledSubarray(ordered), (some) => {
+        const sorted = [...some].sort(compareVersions);
+        assert.deepEqual(
+          sorted,
+          ordered.filter((version) => some.includes(version)),
+        );
+      }),
+    );
+  });
+});
+
+const name = "serviceexports.multicluster.x-k8s.io";
+const ours = definitionManifests().find(({ object }) => object.metadata.name === name)!.object;
+const withVersions = (...versions: string[]): CustomResourceDefinition => ({
+  ...ours,
+  metadata: { name },
+  spec: {
+    ...ours.spec,
+    versions: versions.map((version, i) => ({
+      ...ours.spec.versions[0]!,
+      name: version,
+      storage: i === versions.length - 1,
+    })),
+  },
+});
+
+describe("a definition", () => {
+  test("that is not there is installed; ours is updated", () => {
+    assert.equal(planDefinition(ours, undefined).action, "install");
+    assert.equal(planDefinition(ours, ours).action, "update");
+  });
+  test("of others stays as it is when it serves what we need", () => {
+    assert.equal(planDefinition(ours, withVersions("v1alpha1", "v1beta1")).action, "keep");
+  });
+  test("of others that is too old is updated", () => {
+    const plan = planDefinition(ours, withVersions("v1alpha1"));
+    assert.deepEqual([plan.action, plan.reason], ["update", "it does not serve v1beta1"]);
+  });
+  test("that is newer is kept, whoever installed it", () => {
+    const newer = withVersions("v1beta1", "v1");
+    assert.match(planDefinition(ours, newer).reason, /it has v1, newer than v1beta1/);
+    const { labels } = ours.metadata;
+    const annotations = { "weft.dev/definition-revision": String(definitionRevision + 1) };
+    const next = { ...ours, metadata: { name, labels: labels!, annotations } };
+    assert.equal(planDefinition(ours, next).action, "keep");
+  });
+});
+
+describe("installing", () => {
+  test("brings an old definition of others up to date and leaves it theirs; a newer one it names and keeps", async () => {
+    const { client } = await cluster("a");
+    const imports = "serviceimports.multicluster.x-k8s.io";
+    await client.create(customResourceDefinitions, withVersions("v1alpha1"));
+    const theirs = definitions.find(({ metadata }) => metadata.name === imports)!;
+    const v1 = { ...theirs.spec.versions[0]!, name: "v1", storage: true };
+    const versions = [...theirs.spec.versions.map((version) => ({ ...version, storage: false })), v1];
+    await client.create(customResourceDefinitions, { ...theirs, spec: { ...theirs.spec, versions } });
+    const notes: string[] = [];
+    await prepareCluster(client, { name: "a" }, { onNote: (note) => notes.push(note) });
+    assert.deepEqual(notes.sort(), [
+      `kept the definition ${imports}: it has v1, newer than v1beta1 that Weft brings`,
+      `updated the definition ${name}: it does not serve v1beta1`,
+    ]);
+    const updated = await client.get(customResourceDefinitions, name);
+    assert.deepEqual(
+      updated!.spec.versions.map((version) => version.name),
+      ["v1alpha1", "v1beta1"],
+    );
+    assert.equal(updated!.metadata.labels?.["app.kubernetes.io/managed-by"], undefined);
+    assert.equal((await client.get(customResourceDefinitions, imports))!.spec.versions.length, 3);
+  });
+});
