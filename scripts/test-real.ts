@@ -1,0 +1,97 @@
+/**
+ * Runs the scenarios on real control planes (with the lab's nodes) and the conformance suites against a real
+ * kube-apiserver. What is missing on this machine is said, and skipped.
+ *
+ *   npm run test:real                     everything
+ *   npm run test:real -- PATH ...         the tests below these paths only
+ *
+ * Kubernetes is built once from its Go modules, which takes minutes, and kept in ~/.cache/weft (or below
+ * XDG_CACHE_HOME); WEFT_REAL_KUBERNETES names programs that are there already.
+ */
+import { spawn } from "node:child_process";
+import { globSync, readFileSync } from "node:fs";
+import { delimiter, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { startApiServer } from "../test/real/api-server.ts";
+import {
+  findProgram,
+  kubernetesPrograms,
+  NotToBeHad,
+  requirePackages,
+  kubernetesVersion as version,
+} from "../test/real/programs.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const begun = performance.now();
+let failed = false;
+let skipped = "";
+
+try {
+  requirePackages({ "etcd-server": () => findProgram("etcd") }, say);
+  await runAll(resolve(kubernetesPrograms(say)));
+} catch (error) {
+  if (!(error instanceof NotToBeHad)) throw error;
+  skipped = `; skipped: everything on real control planes: ${error.message}`;
+}
+say(`${minutes(begun)} in all${skipped}`);
+process.exitCode = failed ? 1 : 0;
+
+async function runAll(programs: string): Promise<void> {
+  const wanted = process.argv.slice(2).map((path) => relative(root, resolve(path)));
+  const isWanted = (file: string) => wanted.length === 0 || wanted.some((path) => file.startsWith(path));
+  const files = globSync("test/{scenarios,conformance}/**/*.test.ts", { cwd: root }).filter(isWanted).sort();
+  // A test that starts a lab starts it with real control planes; the others ask a server that stands alone.
+  const inLabs = files.filter((file) => readFileSync(join(root, file), "utf8").includes("startLab"));
+  const alone = files.filter((file) => file.startsWith("test/conformance/") && !inLabs.includes(file));
+  // The Kubernetes that was built has a kubectl too, for machines without one.
+  const env = { ...process.env, PATH: `${process.env.PATH ?? ""}${delimiter}${programs}` };
+  if (alone.length > 0) {
+    const server = await startApiServer(programs).catch((error: Error) => {
+      failed = true;
+      say(`kube-apiserver does not start: ${error.message}`);
+    });
+    if (server) {
+      await runTests(`kube-apiserver ${version}`, alone, {
+        ...env,
+        WEFT_CONFORMANCE_KUBECONFIG: server.kubeconfig,
+      });
+      await server.close();
+    }
+  }
+  if (inLabs.length > 0) {
+    // One file at a time: every lab has control planes of its own, of 500 MB each.
+    await runTests(
+      `control planes of Kubernetes ${version}`,
+      inLabs,
+      { ...env, WEFT_REAL_KUBERNETES: programs },
+      "--test-concurrency=1",
+    );
+  }
+}
+
+async function runTests(
+  on: string,
+  files: string[],
+  env: NodeJS.ProcessEnv,
+  ...flags: string[]
+): Promise<void> {
+  say(`${files.join(" ")} on ${on}`);
+  const start = performance.now();
+  const child = spawn(process.execPath, ["--test", "--test-reporter=spec", ...flags, ...files], {
+    cwd: root,
+    env,
+    stdio: "inherit",
+  });
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => child.kill(signal));
+  const code = await new Promise<number>((done) => child.on("exit", (status) => done(status ?? 1)));
+  if (code !== 0) failed = true;
+  say(`${code === 0 ? "good" : "FAILED"} on ${on}, ${minutes(start)}`);
+}
+
+function minutes(since: number): string {
+  return `${((performance.now() - since) / 60_000).toFixed(1)} minutes`;
+}
+
+function say(text: string): void {
+  console.log(`real: ${text}`);
+}
