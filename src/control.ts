@@ -113,7 +113,15 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 
   // … what it offers, and what all clusters of the set offer together …
   const offered = offers(own);
-  const peers = new Peers({ engine, client, cluster, connect, lease, onNote: (note) => log(noteLine(note)) });
+  const peers = new Peers({
+    engine,
+    client,
+    cluster,
+    connect,
+    reports: publishedReports,
+    lease,
+    onNote: (note) => log(noteLine(note)),
+  });
   peers.serviceOffers.add(cluster, offered.serviceOffers);
   peers.endpointOffers.add(cluster, offered.endpointOffers);
   const reports = derive(

@@ -36,8 +36,8 @@ export interface Signs {
   beatAt: number | undefined;
   /** The same on the wall clock, RFC 3339, for people. */
   beatTime: string | undefined;
-  /** How long it may be silent: `leaseDurationSeconds` of its heartbeat, in milliseconds. */
-  lease: number;
+  /** How long it may be silent: `leaseDurationSeconds` of its heartbeat, in milliseconds, once that was seen. */
+  lease: number | undefined;
   /** It was asked since it was last heard, and did not answer. */
   unanswered: boolean;
   /** Why, for people. */
@@ -84,7 +84,7 @@ export class Connection {
       heardAt: world.monotonic(),
       beatAt: undefined,
       beatTime: undefined,
-      lease: options.lease,
+      lease: undefined,
       unanswered: false,
       reason: undefined,
     };
@@ -158,14 +158,17 @@ export class Connection {
     return offers;
   }
 
+  get #lease(): number {
+    return this.#signs.lease ?? this.#options.lease;
+  }
+
   #tell(news: Partial<Signs>): void {
     this.#signs = { ...this.#signs, ...news };
     this.#options.onSigns(this.#signs);
   }
 
   #wait(): void {
-    if (!this.#closed)
-      this.#timer = this.#options.world.after(look(this.#signs.lease), () => void this.#look());
+    if (!this.#closed) this.#timer = this.#options.world.after(look(this.#lease), () => void this.#look());
   }
 
   async #look(): Promise<void> {
@@ -173,7 +176,7 @@ export class Connection {
     let heardAt = this.#signs.heardAt;
     for (const { reflection } of this.#watched) heardAt = Math.max(heardAt, reflection.heardAt ?? 0);
     if (heardAt > this.#signs.heardAt) this.#tell({ heardAt, unanswered: false, reason: undefined });
-    if (world.monotonic() - heardAt >= quiet(this.#signs.lease)) await this.#ask();
+    if (world.monotonic() - heardAt >= quiet(this.#lease)) await this.#ask();
     this.#wait();
   }
 
@@ -183,7 +186,7 @@ export class Connection {
     let reason: string | undefined;
     try {
       await this.client.get(leases, `${systemNamespace}/${heartbeatLease}`, {
-        timeout: patience(this.#signs.lease),
+        timeout: patience(this.#lease),
       });
     } catch (error) {
       if (!(error instanceof ApiError) || error.code >= 500) reason = (error as Error).message;

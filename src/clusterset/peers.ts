@@ -1,6 +1,7 @@
 /** The clusters of the set as this one sees them: who they are, what they offer, whether they live. */
 import {
   type EndpointOffer,
+  type PeerReport,
   type Secret,
   type ServiceOffer,
   secrets,
@@ -13,6 +14,7 @@ import {
   flatDerive,
   joinPartitions,
   type PartitionJoin,
+  type Read,
   type Source,
   source,
 } from "../collections/index.ts";
@@ -26,6 +28,7 @@ import {
 } from "../kube/index.ts";
 import { Connection, type Signs } from "./connection.ts";
 import { renewInTime } from "./renewal.ts";
+import { peerReportKey } from "./report.ts";
 import { isPeerSecret, type PeerSpec, peersIn } from "./secret.ts";
 
 /** How long a peer may be silent before its offers are withdrawn, in seconds, when nobody says. */
@@ -70,7 +73,9 @@ export interface PeersOptions {
   /** Opens the way to a peer's API server. */
   connect: (credentials: Credentials, peer: string) => Transport & { close?: () => void };
   onNote?: (note: PeerNote) => void;
-  /** The lease of peers whose heartbeat was not seen yet, in seconds; 30 unless told. */
+  /** What we, or an earlier control plane of our cluster, reported on the peers. */
+  reports?: Collection<PeerReport>;
+  /** The lease of peers whose heartbeat was never seen, in seconds; 30 unless told. */
   lease?: number;
 }
 
@@ -105,11 +110,16 @@ export class Peers {
     this.#signs = source(engine, { name: "signs", key: ({ cluster }) => cluster });
     this.#lost = derive(
       this.#signs,
-      ({ cluster, heardAt, unanswered, lease }, read) =>
-        unanswered && read.reached(heardAt + lease) ? { cluster, lease } : undefined,
+      (signs, read) => {
+        const { cluster, heardAt, unanswered } = signs;
+        const lease = this.#leaseOf(signs, read);
+        return unanswered && read.reached(heardAt + lease) ? { cluster, lease } : undefined;
+      },
       { name: "lostPeers" },
     );
-    this.states = derive(this.#signs, (signs, read) => stateOf(signs, read), { name: "peers" });
+    this.states = derive(this.#signs, (signs, read) => stateOf(signs, this.#leaseOf(signs, read), read), {
+      name: "peers",
+    });
     this.#lost.subscribe((changes) => {
       for (const { key, before, after } of changes) {
         if ((before === undefined) !== (after === undefined)) this.#lostOrFound(key, after);
@@ -143,6 +153,14 @@ export class Peers {
       peer.current?.close();
     }
     this.#peers.clear();
+  }
+
+  /** Milliseconds: as the peer says, as it said to an earlier control plane of ours, or as is usual. */
+  #leaseOf({ cluster, lease }: Signs, read: Read): number {
+    const { reports, lease: usual = defaultLease } = this.#options;
+    if (lease !== undefined) return lease;
+    const before = reports && read.get(reports, peerReportKey(cluster))?.status?.leaseDurationSeconds;
+    return (before ?? usual) * 1000;
   }
 
   #specChanged(cluster: string, spec: PeerSpec | undefined): void {
@@ -262,8 +280,8 @@ export class Peers {
   }
 }
 
-function stateOf(signs: Signs, read: { reached(deadline: number): boolean }): PeerState {
-  const { cluster, since, heardAt, beatAt, beatTime, lease, unanswered, reason } = signs;
+function stateOf(signs: Signs, lease: number, read: Read): PeerState {
+  const { cluster, since, heardAt, beatAt, beatTime, unanswered, reason } = signs;
   const known = { cluster, lease: lease / 1000 };
   const silent = { ...known, ...(beatTime && { lastHeartbeat: beatTime }) };
   if (unanswered) {

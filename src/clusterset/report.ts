@@ -20,6 +20,7 @@ export function peerReport(
 ): Applied<PeerReport> | undefined {
   const object = { metadata: { name: peer, namespace: systemNamespace }, spec: { cluster, peer } };
   if (early) return before && { ...object, ...(before.status && { status: before.status }) };
+  const beat = lastHeartbeat ?? (state === "live" ? undefined : before?.status?.lastHeartbeatTime);
   const { message, ...condition } = conditions[state];
   const detailed = reason ? `${message}: ${reason}.` : message;
   return {
@@ -27,7 +28,7 @@ export function peerReport(
     status: {
       conditions: [{ type: "Reachable", ...condition, message: detailed }],
       leaseDurationSeconds: lease,
-      ...(lastHeartbeat && { lastHeartbeatTime: lastHeartbeat }),
+      ...(beat && { lastHeartbeatTime: beat }),
     },
   };
 }

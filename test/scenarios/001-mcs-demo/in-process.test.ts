@@ -505,6 +505,20 @@ describe("peers that go", () => {
     const { lastHeartbeatTime } = await report();
     const age = cut - Date.parse(lastHeartbeatTime!);
     assert.ok(age > -1000 && age < 4000, `${age}`);
+    // The next control plane knows it from the report of the one before.
+    fleet.stopPlane("c1");
+    await fleet.startPlane("c1");
+    await fleet.pass(2);
+    fleet.rejoin("c2");
+    await fleet.pass(20);
+    fleet.isolate("c2");
+    await fleet.pass(1);
+    fleet.stopPlane("c1");
+    await fleet.startPlane("c1");
+    await fleet.pass(4);
+    assert.deepEqual(await imported(fleet, "c1"), ["serve c1 10.10.0.8", "serve c2 10.12.0.7"]);
+    await fleet.pass(16);
+    assert.deepEqual(await imported(fleet, "c1"), ["serve c1 10.10.0.8"]);
     fleet.rejoin("c2");
     fleet.stopPlane("c2");
     await fleet.startPlane("c2");
