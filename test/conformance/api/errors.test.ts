@@ -89,7 +89,7 @@ const scenarios: Scenario[] = [
       await api.post(maps, map("c", {}, { uid: "00000000-0000-4000-8000-000000000001" }));
       await api.post(maps, map("Not A Name"));
       await api.post(maps, map("a".repeat(254)));
-      await api.post(maps, map("d", {}, { labels: { "a b": "c", d: "e f" } }));
+      await api.post(maps, map("d", {}, { labels: { "a b": "e f" } }));
       await api.post(maps, map("d", {}, { annotations: { "a b": "c" } }));
       await api.post(maps, map("d", {}, { finalizers: ["no slash at all"] }));
       await api.post(maps, map("d", {}, { finalizers: ["plain"] }));
