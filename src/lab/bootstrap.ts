@@ -4,8 +4,20 @@ import type { KubeClient } from "../kube/index.ts";
 import { ensureDnsService } from "./dns/index.ts";
 import { apiPort, type ClusterSpec, dnsServiceAddress } from "./spec.ts";
 
-/** `kube-public/cluster-info` (where others reach the API server, and its CA) and the Service of the DNS. */
+/** What `publishClusterInfo` does, and the Service of the DNS that runs on the lab's nodes. */
 export async function bootstrapCluster(client: KubeClient, cluster: ClusterSpec, ca: string): Promise<void> {
+  await Promise.all([
+    publishClusterInfo(client, cluster, ca),
+    ensureDnsService(client, { clusterIP: dnsServiceAddress(cluster), nodes: cluster.nodes }),
+  ]);
+}
+
+/** `kube-public/cluster-info`: where others reach the API server, and its CA. */
+export async function publishClusterInfo(
+  client: KubeClient,
+  cluster: ClusterSpec,
+  ca: string,
+): Promise<void> {
   const kubeconfig = [
     "apiVersion: v1",
     "kind: Config",
@@ -16,12 +28,9 @@ export async function bootstrapCluster(client: KubeClient, cluster: ClusterSpec,
     `    server: https://${cluster.apiAddress}:${apiPort}`,
     "",
   ].join("\n");
-  await Promise.all([
-    client.apply(
-      configMaps,
-      { metadata: { namespace: "kube-public", name: "cluster-info" }, data: { kubeconfig } },
-      { manager: "weft-lab", force: true },
-    ),
-    ensureDnsService(client, { clusterIP: dnsServiceAddress(cluster), nodes: cluster.nodes }),
-  ]);
+  await client.apply(
+    configMaps,
+    { metadata: { namespace: "kube-public", name: "cluster-info" }, data: { kubeconfig } },
+    { manager: "weft-lab", force: true },
+  );
 }

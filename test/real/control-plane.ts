@@ -2,6 +2,7 @@
  * A real control plane in the place of the lab's own: etcd, kube-apiserver, kube-controller-manager and
  * kube-scheduler, as processes on the lab's backbone. `node control-plane.ts PROGRAMS DIR CLUSTER`, where
  * PROGRAMS is what `build-kubernetes.mjs` made. The lab's nodes register with it as with the lab's own server.
+ * With `--real-nodes` behind these, the nodes are none of the lab's, and they do not run the cluster's DNS.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -9,12 +10,13 @@ import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { clusterRoleBindings } from "../../src/api/index.ts";
 import { KubeClient, transportFor } from "../../src/kube/index.ts";
-import { bootstrapCluster } from "../../src/lab/bootstrap.ts";
+import { bootstrapCluster, publishClusterInfo } from "../../src/lab/bootstrap.ts";
 import { apiPort } from "../../src/lab/spec.ts";
 import { LabState } from "../../src/lab/state.ts";
 import { realWorld, sleep } from "../../src/world/index.ts";
 
 const [programs, dir, name] = process.argv.slice(2) as [string, string, string];
+const realNodes = process.argv.includes("--real-nodes");
 const world = realWorld();
 const state = new LabState(dir);
 const spec = state.read()?.spec.clusters.find((cluster) => cluster.name === name);
@@ -128,8 +130,8 @@ start(join(programs, "kube-scheduler"), {
   "leader-elect": false,
 });
 
-// What kubeadm grants: a lab node is kubelet, kube-proxy and cluster DNS under one identity.
-for (const role of ["system:node-proxier", "view"]) {
+// What kubeadm grants: a lab node is kubelet, kube-proxy and cluster DNS under one identity; a real one the first two.
+for (const role of realNodes ? ["system:node-proxier"] : ["system:node-proxier", "view"]) {
   await client.apply(
     clusterRoleBindings,
     {
@@ -140,7 +142,7 @@ for (const role of ["system:node-proxier", "view"]) {
     { manager: "weft-lab", force: true },
   );
 }
-await bootstrapCluster(client, spec, pki.ca.cert);
+await (realNodes ? publishClusterInfo : bootstrapCluster)(client, spec, pki.ca.cert);
 
 // The host reaches the API server through a UNIX socket.
 const socket = state.apiSocket(name);
