@@ -25,7 +25,8 @@ export function ownedFields(
 
 /**
  * Whether every field of `desired` has its value in `observed`. Lists that `owned` shows to be maps or sets may
- * have further items and another order; of other lists every item counts.
+ * have further items and another order. One that it shows to be ours as a whole (atomic) is ours to the last
+ * field of its items, which managedFields does not list; of other lists every item counts.
  */
 export function covers(observed: unknown, desired: unknown, owned?: OwnedFields): boolean {
   if (desired === undefined || desired === null) return true;
@@ -33,6 +34,7 @@ export function covers(observed: unknown, desired: unknown, owned?: OwnedFields)
   if (Array.isArray(desired)) {
     if (observed === undefined || observed === null) return desired.length === 0;
     if (!Array.isArray(observed)) return false;
+    if (isAtomic(owned)) return same(observed, desired);
     if (observed.length === desired.length && desired.every((item, i) => covers(observed[i], item)))
       return true;
     return isAssociative(owned) && desired.every((item) => observed.some((other) => covers(other, item)));
@@ -51,6 +53,19 @@ function isAssociative(owned: OwnedFields | undefined): boolean {
   return (
     owned !== undefined && Object.keys(owned).some((path) => path.startsWith("k:") || path.startsWith("v:"))
   );
+}
+
+function isAtomic(owned: OwnedFields | undefined): boolean {
+  return owned !== undefined && Object.keys(owned).length === 0;
+}
+
+/** Equal to the last field; undefined and absent are one. */
+function same(observed: unknown, desired: unknown): boolean {
+  if (typeof desired !== "object" || desired === null) return observed === (desired ?? undefined);
+  if (typeof observed !== "object" || observed === null) return false;
+  if (Array.isArray(desired) !== Array.isArray(observed)) return false;
+  const names = new Set([...Object.keys(desired), ...Object.keys(observed)]);
+  return [...names].every((name) => same((observed as Fields)[name], (desired as Fields)[name]));
 }
 
 /** Whether the manager still owns a field that it does not want any more, so that it must be withdrawn. */
@@ -94,15 +109,18 @@ function isFields(value: unknown): value is Fields {
  * `desired` with the values that the server made of it (it may write `1000m` as `1`, or drop what is empty):
  * what later observations are compared with.
  */
-export function asStored(desired: unknown, stored: unknown): unknown {
+export function asStored(desired: unknown, stored: unknown, owned?: OwnedFields): unknown {
   if (desired === undefined || desired === null || stored === undefined || stored === null) return stored;
   if (typeof desired !== "object" || typeof stored !== "object") return stored;
   if (Array.isArray(desired)) {
-    if (!Array.isArray(stored) || stored.length !== desired.length) return stored;
+    if (!Array.isArray(stored) || stored.length !== desired.length || isAtomic(owned)) return stored;
     return desired.map((item, i) => asStored(item, stored[i]));
   }
   return Object.fromEntries(
-    Object.entries(desired).map(([name, value]) => [name, asStored(value, (stored as Fields)[name])]),
+    Object.entries(desired).map(([name, value]) => [
+      name,
+      asStored(value, (stored as Fields)[name], owned?.[`f:${name}`]),
+    ]),
   );
 }
 
@@ -143,7 +161,7 @@ export class Comparison {
       return;
     }
     const version = made.metadata.resourceVersion;
-    this.#stored.set(name, { row, as: asStored(wanted, made), surplus, version });
+    this.#stored.set(name, { row, as: asStored(wanted, made, owned), surplus, version });
   }
 
   forget(name: string): void {

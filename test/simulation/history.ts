@@ -47,6 +47,7 @@ const shapes = [
     ],
   },
   { ports: [{ port: 80, name: "web" }] },
+  { ports: [{ port: 80 }] },
   { ports: [{ port: 8081, name: "http" }] },
   { ports: [{ port: 80, name: "http" }], clusterIP: "None" },
   { ports: [{ port: 80, name: "http" }], sessionAffinity: "ClientIP" },
@@ -75,7 +76,8 @@ async function step(fleet: Fleet, dice: Dice): Promise<string> {
     case 2:
     case 3:
     case 4: {
-      const port = (await person.get(services, key))?.spec?.ports?.[0]?.name ?? "http";
+      const service = await person.get(services, key);
+      const port = service ? (service.spec?.ports?.[0]?.name ?? "") : "http";
       const addresses = Array.from(
         { length: dice.below(4) },
         (_, i) => `10.${10 + 2 * clusters.indexOf(cluster)}.${dice.below(3)}.${i + 1}`,
@@ -190,7 +192,8 @@ async function populate(fleet: Fleet, dice: Dice): Promise<void> {
       const shape = structuredClone(dice.of(shapes));
       await fleet.makeService(cluster, name, shape);
       const address = `10.${10 + 2 * clusters.indexOf(cluster)}.9.${1 + names.indexOf(name)}`;
-      const portName = shape.ports[0]?.name ?? "";
+      const [port = {}] = shape.ports as { name?: string }[];
+      const portName = port.name ?? "";
       await fleet.setEndpoints(cluster, name, [address], { portName });
       if (dice.chance(0.7)) await fleet.exportService(cluster, name);
       if (dice.chance(0.5)) await fleet.pass(1);

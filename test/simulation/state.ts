@@ -20,7 +20,9 @@ import { derivedName, type MergedService, mergeOffers } from "../../src/services
 import type { Fleet } from "../support/fleet.ts";
 
 const managedBy = "app.kubernetes.io/managed-by";
-const isOurs = ({ metadata }: KubeObject) => metadata.labels?.[managedBy] === "weft";
+/** Derived Services carry the mark as an annotation. */
+const isOurs = ({ metadata }: KubeObject) =>
+  metadata.labels?.[managedBy] === "weft" || metadata.annotations?.["weft.dev/managed-by"] === "weft";
 const serviceOf = (slice: EndpointSlice) => slice.metadata.labels?.["kubernetes.io/service-name"];
 
 /** What an author of an import by hand may give as its address. */
@@ -114,7 +116,9 @@ function importedText(
     const as = merged.ports.find(
       (other) => other.port === exposed?.port && other.protocol === exposed.protocol,
     );
-    return as ? `${as.name ?? ""}:${port.port}` : [];
+    if (!as) return [];
+    const names = new Set([as.name ?? "", asNamed(merged.ports)[merged.ports.indexOf(as)]?.name ?? ""]);
+    return [...names].map((name) => `${name}:${port.port}`);
   });
   if (ports.length === 0) return [];
   const addresses = (slice.endpoints ?? []).flatMap((endpoint) => endpoint.addresses);
@@ -142,7 +146,7 @@ export async function actualState(fleet: Fleet): Promise<State> {
       if (spec.type === "ClusterSetIP") {
         if (!address || spec.ips?.[0] !== address) wrong.push(`ips ${spec.ips} but Service has ${address}`);
         // A Service's ports are a map to server-side apply: their order says nothing.
-        const ports = [portTexts(service?.spec?.ports ?? []), portTexts(spec.ports)];
+        const ports = [portTexts(service?.spec?.ports ?? []), portTexts(asNamed(spec.ports))];
         const [has, wants] = ports.map((text) => text.split("+").sort().join("+"));
         if (has !== wants) wrong.push("ports of the Service");
         if (fleet.lookUp(cluster, `${metadata.name}.demo`, "A")?.[0] !== address) wrong.push("name");
@@ -189,6 +193,15 @@ function offerOf(
       exportedAt: creationTimestamp ?? "",
     },
   };
+}
+
+/** Ports as a Service has them: of several, none is without a name. */
+function asNamed<P extends { name?: string; port: number; protocol?: string }>(ports: readonly P[]): P[] {
+  if (ports.length === 1) return [...ports];
+  return ports.map((port) => ({
+    ...port,
+    name: port.name || `${port.port}-${port.protocol?.toLowerCase()}`,
+  }));
 }
 
 function portTexts(ports: readonly { name?: string; port: number; protocol?: string }[]): string {
