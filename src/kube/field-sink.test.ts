@@ -5,7 +5,7 @@ import { type ConfigMap, configMaps, managedByLabel, nameOf, type Service, servi
 import { Engine, source } from "../collections/index.ts";
 import type { Conflict } from "./conflicts.ts";
 import { fieldSink } from "./field-sink.ts";
-import { objectSink } from "./sink.ts";
+import { objectSink } from "./object-sink.ts";
 import { watchSource } from "./source.ts";
 import { testCluster } from "./testing/cluster.ts";
 

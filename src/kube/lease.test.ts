@@ -44,7 +44,10 @@ describe("a heartbeat", () => {
   });
 });
 
-async function candidates(seed: number, count: number) {
+/** As the control plane's candidates are set. */
+const quick = { leaseDuration: 3_000, renewDeadline: 2_000, retryPeriod: 1_000 };
+
+async function candidates(seed: number, count: number, timing: Partial<typeof quick> = {}) {
   const { world, server, person } = await testCluster(seed);
   const leading: string[] = [];
   let most = 0;
@@ -56,6 +59,7 @@ async function candidates(seed: number, count: number) {
       elect({
         client,
         ...at,
+        ...timing,
         identity: `candidate-${i}`,
         onLeading: (signal) => {
           leading.push(`candidate-${i}`);
@@ -97,23 +101,42 @@ describe("an election", () => {
     assert.equal(most(), 1);
   });
 
-  test("never has two leaders, whatever the network loses", async () => {
-    const step = fc.record({ candidate: fc.nat(2), loss: fc.constantFrom(0, 0.5, 1), wait: fc.nat(20_000) });
-    await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 20 }), fc.nat(), async (steps, seed) => {
-        const { world, all, leading, most } = await candidates(seed, 3);
-        for (const { candidate, loss, wait } of steps) {
-          all[candidate]!.faults.lossBefore = loss;
-          all[candidate]!.faults.lossAfter = loss;
-          await world.advance(wait);
-        }
-        for (const { faults } of all) faults.lossBefore = faults.lossAfter = 0;
-        await world.advance(40_000);
-        assert.equal(leading.length, 1);
-        assert.equal(most(), 1);
-        for (const { election } of all) void election.stop();
-      }),
-      { numRuns: Number(process.env.RUNS ?? 20) },
-    );
+  test("is over in less than five seconds, with quick candidates, when the leader is killed", async () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const { world, all, leading, most } = await candidates(seed, 3, quick);
+      await world.advance(5_000 + seed * 77);
+      const first = all.findIndex((_, i) => leading[0] === `candidate-${i}`);
+      all[first]!.election.abandon();
+      assert.deepEqual(leading, []);
+      await world.advance(4_500);
+      assert.equal(leading.length, 1);
+      assert.equal(most(), 1);
+      for (const { election } of all) election.abandon();
+    }
   });
+
+  for (const timing of [{}, quick])
+    test(`never has two leaders, whatever the network loses ${JSON.stringify(timing)}`, async () => {
+      const step = fc.record({
+        candidate: fc.nat(2),
+        loss: fc.constantFrom(0, 0.5, 1),
+        wait: fc.nat(20_000),
+      });
+      await fc.assert(
+        fc.asyncProperty(fc.array(step, { maxLength: 20 }), fc.nat(), async (steps, seed) => {
+          const { world, all, leading, most } = await candidates(seed, 3, timing);
+          for (const { candidate, loss, wait } of steps) {
+            all[candidate]!.faults.lossBefore = loss;
+            all[candidate]!.faults.lossAfter = loss;
+            await world.advance(wait);
+          }
+          for (const { faults } of all) faults.lossBefore = faults.lossAfter = 0;
+          await world.advance(40_000);
+          assert.equal(leading.length, 1);
+          assert.equal(most(), 1);
+          for (const { election } of all) void election.stop();
+        }),
+        { numRuns: Number(process.env.RUNS ?? 20) },
+      );
+    });
 });

@@ -2,7 +2,7 @@
 import { type Lease, leases } from "../api/index.ts";
 import { microTimestamp, sleep, type World } from "../world/index.ts";
 import type { KubeClient } from "./client.ts";
-import { isAlreadyExists, isConflict } from "./errors.ts";
+import { isAlreadyExists, isConflict, isNotFound } from "./errors.ts";
 
 export interface HeartbeatOptions {
   client: KubeClient;
@@ -99,6 +99,8 @@ export interface Election {
   readonly leading: boolean;
   /** Stops leading and gives the Lease back, so that the next candidate need not wait. */
   stop(): Promise<void>;
+  /** Stops as if the process had ended: nothing is said, and the Lease runs out by itself. */
+  abandon(): void;
 }
 
 /**
@@ -116,7 +118,10 @@ class Candidate implements Election {
   readonly #world: World;
   readonly #stop = new AbortController();
   readonly #ended: Promise<void>;
+  #abandoned = false;
   #term: AbortController | undefined;
+  /** When another's Lease is out, on our monotonic clock. */
+  #runsOutAt = 0;
   #seen: { version: string | undefined; at: number } | undefined;
   #lease: Lease | undefined;
   #renewedAt = 0;
@@ -133,6 +138,12 @@ class Candidate implements Election {
     await this.#ended;
   }
 
+  abandon(): void {
+    this.#abandoned = true;
+    this.#stop.abort();
+    this.#resign();
+  }
+
   async #run(): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {
@@ -143,18 +154,28 @@ class Candidate implements Election {
       }
       const silence = this.#world.monotonic() - this.#renewedAt;
       if (this.leading && silence >= this.#options.renewDeadline) this.#resign();
-      const jitter = this.leading ? 1 : 1 + this.#world.random() * 0.2;
-      await sleep(this.#world, this.#options.retryPeriod * jitter, signal).catch(() => {});
+      await sleep(this.#world, this.#pause(), signal).catch(() => {});
     }
     const led = this.leading;
     this.#resign();
-    if (led) await this.#release().catch((error: unknown) => this.#options.onError?.(error));
+    if (led && !this.#abandoned)
+      await this.#release().catch((error: unknown) => this.#options.onError?.(error));
+  }
+
+  /** Until the next try; who waits for another's Lease to run out looks at the very moment. */
+  #pause(): number {
+    const { retryPeriod } = this.#options;
+    if (this.leading) return retryPeriod;
+    const left = this.#runsOutAt - this.#world.monotonic();
+    const period = retryPeriod * (1 + this.#world.random() * 0.2);
+    return left > 0 ? Math.min(period, left) : period;
   }
 
   /** Renews or takes the Lease; resolves to whether it is ours now. */
   async #acquire(): Promise<boolean> {
     const { namespace, name, identity, leaseDuration, renewDeadline } = this.#options;
     const call = { signal: this.#stop.signal, timeout: renewDeadline / 2 };
+    if (this.leading && this.#lease && (await this.#renew(this.#lease, call))) return true;
     const lease = await this.#client.get(leases, { namespace, name }, call);
     const began = this.#world.monotonic();
     const now = microTimestamp(this.#world);
@@ -164,7 +185,8 @@ class Candidate implements Election {
     const holder = spec?.holderIdentity;
     const mine = holder === identity;
     const duration = spec?.leaseDurationSeconds ? spec.leaseDurationSeconds * 1000 : leaseDuration;
-    if (holder && !mine && began - this.#seen.at < duration) {
+    this.#runsOutAt = holder && !mine ? this.#seen.at + duration : 0;
+    if (began < this.#runsOutAt) {
       this.#resign();
       return false;
     }
@@ -189,8 +211,23 @@ class Candidate implements Election {
     return true;
   }
 
+  /** Our own Lease as we left it, without looking first; false when somebody touched it. */
+  async #renew(lease: Lease, call: { signal: AbortSignal; timeout: number }): Promise<boolean> {
+    const began = this.#world.monotonic();
+    const spec = { ...lease.spec, renewTime: microTimestamp(this.#world) };
+    try {
+      this.#lease = await this.#client.replace(leases, { ...lease, spec }, call);
+    } catch (error) {
+      if (isConflict(error) || isNotFound(error)) return false;
+      throw error;
+    }
+    this.#renewedAt = began;
+    this.#seen = { version: this.#lease.metadata.resourceVersion, at: began };
+    return true;
+  }
+
   #lead(): void {
-    if (this.leading) return;
+    if (this.leading || this.#abandoned) return;
     this.leading = true;
     this.#term = new AbortController();
     this.#options.onLeading(this.#term.signal);

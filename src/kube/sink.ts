@@ -1,32 +1,29 @@
 /**
- * Law 8, first half: whole objects that are ours. Makes the API's objects equal to a desired collection, by
- * server-side apply where they differ and by deletion where they are no longer desired.
+ * What the two kinds of sinks (law 8) have in common: they bring the API's objects, one at a time and level
+ * triggered, to what a desired collection says, hold back on ignorance (law 7), and tell how far they are.
  */
-import { fieldManager, type KubeObject, type Resource } from "../api/index.ts";
+import type { KubeObject, Resource } from "../api/index.ts";
 import type { Collection } from "../collections/index.ts";
 import type { Applied, KubeClient } from "./client.ts";
 import { type Conflict, Conflicts } from "./conflicts.ts";
 import { Comparison } from "./diff.ts";
-import { isOutdated } from "./errors.ts";
 import { Expectations } from "./expectations.ts";
-import { defaultMark, isMarked, type Mark, markText } from "./mark.ts";
+import { defaultMark, type Mark } from "./mark.ts";
 import { RowIndex } from "./rows.ts";
-import { mainPart, ofObject, ofVersion, statusPart } from "./wanted.ts";
 import { Stale, Writer } from "./writer.ts";
 
-export interface ObjectSinkOptions<T extends KubeObject> {
+export interface SinkOptions<T extends KubeObject> {
   client: KubeClient;
   resource: Resource<T>;
-  /** What we want; whatever the rows' keys are, an object's metadata says its name. Needs no mark. */
+  /** What we want, in objects of the names that the rows' metadata says, whatever the rows' keys are. */
   desired: Collection<Applied<T>>;
   /** What the API has, keyed by `nameOf`, with our manager's entries of managedFields. */
   observed: Collection<T>;
-  /** Put on all that this sink makes. No two sinks of one kind may share it; `managed-by: weft` unless told. */
+  /** What marks the kind's whole objects as ours; `managed-by: weft` unless told. */
   mark?: Mark;
-  manager?: string;
   /**
    * The key of the desired row that would make this object, where it can be told from the object. Without
-   * it, an object found at our start is only deleted when everything that `desired` depends on has been heard.
+   * it, what is found at our start is only taken back when everything that `desired` depends on has been heard.
    */
   rowKey?: (object: T) => string | undefined;
   /** Writes under way at one time; 8 unless told. */
@@ -37,17 +34,8 @@ export interface ObjectSinkOptions<T extends KubeObject> {
   onError?: (name: string, error: unknown) => void;
 }
 
-export interface WriteCounts {
-  created: number;
-  applied: number;
-  statuses: number;
-  deleted: number;
-  failed: number;
-}
-
-export interface ObjectSink {
-  readonly writes: Readonly<WriteCounts>;
-  /** The objects that are in our way, keyed by name. */
+export interface SinkState {
+  /** The objects that cannot be as desired because of others, keyed by name. */
   readonly conflicts: Collection<Conflict>;
   /** Age of the oldest change that has not been written, in milliseconds. */
   readonly lag: number;
@@ -60,63 +48,60 @@ export interface ObjectSink {
   stop(): void;
 }
 
-/** Starts writing as soon as `observed` is complete. */
-export function objectSink<T extends KubeObject>(options: ObjectSinkOptions<T>): ObjectSink {
-  return new WholeObjects(options);
-}
-
-class WholeObjects<T extends KubeObject> implements ObjectSink {
-  readonly writes: WriteCounts = { created: 0, applied: 0, statuses: 0, deleted: 0, failed: 0 };
+export abstract class Sink<T extends KubeObject> implements SinkState {
+  protected readonly options: SinkOptions<T>;
+  protected readonly client: KubeClient;
+  protected readonly resource: Resource<T>;
+  protected readonly wholeMark: Mark;
+  protected readonly writer: Writer;
+  protected readonly rows: RowIndex<Applied<T>>;
+  protected readonly expected: Expectations<T>;
+  protected readonly main: Comparison;
+  protected readonly status: Comparison;
   readonly #conflicts: Conflicts;
-  readonly #options: ObjectSinkOptions<T>;
-  readonly #client: KubeClient;
-  readonly #resource: Resource<T>;
-  readonly #ownMark: Mark;
-  readonly #manager: string;
-  readonly #writer: Writer;
-  readonly #rows: RowIndex<Applied<T>>;
-  readonly #expected: Expectations<T>;
-  readonly #main: Comparison;
-  readonly #status: Comparison;
   readonly #held = new Set<string>();
   readonly #unsubscribe: (() => void)[];
   #started = false;
 
-  constructor(options: ObjectSinkOptions<T>) {
+  constructor(options: SinkOptions<T>, manager: string) {
     const { client, desired, observed } = options;
-    this.#options = options;
-    this.#client = client;
-    this.#resource = options.resource;
-    this.#ownMark = options.mark ?? defaultMark;
-    this.#manager = options.manager ?? fieldManager;
-    this.#conflicts = new Conflicts(desired);
-    this.#writer = new Writer({
+    this.options = options;
+    this.client = client;
+    this.resource = options.resource;
+    this.wholeMark = options.mark ?? defaultMark;
+    this.writer = new Writer({
       world: client.world,
       concurrency: options.concurrency ?? 8,
       step: (name) => this.#step(name),
       onError: (name, error) => {
-        this.writes.failed++;
+        this.countFailure();
         options.onError?.(name, error);
       },
     });
-    this.#rows = new RowIndex(desired);
-    this.#expected = new Expectations(client.world, observed, (name) => this.#writer.mark(name));
-    this.#main = new Comparison(this.#manager);
-    this.#status = new Comparison(this.#manager, "status");
+    this.rows = new RowIndex(desired);
+    this.expected = new Expectations(client.world, observed, (name) => this.writer.mark(name));
+    this.#conflicts = new Conflicts(desired);
+    this.main = new Comparison(manager);
+    this.status = new Comparison(manager, "status");
     this.#unsubscribe = [
       desired.subscribe((changes) => {
-        for (const change of changes) this.#mark(this.#rows.change(change));
+        for (const change of changes) this.#mark(this.rows.change(change));
         this.#wake();
       }),
       observed.subscribe((changes) => {
         for (const { key, before, after } of changes) {
-          if (before && !after) this.#expected.observedGone(key, before);
+          if (before && !after) this.expected.observedGone(key, before);
           this.#mark([key]);
         }
         this.#wake();
       }),
     ];
+  }
+
+  /** Starts writing as soon as `observed` is complete. Called once, when the sink is whole. */
+  begin(): this {
     this.#wake();
+    return this;
   }
 
   get conflicts(): Collection<Conflict> {
@@ -124,11 +109,11 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
   }
 
   get lag(): number {
-    return this.#writer.lag;
+    return this.writer.lag;
   }
 
   get waiting(): number {
-    return this.#writer.size;
+    return this.writer.size;
   }
 
   get held(): number {
@@ -136,154 +121,63 @@ class WholeObjects<T extends KubeObject> implements ObjectSink {
   }
 
   idle(): Promise<void> {
-    return this.#writer.idle();
+    return this.writer.idle();
   }
 
   stop(): void {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
-    this.#expected.stop();
-    this.#writer.stop();
+    this.expected.stop();
+    this.writer.stop();
+  }
+
+  /** One look at one object; see `WriterOptions.step`. */
+  protected abstract step(name: string): Promise<void> | undefined;
+  /** The names to look at when the first complete view of what is there has come. */
+  protected abstract namesAtStart(): Iterable<string>;
+  protected abstract countFailure(): void;
+
+  /** Whether what we want of this row (or its absence) is known; when not, the object is looked at again later. */
+  protected isHeld(name: string, rowKey: string | undefined): boolean {
+    if (this.options.desired.pending(rowKey).length === 0) return false;
+    this.#held.add(name);
+    return true;
+  }
+
+  /** Our picture of the object may be wrong: what the API has now stands until something newer is observed. */
+  protected async look(name: string): Promise<void> {
+    const before = this.expected.current(name);
+    const found = await this.client.get(this.resource, name);
+    if (found) this.expected.is(name, found);
+    else this.expected.isGone(name, before?.metadata.uid);
+  }
+
+  /** What a write throws that was refused because the object is not what we saw. */
+  protected async outdated(name: string, cause: unknown): Promise<Stale> {
+    await this.look(name);
+    return new Stale(`${this.resource.kind} ${name} changed meanwhile`, { cause });
+  }
+
+  protected conflict(name: string, conflict: Conflict | undefined, object: T | undefined): void {
+    if (this.#conflicts.report(name, conflict)) this.options.onConflict?.(name, conflict, object);
+  }
+
+  #step(name: string): Promise<void> | undefined {
+    this.#held.delete(name);
+    return this.expected.isOverdue(name) ? this.look(name) : this.step(name);
   }
 
   #mark(names: Iterable<string>): void {
-    if (this.#started) for (const name of names) this.#writer.mark(name);
+    if (this.#started) for (const name of names) this.writer.mark(name);
   }
 
   /** Starts with the first complete view of what is there; later looks again at what was held. */
   #wake(): void {
-    const { observed } = this.#options;
     if (this.#started) {
       this.#mark(this.#held);
       return;
     }
-    if (observed.pending().length > 0) return;
+    if (this.options.observed.pending().length > 0) return;
     this.#started = true;
-    this.#mark(this.#rows.names());
-    for (const [name, object] of observed.entries()) if (isMarked(object, this.#ownMark)) this.#mark([name]);
-  }
-
-  /** One look at one object; see `WriterOptions.step`. */
-  #step(name: string): Promise<void> | undefined {
-    this.#held.delete(name);
-    if (this.#expected.isOverdue(name)) return this.#look(name);
-    const wanted = this.#rows.of(name);
-    const current = this.#expected.current(name);
-    return wanted ? this.#wanted(name, wanted.key, wanted.row, current) : this.#unwanted(name, current);
-  }
-
-  #wanted(name: string, key: string, row: Applied<T>, current: T | undefined): Promise<void> | undefined {
-    if (this.#options.desired.pending(key).length > 0) return this.#hold(name);
-    if (current && !isMarked(current, this.#ownMark)) return this.#inTheWay(name, current);
-    this.#conflict(name, undefined, current);
-    const main = mainPart(row, this.#ownMark);
-    if (!current) return this.#create(name, row, main);
-    // It is made anew when it is gone; until then nothing can be done.
-    if (current.metadata.deletionTimestamp) return undefined;
-    if (!this.#main.matches(name, row, main, current)) return this.#apply(name, row, main, current);
-    const status = statusPart(this.#client.world, row, current);
-    if (!this.#status.matches(name, row, status, current))
-      return this.#applyStatus(name, row, status, current);
-    return undefined;
-  }
-
-  #unwanted(name: string, current: T | undefined): Promise<void> | undefined {
-    this.#conflict(name, undefined, current);
-    this.#main.forget(name);
-    this.#status.forget(name);
-    if (!current || !isMarked(current, this.#ownMark)) {
-      this.#rows.forget(name);
-      return undefined;
-    }
-    if (current.metadata.deletionTimestamp) return undefined;
-    const row = this.#rows.last(name) ?? this.#options.rowKey?.(current);
-    if (this.#options.desired.pending(row).length > 0) return this.#hold(name);
-    return this.#delete(name, current);
-  }
-
-  #hold(name: string): undefined {
-    this.#held.add(name);
-    return undefined;
-  }
-
-  /**
-   * Server-side apply has no "only create", and `observed` may lag: look first, take no field by force, and
-   * take our hand off again should someone have been faster even so.
-   */
-  async #create(name: string, row: Applied<T>, main: object): Promise<void> {
-    const found = await this.#client.get(this.#resource, name);
-    if (found) return this.#expected.is(name, found);
-    const made = await this.#client.apply<T>(this.#resource, main as Applied<T>, { manager: this.#manager });
-    if (made.metadata.managedFields?.some(({ manager }) => manager !== this.#manager)) {
-      const nothing = ofObject(made, {}) as unknown as Applied<T>;
-      const released = await this.#client.apply<T>(this.#resource, nothing, { manager: this.#manager });
-      return this.#expected.is(name, released);
-    }
-    this.writes.created++;
-    this.#wrote(this.#main, name, row, main, made);
-  }
-
-  async #apply(name: string, row: Applied<T>, main: object, current: T): Promise<void> {
-    const made = await this.#send(name, ofVersion(current, main));
-    this.writes.applied++;
-    this.#wrote(this.#main, name, row, main, made);
-  }
-
-  async #applyStatus(name: string, row: Applied<T>, status: object, current: T): Promise<void> {
-    const made = await this.#send(name, ofVersion(current, status), "status");
-    this.writes.statuses++;
-    this.#wrote(this.#status, name, row, status, made);
-  }
-
-  /** Only what we have seen is overwritten: since then the object may have become someone else's. */
-  async #send(name: string, body: object, subresource?: string): Promise<T> {
-    try {
-      return await this.#client.apply<T>(this.#resource, body as Applied<T>, {
-        manager: this.#manager,
-        force: true,
-        ...(subresource && { subresource }),
-      });
-    } catch (error) {
-      throw isOutdated(error) ? await this.#outdated(name, error) : error;
-    }
-  }
-
-  #wrote(comparison: Comparison, name: string, row: Applied<T>, wanted: object, made: T): void {
-    comparison.wrote(name, row, wanted, made);
-    this.#expected.is(name, made);
-  }
-
-  async #delete(name: string, current: T): Promise<void> {
-    const { uid, resourceVersion } = current.metadata;
-    try {
-      const preconditions = { ...(uid && { uid }), ...(resourceVersion && { resourceVersion }) };
-      await this.#client.delete(this.#resource, name, preconditions);
-    } catch (error) {
-      throw isOutdated(error) ? await this.#outdated(name, error) : error;
-    }
-    this.writes.deleted++;
-    this.#expected.isGone(name, uid);
-  }
-
-  async #outdated(name: string, cause: unknown): Promise<Stale> {
-    await this.#look(name);
-    return new Stale(`${this.#resource.kind} ${name} changed meanwhile`, { cause });
-  }
-
-  /** Our picture of the object may be wrong: what the API has now stands until something newer is observed. */
-  async #look(name: string): Promise<void> {
-    const before = this.#expected.current(name);
-    const found = await this.#client.get(this.#resource, name);
-    if (found) this.#expected.is(name, found);
-    else this.#expected.isGone(name, before?.metadata.uid);
-  }
-
-  #inTheWay(name: string, object: T): undefined {
-    const message = `${this.#resource.kind} ${name} exists and is not Weft's: it is not ${markText(this.#ownMark)}`;
-    this.#conflict(name, { name, message, fields: [] }, object);
-    return undefined;
-  }
-
-  #conflict(name: string, conflict: Conflict | undefined, object: T | undefined): void {
-    if (this.#conflicts.report(name, conflict)) this.#options.onConflict?.(name, conflict, object);
+    this.#mark(this.namesAtStart());
   }
 }
