@@ -12,6 +12,15 @@ export const root = fileURLToPath(new URL("../..", import.meta.url));
 export const samples = join(root, "samples");
 const weftBin = join(root, "bin/weft");
 
+/**
+ * Where the scenarios run:
+ * - on a lab, with its own control planes and nodes;
+ * - where WEFT_REAL_KUBERNETES names the folder that `test/real/build-kubernetes.mjs` filled, on real control planes
+ *   with the lab's nodes;
+ * - where WEFT_REAL_NODES is 1, on real control planes with real nodes (`npm run real -- up`).
+ */
+const realNodes = process.env.WEFT_REAL_NODES === "1";
+
 /** Why real-lab tests cannot run here, or undefined when they can. Tests print it as the reason of the skip. */
 export function labUnavailable(): string | undefined {
   for (const [program, args] of [
@@ -21,6 +30,7 @@ export function labUnavailable(): string | undefined {
   ] as const) {
     if (spawnSync(program, args).error) return `the program '${program}' is not installed`;
   }
+  if (realNodes) return process.getuid?.() === 0 ? undefined : "real nodes need root";
   const namespaces = spawnSync("unshare", ["--user", "--map-root-user", "--net", "--mount", "true"]);
   return namespaces.status === 0 ? undefined : `user namespaces are not to be had: ${namespaces.stderr}`;
 }
@@ -73,8 +83,9 @@ async function succeed(
   args: string[],
   env: NodeJS.ProcessEnv,
   input?: string,
+  timeout?: number,
 ): Promise<string> {
-  const result = await run(command, args, env, input);
+  const result = await run(command, args, env, input, timeout);
   if (result.status !== 0) {
     throw new Error(
       `${command} ${args.join(" ")} ended with ${result.status}\n${result.stdout}\n${result.stderr}`,
@@ -83,14 +94,19 @@ async function succeed(
   return result.stdout;
 }
 
-/**
- * Where the scenarios run: on the lab's own control planes, or, when WEFT_REAL_KUBERNETES names the folder that
- * `test/real/build-kubernetes.mjs` filled, on real ones with the lab's nodes.
- */
-function settingFlags(): string[] {
+/** What starts the clusters, and what ends them: a program, its first arguments, and how long it may take (ms). */
+function setting(clusters: string[], flags: string[]): { up: string[]; down: string[]; patience: number } {
+  const names = ["--clusters", clusters.join(",")];
+  if (realNodes) {
+    if (flags.length > 0) throw new Error(`not to be had with real nodes: ${flags.join(" ")}`);
+    const real = [process.execPath, join(root, "scripts/real.ts")];
+    return { up: [...real, "up", ...names], down: [...real, "down"], patience: 240_000 };
+  }
   const programs = process.env.WEFT_REAL_KUBERNETES;
   const real = join(root, "test/real/control-plane.ts");
-  return programs ? ["--control-plane", process.execPath, real, programs] : [];
+  const controlPlane = programs ? ["--control-plane", process.execPath, real, programs] : [];
+  const up = [weftBin, "up", ...names, ...flags, ...controlPlane];
+  return { up, down: [weftBin, "down"], patience: 90_000 };
 }
 
 /** Starts a lab with the given clusters. */
@@ -98,6 +114,7 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
   const home = mkdtempSync(join(tmpdir(), "weft-test-"));
   const kubeconfig = join(home, "kubeconfig");
   const env = { ...process.env, WEFT_HOME: home, KUBECONFIG: kubeconfig };
+  const { up, down, patience } = setting(clusters, flags);
   const lab: Lab = {
     home,
     kubeconfig,
@@ -107,12 +124,12 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
     tryKubectl: (cluster, args, input) =>
       run("kubectl", ["--context", `weft-${cluster}`, ...args], env, input),
     async down() {
-      await run(weftBin, ["down"], env);
+      await run(down[0]!, down.slice(1), env);
       rmSync(home, { recursive: true, force: true });
     },
   };
   try {
-    await lab.weft("up", "--clusters", clusters.join(","), ...flags, ...settingFlags());
+    await succeed(up[0]!, up.slice(1), env, undefined, patience);
   } catch (error) {
     await lab.down();
     throw error;

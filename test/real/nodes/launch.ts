@@ -1,0 +1,288 @@
+/**
+ * Real clusters side by side, from the outside: starting them, installing Weft, and taking everything away again.
+ * Each has a real control plane and one real node; the network between them is the lab's backbone.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { deployments, nodes } from "../../../src/api/index.ts";
+import {
+  KubeClient,
+  kubeconfigToWrite,
+  mergeContexts,
+  removeContexts,
+  transportFor,
+} from "../../../src/kube/index.ts";
+import {
+  type ClusterSpec,
+  contextName,
+  defaultCluster,
+  freePorts,
+  type LabState,
+  writeKeys,
+} from "../../../src/lab/index.ts";
+import { realWorld, sleep, timestamp } from "../../../src/world/index.ts";
+import { coreDnsProgram, findProgram, kubernetesPrograms, NotToBeHad, requirePackages } from "../programs.ts";
+import { createGroups, joinGroups, processesIn, removeGroups } from "./cgroups.ts";
+import { deployCoreDns } from "./coredns.ts";
+import { groupsFile, imagesFile, openState } from "./files.ts";
+import { writeImages } from "./images.ts";
+import type { PairEvent } from "./pair.ts";
+
+const world = realWorld();
+const weft = fileURLToPath(new URL("../../../bin/weft", import.meta.url));
+/** Milliseconds for everything but building programs. */
+const patience = 240_000;
+
+export interface UpOptions {
+  clusters: readonly string[];
+  /** The file that gets the contexts; the one that kubectl uses unless told. */
+  kubeconfig?: string | undefined;
+  say: (line: string) => void;
+  signal: AbortSignal;
+}
+
+/** Why real nodes cannot be had here without a try, or undefined. */
+export function whyNot(): string | undefined {
+  if (process.platform !== "linux") return "real nodes need Linux";
+  if (process.getuid?.() !== 0) return "real nodes need root (containerd and kubelet do)";
+  return undefined;
+}
+
+/** Builds or installs what is missing. Throws NotToBeHad. */
+export function requirePrograms(say: (line: string) => void): { kubernetes: string; coreDns: string } {
+  const reason = whyNot();
+  if (reason) throw new NotToBeHad(reason);
+  const program = (name: string) => () => findProgram(name);
+  requirePackages(
+    {
+      "etcd-server": program("etcd"),
+      containerd: program("containerd"),
+      runc: program("runc"),
+      "containernetworking-plugins": () => existsSync("/usr/lib/cni/bridge"),
+      nftables: program("nft"),
+      conntrack: program("conntrack"),
+      iproute2: program("ip"),
+      "busybox-static": program("busybox"),
+      curl: program("curl"),
+    },
+    say,
+  );
+  if (!existsSync("/proc/sys/net/bridge/bridge-nf-call-iptables")) {
+    throw new NotToBeHad("the kernel's module br_netfilter is not loaded; 'modprobe br_netfilter' does it");
+  }
+  return { kubernetes: kubernetesPrograms(say), coreDns: coreDnsProgram(say) };
+}
+
+/** Resolves when Weft runs in all clusters; whatever goes wrong, nothing is left behind. */
+export async function up(options: UpOptions): Promise<void> {
+  const { signal } = options;
+  const state = openState();
+  if (state.read() && processesIn(groupsOf(state)).length > 0) {
+    throw new Error(`real clusters run already; 'npm run real -- down' ends them`);
+  }
+  await down();
+  const begun = world.monotonic();
+  const said = (what: string) => {
+    options.say(`${((world.monotonic() - begun) / 1000).toFixed(1).padStart(6)} s  ${what}`);
+  };
+  const programs = requirePrograms(options.say);
+  const clusters = options.clusters.map((name, i) => defaultCluster(name, i));
+  const ports = await freePorts(clusters.map(() => undefined));
+  const kubeconfig = kubeconfigToWrite(options.kubeconfig);
+  state.create({
+    spec: { clusters },
+    ports: Object.fromEntries(clusters.map(({ name }, i) => [name, ports[i]!])),
+    launcher: process.pid,
+    kubeconfig,
+    started: timestamp(world),
+  });
+  try {
+    const work = join(state.dir, "images");
+    mkdirSync(work);
+    const [keys] = await Promise.all([
+      writeKeys(world, state, clusters),
+      writeImages(imagesFile(state), work, programs.coreDns),
+    ]);
+    rmSync(work, { recursive: true });
+    said("keys and images");
+    signal.throwIfAborted();
+    const pair = startPair(state, programs.kubernetes);
+    const members = clusters.map((cluster, i) => member(cluster, ports[i]!, keys[cluster.name]!));
+    const all = Promise.all(members.map((each) => bring(each)));
+    await Promise.race([all, pair.failed, aborted(signal)]);
+    await mergeContexts(
+      kubeconfig,
+      members.map(({ context, credentials }) => ({ name: context, credentials })),
+    );
+    await installWeft(
+      members.map(({ context }) => context),
+      kubeconfig,
+      signal,
+    );
+    said("Weft is installed and the clusters are joined");
+    pair.release();
+
+    async function bring({ cluster, client, context }: Member): Promise<void> {
+      await pair.ready(cluster.name);
+      said(`${context}: control plane`);
+      await deployCoreDns(client, cluster);
+      const node = cluster.nodes[0]!.name;
+      await until(`node ${node} is ready`, async () =>
+        (await client.get(nodes, node))?.status?.conditions?.some(
+          ({ type, status }) => type === "Ready" && status === "True",
+        ),
+      );
+      said(`${context}: node ${node}`);
+      await until(
+        `CoreDNS of ${context} is ready`,
+        async () =>
+          ((await client.get(deployments, "kube-system/coredns"))?.status?.availableReplicas ?? 0) > 0,
+      );
+      said(`${context}: CoreDNS`);
+    }
+  } catch (error) {
+    options.say(lastLines(state));
+    await down();
+    throw error;
+  }
+
+  async function until(what: string, good: () => Promise<boolean | undefined>): Promise<void> {
+    while (!(await good())) {
+      if (world.monotonic() - begun > patience) throw new Error(`not within ${patience / 1000} s: ${what}`);
+      await sleep(world, 250, signal);
+    }
+  }
+}
+
+/** Ends the clusters that there are, and leaves nothing of them. False when there were none. */
+export async function down(): Promise<boolean> {
+  const state = openState();
+  const record = state.read();
+  if (!record) return false;
+  const groups = groupsOf(state);
+  for (let left = processesIn(groups); left.length > 0; left = processesIn(groups)) {
+    for (const pid of left) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It has ended.
+      }
+    }
+    await sleep(world, 50);
+  }
+  removeGroups(groups);
+  await removeContexts(
+    record.kubeconfig,
+    record.spec.clusters.map(({ name }) => contextName(name)),
+  );
+  state.remove();
+  return true;
+}
+
+function groupsOf(state: LabState): string[] {
+  const file = groupsFile(state);
+  return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as string[]) : [];
+}
+
+interface Pair {
+  ready(name: string): Promise<void>;
+  /** Rejects when it ends. */
+  failed: Promise<never>;
+  /** From here on it stays when this process ends. */
+  release(): void;
+}
+
+/** Starts `pair.ts` in control groups and namespaces of its own. */
+function startPair(state: LabState, programs: string): Pair {
+  const groups = createGroups(`weft-real-${process.pid}`);
+  writeFileSync(groupsFile(state), JSON.stringify(groups));
+  const log = openSync(state.log, "a", 0o600);
+  const script = fileURLToPath(new URL("pair.ts", import.meta.url));
+  const namespaces = [
+    "--cgroup",
+    "--mount",
+    "--pid",
+    "--ipc",
+    "--uts",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+  ];
+  // The inner shell is pid 1: it reaps what orphans leave, which Node would not.
+  const inner = ["sh", "-c", '"$@"; exit $?', "weft-real", process.execPath, script, programs, state.dir];
+  const join = `${joinGroups(groups)}; exec "$@"`;
+  const child = spawn("sh", ["-ec", join, "sh", "unshare", ...namespaces, ...inner], {
+    detached: true,
+    stdio: ["ignore", log, log, "ipc"],
+    cwd: "/",
+    env: { ...process.env, PATH: `${process.env.PATH ?? ""}:/usr/local/sbin:/usr/sbin:/sbin` },
+  });
+  closeSync(log);
+  return follow(child);
+}
+
+function follow(child: ChildProcess): Pair {
+  const ready = new Map<string, PromiseWithResolvers<void>>();
+  const of = (name: string) => {
+    const known = ready.get(name) ?? Promise.withResolvers<void>();
+    ready.set(name, known);
+    return known;
+  };
+  const failed = Promise.withResolvers<never>();
+  failed.promise.catch(() => {});
+  child.on("message", (event: PairEvent) => {
+    if ("ready" in event) of(event.ready).resolve();
+    else failed.reject(new Error(event.failed));
+  });
+  child.on("error", failed.reject);
+  child.on("exit", () => failed.reject(new Error("the clusters ended")));
+  return {
+    ready: (name) => Promise.race([of(name).promise, failed.promise]),
+    failed: failed.promise,
+    release() {
+      child.send("release", () => {
+        child.disconnect();
+        child.unref();
+      });
+    },
+  };
+}
+
+interface Member {
+  cluster: ClusterSpec;
+  context: string;
+  credentials: { server: string; ca: string; cert: string; key: string };
+  client: KubeClient;
+}
+
+function member(cluster: ClusterSpec, port: number, keys: ClusterKeys): Member {
+  const context = contextName(cluster.name);
+  const credentials = { server: `https://127.0.0.1:${port}`, ca: keys.ca.cert, ...keys.admin };
+  const transport = transportFor(credentials);
+  const client = new KubeClient({ transport, world, cluster: context, server: credentials.server });
+  return { cluster, context, credentials, client };
+}
+
+type ClusterKeys = Awaited<ReturnType<typeof writeKeys>>[string];
+
+/** As a person would: `weft install` in each cluster, then `weft join`. */
+async function installWeft(contexts: string[], kubeconfig: string, signal: AbortSignal): Promise<void> {
+  const run = (...args: string[]) =>
+    promisify(execFile)(weft, [...args, "--kubeconfig", kubeconfig], { signal, timeout: patience });
+  await Promise.all(contexts.map((context) => run("install", "--context", context, "--patch-coredns")));
+  if (contexts.length > 1) await run("join", ...contexts);
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+  return promise;
+}
+
+function lastLines(state: LabState): string {
+  const log = existsSync(state.log) ? readFileSync(state.log, "utf8") : "";
+  return log.trim().split("\n").slice(-20).join("\n");
+}
