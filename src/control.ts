@@ -8,6 +8,7 @@ import {
   fieldManager,
   heartbeatLease,
   type KubeObject,
+  leaderLease,
   managedByAnnotation,
   namespaces,
   nodes,
@@ -32,6 +33,7 @@ import { Zones } from "./dns/index.ts";
 import {
   type Credentials,
   EventRecorder,
+  elect,
   type FieldSink,
   fieldSink,
   type KubeClient,
@@ -54,6 +56,11 @@ export interface ControlPlaneOptions {
   connect: (credentials: Credentials, peer: string) => Transport & { close?: () => void };
   /** Who holds the heartbeat, for people to see: the pod's name. */
   identity?: string;
+  /**
+   * There may be others for this cluster, under other identities: one of them leads and writes, all of them know
+   * everything and answer DNS. Without it this is the only one.
+   */
+  elected?: boolean;
   /** How long our peers go on without a sign of life from us, in seconds; 30 unless told. */
   lease?: number;
   /** One line about something that happened; `error` goes with it. */
@@ -68,14 +75,23 @@ export interface ControlPlane {
   readonly zones: Zones;
   /** All that can be asked for in `why`, by name. */
   readonly collections: ReadonlyMap<string, Collection<unknown>>;
+  /** What writes; empty while another control plane leads. */
   readonly sinks: ReadonlyMap<string, ObjectSink | FieldSink>;
+  /** It writes. */
+  readonly leading: boolean;
   /** Our own cluster is known. Peers may be missing: nobody waits for them. */
   readonly ready: boolean;
   why(collection: string, key: string): Why | undefined;
   /** Resolves when nothing is left to write at this moment. */
   idle(): Promise<void>;
+  /** Writes no more and lets another lead at once; goes on answering. */
+  resign(): Promise<void>;
+  /** Ends at once, as if killed: whoever is to lead next waits until its turn. */
   stop(): void;
 }
+
+/** How control planes of one cluster elect: a leader that was killed is replaced in 4.2 s at most. */
+const election = { leaseDuration: 3_000, renewDeadline: 2_000, retryPeriod: 1_000 };
 
 /** Starts it; resolves when the cluster's id is known. It runs until `stop`. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
@@ -90,6 +106,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 
   const onBug = (bug: Bug) => log(`bug in ${bug.collection} ${bug.key ?? ""}`, bug.error);
   const engine = new Engine({ world, onBug });
+  const sinks = new Map<string, ObjectSink | FieldSink>();
 
   // What our cluster has …
   const watched: WatchedSource<KubeObject>[] = [];
@@ -120,6 +137,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     connect,
     reports: publishedReports,
     lease,
+    leads: () => sinks.size > 0,
     onNote: (note) => log(noteLine(note)),
   });
   peers.serviceOffers.add(cluster, offered.serviceOffers);
@@ -137,8 +155,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     allEndpointOffers: peers.endpointOffers,
   });
 
-  // … and into the API: our own objects whole, others' objects by the field.
-  const sinks = new Map<string, ObjectSink | FieldSink>();
+  // … and, while we lead, into the API: our own objects whole, others' objects by the field.
   const onError = (kind: string) => (name: string, error: unknown) => log(`writing ${kind} ${name}`, error);
   const objects = <T extends KubeObject>(
     resource: Resource<T>,
@@ -171,20 +188,49 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       fieldSink({ client, resource, desired, observed, manager, rowKey, onError: onError(resource.kind) }),
     );
   const sameName = ({ metadata }: KubeObject) => `${metadata.namespace}/${metadata.name}`;
-  objects(serviceOffers, offered.serviceOffers, own.published, sameName);
-  objects(endpointOffers, offered.endpointOffers, publishedEndpoints, sameName);
-  objects(peerReports, reports, publishedReports, ({ metadata }) => metadata.name);
-  objects(serviceImports, here.imports, own.imports, sameName);
-  objects(services, here.derivedServices, own.services, () => undefined, {
-    annotations: { [managedByAnnotation]: fieldManager },
-  });
-  objects(endpointSlices, here.slices, own.endpointSlices, importedSliceRow);
-  fields("weft-readiness", serviceExports, here.readiness, own.exports, sameName);
-  fields("weft-conflicts", serviceExports, here.conflicts, own.exports, sameName);
-  fields("weft-imports", serviceImports, here.importFields, own.imports, sameName);
-  fields("weft-slices", endpointSlices, here.sliceFields, own.endpointSlices, sameName);
+  const lead = (term: AbortSignal) => {
+    objects(serviceOffers, offered.serviceOffers, own.published, sameName);
+    objects(endpointOffers, offered.endpointOffers, publishedEndpoints, sameName);
+    objects(peerReports, reports, publishedReports, ({ metadata }) => metadata.name);
+    objects(serviceImports, here.imports, own.imports, sameName);
+    objects(services, here.derivedServices, own.services, () => undefined, {
+      annotations: { [managedByAnnotation]: fieldManager },
+    });
+    objects(endpointSlices, here.slices, own.endpointSlices, importedSliceRow);
+    fields("weft-readiness", serviceExports, here.readiness, own.exports, sameName);
+    fields("weft-conflicts", serviceExports, here.conflicts, own.exports, sameName);
+    fields("weft-imports", serviceImports, here.importFields, own.imports, sameName);
+    fields("weft-slices", endpointSlices, here.sliceFields, own.endpointSlices, sameName);
+    // Our peers see that we live by the heartbeat; authors are told by Events.
+    const heartbeat = startHeartbeat({
+      client,
+      namespace: systemNamespace,
+      name: heartbeatLease,
+      identity: options.identity ?? cluster,
+      durationSeconds: lease,
+      onError: (error) => log("renewing the heartbeat", error),
+    });
+    const events = new EventRecorder({ client, component: "weft" });
+    const unsubscribe = own.exports.subscribe((changes) => {
+      for (const { before, after } of changes) {
+        if (!before || !after) continue;
+        for (const { level, reason, message } of exportNews(before, after))
+          events[level](after, reason, message);
+      }
+    });
+    term.addEventListener(
+      "abort",
+      () => {
+        unsubscribe();
+        heartbeat.stop();
+        for (const sink of sinks.values()) sink.stop();
+        sinks.clear();
+      },
+      { once: true },
+    );
+  };
 
-  // The names of the clusterset, the heartbeat that our peers see, and what authors are told.
+  // The names of the clusterset, which every control plane answers.
   const zones = new Zones();
   zones.add({
     name: clusterSetZone,
@@ -192,23 +238,6 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     computed: emptyName,
   });
   const unfollow = zones.follow(here.names);
-  const heartbeat = startHeartbeat({
-    client,
-    namespace: systemNamespace,
-    name: heartbeatLease,
-    identity: options.identity ?? cluster,
-    durationSeconds: lease,
-    onError: (error) => log("renewing the heartbeat", error),
-  });
-  const events = new EventRecorder({ client, component: "weft" });
-  own.exports.subscribe((changes) => {
-    for (const { before, after } of changes) {
-      if (!before || !after) continue;
-      for (const { level, reason, message } of exportNews(before, after))
-        events[level](after, reason, message);
-    }
-  });
-
   const collections = new Map<string, Collection<unknown>>(
     Object.entries({
       ...withoutCluster(own),
@@ -222,9 +251,26 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       importsInApi: own.imports,
     }),
   );
+  const ended = new AbortController();
+  const candidacy = options.elected
+    ? elect({
+        client,
+        namespace: systemNamespace,
+        name: leaderLease,
+        identity: options.identity ?? cluster,
+        ...election,
+        onLeading: (term) => {
+          log("this control plane leads");
+          term.addEventListener("abort", () => log("this control plane does not lead any more"));
+          lead(term);
+        },
+        onError: (error) => log("electing a leader", error),
+      })
+    : undefined;
+  if (!candidacy) lead(ended.signal);
   const stop = () => {
-    heartbeat.stop();
-    for (const sink of sinks.values()) sink.stop();
+    candidacy?.abandon();
+    ended.abort();
     for (const { reflection } of watched) reflection.stop();
     peers.stop();
     unfollow();
@@ -243,6 +289,13 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     why(name, key) {
       const collection = collections.get(name);
       return collection && why(collection, key);
+    },
+    get leading() {
+      return sinks.size > 0;
+    },
+    async resign() {
+      await candidacy?.stop();
+      ended.abort();
     },
     async idle() {
       await Promise.all([...sinks.values()].map((sink) => sink.idle()));

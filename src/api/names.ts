@@ -19,6 +19,9 @@ export const istioPeerLabel = "istio/multiCluster";
 /** The Lease in `weft-system` that says a cluster's control plane is alive. */
 export const heartbeatLease = "weft-heartbeat";
 
+/** The Lease in `weft-system` by which a cluster's control planes agree on the one that writes. */
+export const leaderLease = "weft-leader";
+
 /** The ClusterProperty that holds a cluster's id (KEP-2149). */
 export const clusterIdProperty = "cluster.clusterset.k8s.io";
 /** The ClusterProperty that holds the name of the clusterset (KEP-2149). */

@@ -9,7 +9,7 @@ import { type ControlPlane, startControlPlane } from "../control.ts";
 import { createDnsServer } from "../dns/index.ts";
 import { dnsPort, healthPort } from "../install/index.ts";
 import { inClusterCredentials, KubeClient, loadKubeconfig, transportFor } from "../kube/index.ts";
-import { realWorld } from "../world/index.ts";
+import { realWorld, sleep } from "../world/index.ts";
 import { leaseOption } from "./lease.ts";
 import { metrics } from "./metrics.ts";
 
@@ -61,14 +61,17 @@ async function run(options: Options): Promise<void> {
   const ended = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, () => {
-      ended.abort();
       log(`ended by ${signal}`);
-      process.exit(0);
+      void resigned(plane).finally(() => {
+        ended.abort();
+        process.exit(0);
+      });
     });
   }
   plane = await startControlPlane({
     client,
     connect: transportFor,
+    elected: true,
     ...(options.leaseDuration && { lease: options.leaseDuration }),
     identity: process.env.POD_NAME ?? `process ${process.pid}`,
     log,
@@ -83,6 +86,11 @@ async function run(options: Options): Promise<void> {
   });
   await dns.listen({ address: options.address, port: Number(options.dnsPort) });
   log(`control plane of ${plane.cluster}: DNS on ${options.address}:${options.dnsPort}`);
+}
+
+/** The next leader need not wait; nor do we for ever. */
+async function resigned(plane: ControlPlane | undefined): Promise<void> {
+  await Promise.race([plane?.resign(), sleep(realWorld(), 1_000)]).catch(() => {});
 }
 
 function send(response: ServerResponse, [status, body]: [number, unknown]): void {
@@ -115,6 +123,7 @@ function state(plane: ControlPlane): unknown {
   return {
     cluster: plane.cluster,
     ready: plane.ready,
+    leading: plane.leading,
     peers: [...(plane.collections.get("peers")?.values() ?? [])],
     collections: Object.fromEntries([...plane.collections].map(([name, { size }]) => [name, size])),
     sinks: Object.fromEntries(sinks),

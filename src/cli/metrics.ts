@@ -13,6 +13,12 @@ export function metrics(plane: ControlPlane): string {
     "1 when everything that our own cluster has is known.",
     plane.ready ? 1 : 0,
   );
+  text.add(
+    "weft_leading",
+    "gauge",
+    "1 when this control plane is the one that writes.",
+    plane.leading ? 1 : 0,
+  );
   text.add("weft_engine_evaluated_total", "counter", "Keys evaluated.", evaluated);
   text.add("weft_engine_changed_total", "counter", "Keys evaluated whose result changed.", changed);
   text.add("weft_engine_batches_total", "counter", "Batches settled.", batches);

@@ -39,12 +39,14 @@ const lateAfter = (lease: number) => lease / 2;
 /**
  * live: heard, and its control plane beats. stale: its control plane is late or its API does not answer; its
  * offers stand. lost: for the time of its lease (30 s unless told) there was no sign of life and it did not answer when asked; its offers do not
- * count. A stopped control plane whose API server answers is stale for as long as that lasts: stopping or
+ * count. refused: for that time, and ever since we listen, its API server answers but refuses us (a token that is
+ * not good): nothing new waits for its offers, and what was imported from it before stands until it is heard, lost
+ * or no peer any more. A stopped control plane whose API server answers is stale for as long as that lasts: stopping or
  * upgrading a control plane interrupts nothing.
  */
 export interface PeerState {
   cluster: string;
-  state: "live" | "stale" | "lost";
+  state: "live" | "stale" | "lost" | "refused";
   /** Why it is not live, for people. */
   reason?: string;
   /** When it was last seen to beat, RFC 3339; of peers that are not live. */
@@ -62,6 +64,8 @@ export interface PeerNote {
   /** UpperCamelCase, as Events have it. */
   reason: string;
   message: string;
+  /** The Secret that names the peer, where there is one. */
+  secret?: Secret;
 }
 
 export interface PeersOptions {
@@ -75,6 +79,8 @@ export interface PeersOptions {
   onNote?: (note: PeerNote) => void;
   /** What we, or an earlier control plane of our cluster, reported on the peers. */
   reports?: Collection<PeerReport>;
+  /** Whether this control plane writes, and so is the one that renews tokens; always unless told. */
+  leads?: () => boolean;
   /** The lease of peers whose heartbeat was never seen, in seconds; 30 unless told. */
   lease?: number;
 }
@@ -97,6 +103,8 @@ export class Peers {
   readonly #options: PeersOptions;
   readonly #secrets: WatchedSource<Secret>;
   readonly #specs: Collection<PeerSpec>;
+  /** A row for each peer that refuses us: what was imported from it is to stand. Keyed by cluster. */
+  readonly refused: Collection<{ cluster: string; name: string }>;
   readonly #signs: Source<Signs>;
   readonly #lost: Collection<{ cluster: string; lease: number }>;
   readonly #peers = new Map<string, Peer>();
@@ -117,6 +125,22 @@ export class Peers {
       },
       { name: "lostPeers" },
     );
+    this.refused = derive(
+      this.#signs,
+      (signs, read) => {
+        const { cluster, since, complete, refusal } = signs;
+        const over =
+          refusal !== undefined && !complete && read.reached(since + this.#leaseOf(signs, read));
+        return over && !read.get(this.#lost, cluster)
+          ? { cluster, name: `${cluster}, which refuses us` }
+          : undefined;
+      },
+      { name: "refusedPeers" },
+    );
+    this.refused.subscribe((changes) => {
+      // First what stands is held, then the waiting ends.
+      for (const { key, after } of changes) if (after) this.#peers.get(key)?.current?.giveUp();
+    });
     this.states = derive(this.#signs, (signs, read) => stateOf(signs, this.#leaseOf(signs, read), read), {
       name: "peers",
     });
@@ -214,7 +238,10 @@ export class Peers {
       server: credentials.server,
       lease: (this.#options.lease ?? defaultLease) * 1000,
       lost: this.#lost,
-      onSigns: (signs) => this.#heard(signs),
+      onSigns: (signs) => {
+        if (peer.current === connection) this.#signs.put(signs);
+      },
+      onRefused: (refusal) => this.#refusedBy(cluster, refusal, peer.next === connection),
       onSynced: () => {
         if (peer.next === connection) this.#takeOver(cluster, peer, connection);
       },
@@ -234,6 +261,7 @@ export class Peers {
         token,
         own: client,
         peer: connection.client,
+        ...(this.#options.leads && { mayRenew: this.#options.leads }),
         onError: (error) =>
           this.#note(cluster, "warning", "TokenNotRenewed", `${cluster}: ${(error as Error).message}`),
       });
@@ -249,6 +277,7 @@ export class Peers {
     peer.current?.close();
     peer.current = connection;
     if (peer.next === connection) peer.next = undefined;
+    this.#signs.put(connection.signs);
   }
 
   #remove(cluster: string, peer: Peer): void {
@@ -261,8 +290,11 @@ export class Peers {
     this.#note(cluster, "normal", "PeerRemoved", `${cluster} is no peer any more.`);
   }
 
-  #heard(signs: Signs): void {
-    this.#signs.put(signs);
+  #refusedBy(cluster: string, refusal: string, next: boolean): void {
+    const stands = next
+      ? "what its Secret said before is used on"
+      : "until its Secret is mended, what was imported from it stands as it is";
+    this.#note(cluster, "warning", "PeerRefused", `${cluster} refuses us: ${refusal}; ${stands}.`);
   }
 
   #lostOrFound(cluster: string, lost: { lease: number } | undefined): void {
@@ -276,17 +308,23 @@ export class Peers {
   }
 
   #note(cluster: string, level: PeerNote["level"], reason: string, message: string): void {
-    this.#options.onNote?.({ cluster, level, reason, message });
+    const name = this.#peers.get(cluster)?.spec.secret;
+    const secret = name === undefined ? undefined : this.#secrets.get(name);
+    this.#options.onNote?.({ cluster, level, reason, message, ...(secret && { secret }) });
   }
 }
 
 function stateOf(signs: Signs, lease: number, read: Read): PeerState {
-  const { cluster, since, heardAt, beatAt, beatTime, unanswered, reason } = signs;
+  const { cluster, since, heardAt, beatAt, beatTime, unanswered, reason, refusal, complete } = signs;
   const known = { cluster, lease: lease / 1000 };
   const silent = { ...known, ...(beatTime && { lastHeartbeat: beatTime }) };
   if (unanswered) {
     const state = read.reached(heardAt + lease) ? "lost" : "stale";
     return { ...silent, state, reason: reason ?? "its API server does not answer" };
+  }
+  if (refusal !== undefined) {
+    const state = !complete && read.reached(since + lease) ? "refused" : "stale";
+    return { ...silent, state, reason: `its API server refuses us: ${refusal}` };
   }
   if (beatAt === undefined) {
     const early = !read.reached(since + lateAfter(lease));

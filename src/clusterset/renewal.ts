@@ -42,6 +42,8 @@ export interface RenewalOptions {
   own: KubeClient;
   /** Of the peer, with the token that is to be renewed. */
   peer: KubeClient;
+  /** Whether it is for us to renew, and not for another control plane of this cluster; yes unless told. */
+  mayRenew?: () => boolean;
   onError: (error: unknown) => void;
 }
 
@@ -58,6 +60,7 @@ export function renewInTime(options: RenewalOptions): (() => void) | undefined {
   };
   const look = async () => {
     if (world.now() < due) return wait(due - world.now());
+    if (options.mayRenew && !options.mayRenew()) return wait(retry);
     try {
       await renew(options, life);
     } catch (error) {

@@ -19,7 +19,7 @@ import {
   systemNamespace,
 } from "../../src/api/index.ts";
 import { type ControlPlane, startControlPlane } from "../../src/control.ts";
-import { KubeClient, type Transport } from "../../src/kube/index.ts";
+import { KubeClient, type KubeRequest, type Transport } from "../../src/kube/index.ts";
 import { type ApiServer, createApiServer } from "../../src/lab/apiserver/index.ts";
 import { type SimulatedWorld, sleep } from "../../src/world/index.ts";
 
@@ -48,6 +48,8 @@ export class Fleet {
   readonly members = new Map<string, Member>();
   /** `reader offerer` pairs whose connection is cut; `reader reader` cuts a control plane from its own API. */
   weather: Weather = { latency: 0, loss: 0 };
+  /** Hears every request that reaches an API server. */
+  onRequest: ((reader: string, offerer: string, request: KubeRequest) => void) | undefined;
   readonly #cut = new Map<string, AbortController>();
 
   private constructor(world: SimulatedWorld) {
@@ -112,21 +114,31 @@ export class Fleet {
     );
   }
 
-  async startPlane(name: string, settings: { lease?: number } = {}): Promise<ControlPlane> {
+  /**
+   * Starts a cluster's control plane. With an `identity` it is one of several that elect a leader, and it is not
+   * the member's `plane` but for the caller to stop.
+   */
+  async startPlane(
+    name: string,
+    settings: { lease?: number; identity?: string } = {},
+  ): Promise<ControlPlane> {
+    const { identity } = settings;
     const member = this.of(name);
     const client = new KubeClient({ transport: this.#between(name, name), world: this.world, cluster: name });
     const starting = startControlPlane({
       ...settings,
       client,
       cluster: name,
+      elected: identity !== undefined,
       connect: ({ server }) => this.#between(name, new URL(server).hostname),
       log: (line, error) => {
         member.log.push(error === undefined ? line : `${line}: ${error}`);
         if (line.startsWith("bug")) throw new Error(line, { cause: error });
       },
     });
-    member.plane = await starting;
-    return member.plane;
+    const plane = await starting;
+    if (!identity) member.plane = plane;
+    return plane;
   }
 
   /** Kills it: nothing is written any more, nothing is said. */
@@ -209,6 +221,7 @@ export class Fleet {
       await travel(signal);
       const member = this.members.get(offerer);
       if (!member) throw new Error(`no route to ${offerer}`);
+      this.onRequest?.(reader, offerer, request);
       const response = await member.server.as(admin)(request);
       await travel(signal);
       const { body } = response;
