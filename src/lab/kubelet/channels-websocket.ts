@@ -16,16 +16,21 @@ export function webSocketChannels(socket: WebSocket, request: StreamRequest): Ch
   const sizes = new Sizes();
   // While nobody reads the input nothing more is read: the client waits.
   const stdin = request.stdin ? new Readable({ read: () => socket.resume() }) : undefined;
+  let inputEnded = stdin === undefined;
+  const endInput = () => {
+    if (!inputEnded) stdin?.push(null);
+    inputEnded = true;
+  };
   socket.on("error", () => {});
   socket.on("message", (message: Buffer) => {
     const data = message.subarray(1);
     if (message[0] === channel.stdin) {
-      if (data.length > 0 && stdin && !stdin.readableEnded && !stdin.push(data)) socket.pause();
+      if (data.length > 0 && !inputEnded && !stdin?.push(data)) socket.pause();
     } else if (message[0] === channel.resize) sizes.push(data);
-    else if (message[0] === channel.close && data[0] === channel.stdin) stdin?.push(null);
+    else if (message[0] === channel.close && data[0] === channel.stdin) endInput();
   });
   const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
-  void closed.then(() => stdin?.push(null));
+  void closed.then(endInput);
   const send = (to: number, data: Buffer, done: () => void) => {
     if (socket.readyState !== socket.OPEN) return done();
     socket.send(Buffer.concat([Buffer.from([to]), data]), { binary: true }, () => done());
@@ -44,6 +49,7 @@ export function webSocketChannels(socket: WebSocket, request: StreamRequest): Ch
       ended = true;
       send(channel.error, Buffer.from(JSON.stringify(status)), () => {});
       // The client's part of the closing handshake may be behind input that nobody reads any more.
+      inputEnded = true;
       stdin?.destroy();
       socket.resume();
       socket.close(1000);

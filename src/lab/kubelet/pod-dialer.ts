@@ -37,7 +37,7 @@ export function dialInto(namespace: string): PodDialer {
     waiting.clear();
   };
   child.on("error", end);
-  child.on("exit", () => end(new Error("the pod's network namespace is gone")));
+  child.on("exit", () => end(new Error("the process in the pod's network namespace ended")));
   child.on("message", ({ id, error }: DialAnswer, socket: Socket | undefined) => {
     const answer = waiting.get(id);
     waiting.delete(id);

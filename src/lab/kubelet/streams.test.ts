@@ -111,6 +111,23 @@ if (insideNamespaces(import.meta.filename)) {
     });
   });
 
+  test("input over WebSocket after its end, and channels that there are not, harm nobody", async () => {
+    const query = ["sh", "-c", "cat; sleep 0.2; echo done"].map(
+      (word) => `command=${encodeURIComponent(word)}`,
+    );
+    const { stdout, status } = await h.stream(
+      `/exec/default/${name}/main?${query.join("&")}&input=1&output=1`,
+      (send) => {
+        send(0, "first\n");
+        send(255, Uint8Array.of(0));
+        for (const channel of [0, 255, 4, 3, 1, 77]) send(channel, "late");
+        send(255, Uint8Array.of(0));
+      },
+    );
+    assert.equal(stdout, "first\ndone\n");
+    assert.equal(status?.status, "Success");
+  });
+
   test("attach over SPDY reaches the container's own streams", async () => {
     const { metadata } = await h.create({
       restartPolicy: "Never",

@@ -23,7 +23,7 @@ const mostStreams = 1000;
 /** Section 2.6.8. Bytes. */
 const initialWindow = 64 * 1024;
 /** How much of what we wrote may wait for the peer before we read no more of what it writes. Bytes. */
-const mostUnsent = 1024 * 1024;
+const mostUnsent = 256 * 1024;
 /** How long a peer has to close the connection after we did, in milliseconds. */
 const patience = 10_000;
 
@@ -107,7 +107,7 @@ export class SpdySession {
       for await (const chunk of chunks) {
         for await (const frame of this.#reader.read(chunk)) {
           await this.#take(frame);
-          await this.#drained();
+          if (connection.writableLength > mostUnsent) await this.#drained();
         }
       }
       // The peer will say no more: what it left open ends, and with it the connection.
@@ -134,7 +134,7 @@ export class SpdySession {
   /** Bounds what waits to be sent to a peer that asks and does not read. */
   async #drained(): Promise<void> {
     const connection = this.#connection;
-    if (connection.writableLength <= mostUnsent || connection.destroyed) return;
+    if (connection.destroyed) return;
     await new Promise<void>((resolve) => {
       const done = () => {
         connection.off("drain", done).off("close", done);
@@ -220,12 +220,18 @@ export class SpdySession {
       throw new ProtocolError(`a stream cannot have the id ${id}`);
     }
     this.#lastHeard = id;
-    if (!this.#options.onStream || this.#peerIsLeaving || this.#ending || this.#streams.size >= mostStreams) {
+    // Kubernetes has no use for a stream that can only be read; what is answered on all others has no place there.
+    if (
+      !this.#options.onStream ||
+      unidirectional ||
+      this.#peerIsLeaving ||
+      this.#ending ||
+      this.#streams.size >= mostStreams
+    ) {
       this.#reset(id, reset.refusedStream);
       return;
     }
     const stream = this.#add(id, headers);
-    if (unidirectional) stream.end();
     if (fin) void stream.receive(Buffer.alloc(0), true);
     this.#options.onStream(stream);
   }
