@@ -28,7 +28,16 @@ import {
   peerReport,
   peerReportKey,
 } from "./clusterset/index.ts";
-import { type Bug, type Collection, derive, Engine, type Why, why } from "./collections/index.ts";
+import {
+  type Bug,
+  type Collection,
+  derive,
+  Engine,
+  holdBack,
+  type Waiting,
+  type Why,
+  why,
+} from "./collections/index.ts";
 import { Zones } from "./dns/index.ts";
 import {
   type Credentials,
@@ -107,6 +116,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const onBug = (bug: Bug) => log(`bug in ${bug.collection} ${bug.key ?? ""}`, bug.error);
   const engine = new Engine({ world, onBug });
   const sinks = new Map<string, ObjectSink | FieldSink>();
+  const events = new EventRecorder({ client, component: "weft" });
 
   // What our cluster has …
   const watched: WatchedSource<KubeObject>[] = [];
@@ -138,7 +148,11 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     reports: publishedReports,
     lease,
     leads: () => sinks.size > 0,
-    onNote: (note) => log(noteLine(note)),
+    onNote: (note) => {
+      log(noteLine(note));
+      const { secret, level, reason, message } = note;
+      if (secret && sinks.size > 0) events[level](secret, reason, message);
+    },
   });
   peers.serviceOffers.add(cluster, offered.serviceOffers);
   peers.endpointOffers.add(cluster, offered.endpointOffers);
@@ -154,6 +168,22 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     allServiceOffers: peers.serviceOffers,
     allEndpointOffers: peers.endpointOffers,
   });
+
+  // What a peer that refuses us offered before stands; nothing new waits for it (law 7).
+  const { refused } = peers;
+  const importedFrom = (key: string | undefined): readonly Waiting[] =>
+    key === undefined
+      ? [...refused.values()]
+      : (own.imports.get(key)?.status?.clusters ?? []).flatMap(({ cluster }) => refused.get(cluster) ?? []);
+  const offeredBy = (key: string | undefined): readonly Waiting[] =>
+    key === undefined
+      ? [...refused.values()]
+      : [refused.get(partitionOf(key))].filter((peer) => peer !== undefined);
+  const standing = {
+    imports: holdBack(here.imports, { by: importedFrom, changes: refused }),
+    conflicts: holdBack(here.conflicts, { by: importedFrom, changes: refused }),
+    slices: holdBack(here.slices, { by: offeredBy, changes: refused }),
+  };
 
   // … and, while we lead, into the API: our own objects whole, others' objects by the field.
   const onError = (kind: string) => (name: string, error: unknown) => log(`writing ${kind} ${name}`, error);
@@ -192,13 +222,13 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     objects(serviceOffers, offered.serviceOffers, own.published, sameName);
     objects(endpointOffers, offered.endpointOffers, publishedEndpoints, sameName);
     objects(peerReports, reports, publishedReports, ({ metadata }) => metadata.name);
-    objects(serviceImports, here.imports, own.imports, sameName);
+    objects(serviceImports, standing.imports, own.imports, sameName);
     objects(services, here.derivedServices, own.services, () => undefined, {
       annotations: { [managedByAnnotation]: fieldManager },
     });
-    objects(endpointSlices, here.slices, own.endpointSlices, importedSliceRow);
+    objects(endpointSlices, standing.slices, own.endpointSlices, importedSliceRow);
     fields("weft-readiness", serviceExports, here.readiness, own.exports, sameName);
-    fields("weft-conflicts", serviceExports, here.conflicts, own.exports, sameName);
+    fields("weft-conflicts", serviceExports, standing.conflicts, own.exports, sameName);
     fields("weft-imports", serviceImports, here.importFields, own.imports, sameName);
     fields("weft-slices", endpointSlices, here.sliceFields, own.endpointSlices, sameName);
     // Our peers see that we live by the heartbeat; authors are told by Events.
@@ -210,7 +240,6 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       durationSeconds: lease,
       onError: (error) => log("renewing the heartbeat", error),
     });
-    const events = new EventRecorder({ client, component: "weft" });
     const unsubscribe = own.exports.subscribe((changes) => {
       for (const { before, after } of changes) {
         if (!before || !after) continue;
@@ -308,6 +337,11 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 function labelsOnly<T extends KubeObject>({ apiVersion, kind, metadata }: T): T {
   const { name, labels, resourceVersion, uid } = metadata;
   return { apiVersion, kind, metadata: { name, labels, resourceVersion, uid } } as unknown as T;
+}
+
+/** The cluster in the key of a joined offer. */
+function partitionOf(key: string): string {
+  return key.slice(0, key.indexOf("/"));
 }
 
 function noteLine({ level, reason, message }: PeerNote): string {

@@ -11,7 +11,14 @@ import {
   systemNamespace,
 } from "../api/index.ts";
 import { type Collection, derive, type Engine } from "../collections/index.ts";
-import { ApiError, KubeClient, type Transport, type WatchedSource, watchSource } from "../kube/index.ts";
+import {
+  ApiError,
+  KubeClient,
+  type ReflectState,
+  type Transport,
+  type WatchedSource,
+  watchSource,
+} from "../kube/index.ts";
 import { type Timer, timestamp, type World } from "../world/index.ts";
 
 /** Milliseconds between looks at when the peer was last heard: 5 s with the usual lease of 30 s. */
@@ -42,6 +49,10 @@ export interface Signs {
   unanswered: boolean;
   /** Why, for people. */
   reason: string | undefined;
+  /** Its offers were complete at least once. */
+  complete: boolean;
+  /** It answers, but refuses what we ask for (a token that is not good, rights that we lack): in its words. */
+  refusal: string | undefined;
 }
 
 export interface ConnectionOptions {
@@ -57,6 +68,8 @@ export interface ConnectionOptions {
   onSigns: (signs: Signs) => void;
   /** Both kinds of offers are complete. */
   onSynced: () => void;
+  /** It refuses us, in other words than before. */
+  onRefused: (refusal: string) => void;
   /** An offer under another cluster's name; it is ignored. */
   onStranger: (kind: string, name: string, claims: string) => void;
 }
@@ -70,6 +83,8 @@ export class Connection {
   readonly #watched: WatchedSource<KubeObject>[] = [];
   readonly #disposables: { dispose(): void }[] = [];
   readonly #ends: (() => void)[] = [];
+  /** What is refused, by the kind that was asked for. */
+  readonly #refusals = new Map<string, string>();
   #signs: Signs;
   #timer: Timer | undefined;
   #closed = false;
@@ -87,6 +102,8 @@ export class Connection {
       lease: undefined,
       unanswered: false,
       reason: undefined,
+      complete: false,
+      refusal: undefined,
     };
     this.serviceOffers = this.#offers(serviceOffers);
     this.endpointOffers = this.#offers(endpointOffers);
@@ -94,6 +111,7 @@ export class Connection {
       namespace: systemNamespace,
       fieldSelector: `metadata.name=${heartbeatLease}`,
       name: `heartbeat of ${cluster}`,
+      onState: (state) => this.#refused(leases.plural, state),
     });
     // The Lease says whether the control plane runs; nobody waits for it.
     lease.giveUp();
@@ -108,8 +126,11 @@ export class Connection {
       });
     });
     this.#watched.push(lease as unknown as WatchedSource<KubeObject>);
-    options.onSigns(this.#signs);
     this.#wait();
+  }
+
+  get signs(): Signs {
+    return this.#signs;
   }
 
   /** Whether its offers were complete at least once. */
@@ -141,12 +162,15 @@ export class Connection {
   /** A peer speaks for itself only, and only as long as there is a sign of life. */
   #offers<T extends KubeObject & { spec: { cluster: string } }>(resource: Resource<T>): Collection<T> {
     const { engine, cluster, lost, onStranger, onSynced } = this.#options;
-    const watched = watchSource(engine, this.client, resource);
+    const watched = watchSource(engine, this.client, resource, {
+      onState: (state) => this.#refused(resource.plural, state),
+    });
     watched.subscribe((changes) => {
       for (const { key, after } of changes) {
         if (after && after.spec.cluster !== cluster) onStranger(resource.kind, key, after.spec.cluster);
       }
       if (this.complete) onSynced();
+      this.#noteComplete();
     });
     const offers = derive(
       watched,
@@ -162,6 +186,22 @@ export class Connection {
     return this.#signs.lease ?? this.#options.lease;
   }
 
+  /** Told with the batch after the one that showed what it offers: nobody looks away before it is there. */
+  #noteComplete(): void {
+    if (this.complete && !this.#signs.complete) this.#tell({ complete: true });
+  }
+
+  #refused(kind: string, state: ReflectState): void {
+    // Until it grants what it refused, a server that falls silent has not taken its word back.
+    if (state.state === "synced") this.#refusals.delete(kind);
+    else if (state.state === "error" && state.error instanceof ApiError && state.error.code < 500)
+      this.#refusals.set(kind, state.reason);
+    const [refusal] = this.#refusals.values();
+    if (refusal === this.#signs.refusal) return;
+    this.#tell({ refusal });
+    if (refusal !== undefined) this.#options.onRefused(refusal);
+  }
+
   #tell(news: Partial<Signs>): void {
     this.#signs = { ...this.#signs, ...news };
     this.#options.onSigns(this.#signs);
@@ -173,6 +213,7 @@ export class Connection {
 
   async #look(): Promise<void> {
     const { world } = this.#options;
+    this.#noteComplete();
     let heardAt = this.#signs.heardAt;
     for (const { reflection } of this.#watched) heardAt = Math.max(heardAt, reflection.heardAt ?? 0);
     if (heardAt > this.#signs.heardAt) this.#tell({ heardAt, unanswered: false, reason: undefined });

@@ -129,8 +129,7 @@ export class Peers {
       this.#signs,
       (signs, read) => {
         const { cluster, since, complete, refusal } = signs;
-        const over =
-          refusal !== undefined && !complete && read.reached(since + this.#leaseOf(signs, read));
+        const over = refusal !== undefined && !complete && read.reached(since + this.#leaseOf(signs, read));
         return over && !read.get(this.#lost, cluster)
           ? { cluster, name: `${cluster}, which refuses us` }
           : undefined;

@@ -6,6 +6,11 @@ import type { PeerState } from "./peers.ts";
 const conditions = {
   live: { status: "True", reason: "Live", message: "It is heard, and its control plane beats." },
   stale: { status: "Unknown", reason: "Stale", message: "Its offers stand" },
+  refused: {
+    status: "Unknown",
+    reason: "Refused",
+    message: "What was imported from it before stands, nothing new waits for it",
+  },
   lost: { status: "False", reason: "Lost", message: "Its offers do not count" },
 } as const;
 

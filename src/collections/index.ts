@@ -5,6 +5,7 @@
 export { derive, type FlatOptions, flatDerive, type Read } from "./derive.ts";
 export { type Bug, Engine, type Work } from "./engine.ts";
 export { equal } from "./equal.ts";
+export { holdBack } from "./hold.ts";
 export { joinPartitions, type PartitionJoin } from "./join.ts";
 export { group, index, type Keys } from "./keyed.ts";
 export { type Source, type SourceState, source } from "./source.ts";
