@@ -68,10 +68,14 @@ function holder(state: LabState): number | undefined {
   }
 }
 
-/** Whether the process is there and is what we started: numbers are used again. */
+/**
+ * Whether the process is there and is what we started: numbers are used again. One that has ended and waits for
+ * its parent does not count: the machine's first process may take seconds for that, or never do it.
+ */
 function isHolder(pid: number): boolean {
   try {
-    return readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "unshare";
+    const [, name, state] = /^\d+ \((.*)\) (\w)/s.exec(readFileSync(`/proc/${pid}/stat`, "utf8"))!;
+    return name === "unshare" && state !== "Z" && state !== "X";
   } catch {
     return false;
   }
