@@ -618,7 +618,10 @@ if (insideNamespaces(import.meta.filename)) {
       const { metadata } = await h.create({
         restartPolicy: "Never",
         containers: [
-          shell("while read line; do echo got $line; done; echo end", { stdin: true, stdinOnce: true }),
+          shell("echo early; while read line; do echo got $line; done; echo end", {
+            stdin: true,
+            stdinOnce: true,
+          }),
         ],
       });
       await h.until(metadata.name, running);
@@ -629,7 +632,7 @@ if (insideNamespaces(import.meta.filename)) {
           send(255, Uint8Array.of(0));
         },
       );
-      assert.equal(result.stdout, "got hello\nend\n");
+      assert.equal(result.stdout, "early\ngot hello\nend\n");
       assert.equal(result.status?.status, "Success");
       await h.until(metadata.name, (pod) => pod?.status?.phase === "Succeeded");
     });

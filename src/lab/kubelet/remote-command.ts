@@ -106,6 +106,7 @@ export async function serveAttach(
     to.write(chunk);
     if (to.writableLength > mostBehind) channels.drop();
   };
+  for (const [from, chunk] of instance.takeUnseen()) forward(from, chunk);
   instance.on("output", forward);
   void channels.closed.then(() => {
     instance.off("output", forward);

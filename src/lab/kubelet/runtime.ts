@@ -50,6 +50,9 @@ interface ContainerEvents {
   output: [stream: OutputStream, chunk: Buffer];
 }
 
+/** So much of what a container wrote before its client came is kept for that client. Bytes. */
+const mostUnseen = 64 * 1024;
+
 /** One container, running or ended. */
 export class RunningContainer extends EventEmitter<ContainerEvents> {
   readonly record: ContainerRecord;
@@ -67,6 +70,7 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
   readonly #setExited: (exit: ContainerExit) => void;
   #stdin: Socket | undefined;
   #ack: number | undefined;
+  #unseen: [stream: OutputStream, chunk: Buffer][] | undefined;
 
   constructor(record: ContainerRecord, dir: string, world: World) {
     super();
@@ -85,6 +89,7 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
   /** Starts the container's programs. Rejects when not even the shim could be started. */
   async launch(machine: Machine, extraFiles: Record<string, string>): Promise<void> {
     const { config, network } = this.record;
+    if (config.stdinOnce) this.#unseen = [];
     await mkdir(join(this.dir, "root"), { recursive: true });
     const files = {
       ...containerFiles(machine, this.dir, config),
@@ -118,6 +123,7 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
       const socket = pipe(stream === "stdout" ? "out" : "err");
       socket.on("data", (chunk) => {
         this.log.append(stream, chunk);
+        this.#keep(stream, chunk);
         this.emit("output", stream, chunk);
       });
       return once(socket, "close");
@@ -137,6 +143,23 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
       control.destroy();
       await this.finish();
     });
+  }
+
+  #keep(stream: OutputStream, chunk: Buffer): void {
+    const unseen = this.#unseen;
+    if (!unseen) return;
+    const kept = unseen.reduce((sum, [, { length }]) => sum + length, 0);
+    if (kept + chunk.length <= mostUnseen) unseen.push([stream, chunk]);
+  }
+
+  /**
+   * What a container with stdinOnce has written, for the first client that attaches; nothing for later ones. It was
+   * started for this client: without this, `kubectl run -i` would miss what the program says first.
+   */
+  takeUnseen(): [stream: OutputStream, chunk: Buffer][] {
+    const unseen = this.#unseen ?? [];
+    this.#unseen = undefined;
+    return unseen;
   }
 
   /** Lets the shim go. Opened for reading too, so that this never waits for a shim that is there no more. */
