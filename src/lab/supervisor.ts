@@ -44,15 +44,19 @@ export class Supervised {
     if (!this.#child && !this.#timer) this.#spawn();
   }
 
-  /** Ends the process and keeps it ended. Resolves when it is gone. */
-  async stop(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+  /** Ends the process and what it started, and keeps it ended. Resolves when it is gone. */
+  async stop(): Promise<void> {
     this.#wanted = false;
     this.#timer?.cancel();
     this.#timer = undefined;
     const child = this.#child;
     if (!child) return;
     const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-    child.kill(signal);
+    try {
+      process.kill(-child.pid!, "SIGKILL");
+    } catch {
+      // It never started, or has just ended.
+    }
     await gone;
   }
 
@@ -67,6 +71,8 @@ export class Supervised {
     const child = spawn(command[0]!, command.slice(1), {
       env,
       stdio: ["ignore", "inherit", "inherit", "ipc"],
+      // A process group of its own: what it starts ends with it.
+      detached: true,
     });
     this.#child = child;
     child.on("message", (message) => {
