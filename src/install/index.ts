@@ -3,6 +3,7 @@ export {
   compareVersions,
   type DefinitionPlan,
   installedDefinitions,
+  ownGroup,
   planDefinition,
 } from "./definitions.ts";
 export { dnsForwarding, type Forwarding, withoutServerBlock, withServerBlock } from "./dns.ts";
