@@ -10,7 +10,7 @@ import { watchSource } from "./source.ts";
 import { testCluster } from "./testing/cluster.ts";
 
 interface Wish {
-  metadata: { namespace: string; name: string };
+  metadata: { namespace: string; name: string; labels?: Record<string, string> };
   data: Record<string, string>;
 }
 
@@ -231,20 +231,22 @@ describe("the sink for whole objects", () => {
     const { world, client, get } = await setup();
     const engine = new Engine({ world });
     const observed = watchSource(engine, client, configMaps);
-    const desired = source<Wish & { id: string }>(engine, {
+    const desired = source<Wish>(engine, {
       name: "desired",
-      key: (row) => row.id,
+      key: (row) => row.metadata.labels?.row ?? "",
       synced: true,
     });
+    const put = (row: string, wanted: Wish) =>
+      desired.put({ ...wanted, metadata: { ...wanted.metadata, labels: { row } } });
     objectSink<ConfigMap>({ client, resource: configMaps, desired, observed });
-    desired.put({ id: "1", ...wish("a") });
+    put("1", wish("a"));
     await world.advance(10);
     assert.ok(await get("a"));
-    desired.put({ id: "1", ...wish("b") });
+    put("1", wish("b"));
     await world.advance(10);
     assert.equal(await get("a"), undefined);
     assert.ok(await get("b"));
-    desired.put({ id: "2", ...wish("b", { second: "1" }) });
+    put("2", wish("b", { second: "1" }));
     await world.advance(10);
     assert.deepEqual((await get("b"))?.data ?? {}, {}, "of two rows for one name the lesser key counts");
     desired.remove("1");
