@@ -44,7 +44,11 @@ async function runAll(programs: string): Promise<void> {
   const inLabs = files.filter((file) => readFileSync(join(root, file), "utf8").includes("startLab"));
   const alone = files.filter((file) => file.startsWith("test/conformance/") && !inLabs.includes(file));
   // The Kubernetes that was built has a kubectl too, for machines without one.
-  const env = { ...process.env, PATH: `${process.env.PATH ?? ""}${delimiter}${programs}` };
+  const env = {
+    ...process.env,
+    PATH: `${process.env.PATH ?? ""}${delimiter}${programs}`,
+    WEFT_KUBECTL_136: join(programs, "kubectl"),
+  };
   if (alone.length > 0) {
     const server = await startApiServer(programs).catch((error: Error) => {
       failed = true;
