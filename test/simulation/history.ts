@@ -170,14 +170,19 @@ async function step(fleet: Fleet, dice: Dice): Promise<string> {
 
 async function importByHand(fleet: Fleet, cluster: string, name: string, dice: Dice): Promise<string> {
   const ips = dice.chance(0.5) ? { ips: [givenAddress] } : {};
-  await fleet.of(cluster).person.create(
-    serviceImports,
-    {
-      metadata: { namespace: "demo", name },
-      spec: { type: "ClusterSetIP", ports: [{ name: "manual", protocol: "TCP", port: 7 }], ...ips },
-    },
-    { manager: "kubectl" },
-  );
+  try {
+    await fleet.of(cluster).person.create(
+      serviceImports,
+      {
+        metadata: { namespace: "demo", name },
+        spec: { type: "ClusterSetIP", ports: [{ name: "manual", protocol: "TCP", port: 7 }], ...ips },
+      },
+      { manager: "kubectl" },
+    );
+  } catch (error) {
+    if (!isAlreadyExists(error)) throw error;
+    return "comes too late: there is one";
+  }
   return JSON.stringify(ips);
 }
 
