@@ -3,11 +3,12 @@
  * with everything in it.
  */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { LabStatus } from "../../src/lab/index.ts";
+import type { LabRecord, LabStatus } from "../../src/lab/index.ts";
 import { eventually, labUnavailable, type Result, root, run, samples, tableRows } from "../support/lab.ts";
 
 const bin = join(root, "bin/weft");
@@ -275,6 +276,27 @@ describe("a lab file", { skip: reason, timeout: 240_000 }, () => {
       const rows = tableRows(await good("clusters", "--context", "weft-east"));
       return rows.find(({ CLUSTER }) => CLUSTER === "west")?.REASON === "Live";
     });
+  });
+
+  test("a start that is stopped leaves a lab that is kept as it was", async () => {
+    await good("down", "--keep");
+    const record = join(env.WEFT_HOME!, "lab/lab.json");
+    for (const signal of ["SIGINT", "SIGKILL"] as const) {
+      const child = spawn(process.execPath, [bin, "up"], { env, stdio: "ignore" });
+      const ended = new Promise((resolve) => child.on("exit", resolve));
+      await eventually("the lab comes up", () => existsSync(join(env.WEFT_HOME!, "lab/lab.sock")), 60_000);
+      child.kill(signal);
+      await ended;
+      await eventually("it is kept", () => {
+        const { kept, launcher } = JSON.parse(readFileSync(record, "utf8")) as LabRecord;
+        return kept && launcher === 0 && !existsSync(join(env.WEFT_HOME!, "lab/lab.sock"));
+      });
+    }
+    await good("up");
+    assert.equal(
+      await says("east", "-n", "demo", "get", "configmap", "mine", "-o", "jsonpath={.data.a}"),
+      "b",
+    );
   });
 
   test("a lab that is kept goes when it is to be forgotten", async () => {

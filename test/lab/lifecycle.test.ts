@@ -97,6 +97,11 @@ describe("the lab's lifecycle", { skip: reason, timeout: 240_000 }, () => {
       "error: the lab is already running (c1, c2)\n  fix: 'weft status' shows it, 'weft down' ends it\n",
     );
 
+    // The tour starts its own lab; it does not end one that it did not start.
+    const tour = await weft("tour");
+    assert.deepEqual([tour.status, tour.stderr], [1, again.stderr]);
+    assert.equal((await weft("status")).status, 0);
+
     assert.equal((await weft("down")).status, 0);
     await nothingIsLeft(namespace);
     const gone = await weft("status");
