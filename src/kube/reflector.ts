@@ -52,7 +52,7 @@ export interface ReflectOptions<T extends KubeObject> extends Selection {
 
 export interface Reflection {
   readonly state: ReflectState;
-  /** Milliseconds of the monotonic clock when the server was last heard, or undefined. */
+  /** Milliseconds of the monotonic clock when the server last said anything, be it no; or undefined. */
   readonly heardAt: number | undefined;
   /** How often everything was listed; 1 on a good day. */
   readonly lists: number;
@@ -360,7 +360,9 @@ class Reflector<T extends KubeObject> implements Reflection {
 
   #report(error: unknown): void {
     const reason = unreachableReason(error);
-    if (this.#synced && !(error instanceof ApiError && error.code < 500)) {
+    const refused = error instanceof ApiError && error.code < 500;
+    if (refused) this.#heard();
+    if (this.#synced && !refused) {
       this.#set({ state: "stale", since: this.#heardWallClock, reason });
     } else {
       this.#set({ state: "error", reason, error });

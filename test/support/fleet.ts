@@ -42,6 +42,7 @@ export interface Weather {
 }
 
 const admin = { name: "admin", groups: ["system:masters"] };
+const nobody = { name: "system:anonymous", groups: ["system:unauthenticated"] };
 
 export class Fleet {
   readonly world: SimulatedWorld;
@@ -51,6 +52,8 @@ export class Fleet {
   /** Hears every request that reaches an API server. */
   onRequest: ((reader: string, offerer: string, request: KubeRequest) => void) | undefined;
   readonly #cut = new Map<string, AbortController>();
+  /** `reader offerer` pairs where the offerer does not know the reader's credential. */
+  readonly #refused = new Set<string>();
 
   private constructor(world: SimulatedWorld) {
     this.world = world;
@@ -160,6 +163,12 @@ export class Fleet {
     this.#cut.delete(key);
   }
 
+  /** From now on (or, with `false`, no longer) one cluster's API answers the other that it may do nothing. */
+  refuse(reader: string, offerer: string, refuse = true): void {
+    if (refuse) this.#refused.add(`${reader} ${offerer}`);
+    else this.#refused.delete(`${reader} ${offerer}`);
+  }
+
   /** Cuts a cluster from everybody: the whole cluster has stopped as far as others can tell. */
   isolate(name: string): void {
     for (const other of this.members.keys()) {
@@ -222,7 +231,7 @@ export class Fleet {
       const member = this.members.get(offerer);
       if (!member) throw new Error(`no route to ${offerer}`);
       this.onRequest?.(reader, offerer, request);
-      const response = await member.server.as(admin)(request);
+      const response = await member.server.as(this.#refused.has(key) ? nobody : admin)(request);
       await travel(signal);
       const { body } = response;
       return {
