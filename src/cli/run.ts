@@ -23,6 +23,7 @@ const commands: Record<string, Entry> = {
   },
   status: { summary: "show the lab's clusters, nodes and processes", load: () => import("./status.ts") },
   install: { summary: "install the control plane in a cluster", load: () => import("./install.ts") },
+  check: { summary: "say what would not work in a cluster or between two", load: () => import("./check.ts") },
   uninstall: {
     summary: "take everything of Weft out of a cluster",
     load: () => import("./uninstall.ts"),

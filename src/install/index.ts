@@ -1,4 +1,5 @@
 /** What makes a cluster a member of a clusterset: manifests, installing, joining, leaving. */
+export { type Check, checkCluster, checkPair } from "./check/index.ts";
 export {
   compareVersions,
   type DefinitionPlan,

@@ -82,7 +82,7 @@ const own = [...read, "create", "update", "patch", "delete"];
 const offerKinds = ["serviceoffers", "endpointoffers", "peerreports"];
 
 /** What the control plane may do in the whole cluster. */
-const clusterRules: PolicyRule[] = [
+export const clusterRules: PolicyRule[] = [
   { apiGroups: [""], resources: ["namespaces", "nodes"], verbs: read },
   { apiGroups: [""], resources: ["services"], verbs: own },
   { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: own },
@@ -106,7 +106,7 @@ const clusterRules: PolicyRule[] = [
 ];
 
 /** What it may do in `weft-system` besides. */
-const systemRules: PolicyRule[] = [
+export const systemRules: PolicyRule[] = [
   // The peers' credentials; update, to renew their tokens.
   { apiGroups: [""], resources: ["secrets"], verbs: [...read, "update", "patch"] },
   {

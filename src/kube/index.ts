@@ -15,3 +15,4 @@ export * from "./reflector.ts";
 export type { SinkOptions, SinkState } from "./sink.ts";
 export * from "./source.ts";
 export type * from "./transport.ts";
+export { unreachableReason } from "./unreachable.ts";

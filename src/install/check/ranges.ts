@@ -1,0 +1,80 @@
+/** Address ranges of clusters, and whether they overlap. IPv4 and IPv6. */
+import { BlockList, isIP } from "node:net";
+import { configMaps, nodes, type Resource, services } from "../../api/index.ts";
+import { isForbidden, isNotFound, type KubeClient } from "../../kube/index.ts";
+
+export interface Ranges {
+  /** Of the nodes, `spec.podCIDRs`; empty where the network plugin gives pods other addresses. */
+  pods: string[];
+  /** What ServiceCIDRs or kubeadm's configuration say, or single addresses where neither is there. */
+  services: string[];
+  /** InternalIPs of the nodes. */
+  nodes: string[];
+}
+
+interface ServiceCidr {
+  apiVersion: string;
+  kind: string;
+  metadata: { name: string };
+  spec?: { cidrs?: string[] };
+}
+const serviceCidrs: Resource<ServiceCidr> = {
+  group: "networking.k8s.io",
+  version: "v1",
+  kind: "ServiceCIDR",
+  plural: "servicecidrs",
+  namespaced: false,
+};
+
+export async function rangesOf(client: KubeClient): Promise<Ranges> {
+  const [all, ranges] = await Promise.all([client.list(nodes), serviceRanges(client)]);
+  return {
+    pods: all.items.flatMap(({ spec }) => spec?.podCIDRs ?? (spec?.podCIDR ? [spec.podCIDR] : [])),
+    services: ranges,
+    nodes: all.items.flatMap(({ status }) =>
+      (status?.addresses ?? []).filter(({ type }) => type === "InternalIP").map(({ address }) => address),
+    ),
+  };
+}
+
+async function serviceRanges(client: KubeClient): Promise<string[]> {
+  try {
+    const { items } = await client.list(serviceCidrs);
+    const cidrs = items.flatMap(({ spec }) => spec?.cidrs ?? []);
+    if (cidrs.length > 0) return cidrs;
+  } catch (error) {
+    // Served since Kubernetes 1.33.
+    if (!isNotFound(error) && !isForbidden(error)) throw error;
+  }
+  const kubeadm = await client
+    .get(configMaps, { namespace: "kube-system", name: "kubeadm-config" })
+    .catch(() => undefined);
+  const subnet = /^\s*serviceSubnet:\s*(\S+)\s*$/m.exec(kubeadm?.data?.ClusterConfiguration ?? "")?.[1];
+  if (subnet) return subnet.split(",");
+  const { items } = await client.list(services);
+  return items.flatMap(({ spec }) => (spec?.clusterIPs ?? []).filter((ip) => isIP(ip) !== 0));
+}
+
+/** The first pair of ranges (or addresses) that have an address in common. */
+export function firstOverlap(
+  some: readonly string[],
+  others: readonly string[],
+): [string, string] | undefined {
+  for (const a of some) for (const b of others) if (overlaps(a, b)) return [a, b];
+  return undefined;
+}
+
+/** Two ranges overlap when one of them contains the other's first address. */
+export function overlaps(a: string, b: string): boolean {
+  return contains(a, b) || contains(b, a);
+}
+
+function contains(range: string, other: string): boolean {
+  const [address = "", bits] = range.split("/");
+  const [first = ""] = other.split("/");
+  const family = isIP(address) === 6 ? "ipv6" : "ipv4";
+  if (isIP(address) === 0 || isIP(address) !== isIP(first)) return false;
+  const list = new BlockList();
+  list.addSubnet(address, Number(bits ?? (family === "ipv6" ? 128 : 32)), family);
+  return list.check(first, family);
+}
