@@ -243,6 +243,7 @@ describe("streams from pods", () => {
       ["POST", "exec?container=c&command=cat&stdin=true", "/exec/default/p/c?input=1&command=cat"],
       ["GET", "attach?container=c&stdout=true", "/attach/default/p/c?output=1"],
       ["POST", "portforward", "/portForward/default/p"],
+      ["GET", "portforward?ports=80&ports=81", "/portForward/default/p?port=80&port=81"],
     ] as const) {
       const request = httpsRequest({
         host: "127.0.0.1",

@@ -93,10 +93,15 @@ async function forward(
     await new Promise<void>((resolve) => socket.once("close", () => resolve()));
     error.end();
   } catch (reason) {
-    error.end(
-      `error forwarding port ${port} to pod ${pod.name}, uid ${pod.uid}: ` +
-        `failed to connect to localhost:${port} inside the pod's network namespace: ${(reason as Error).message}`,
-    );
+    error.end(forwardFailure(pod, port, reason));
     data.destroy();
   }
+}
+
+/** What the client is told of a port that cannot be reached. */
+export function forwardFailure({ name, uid }: ForwardedPod, port: number, reason: unknown): string {
+  return (
+    `error forwarding port ${port} to pod ${name}, uid ${uid}: ` +
+    `failed to connect to localhost:${port} inside the pod's network namespace: ${(reason as Error).message}`
+  );
 }

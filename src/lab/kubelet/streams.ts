@@ -10,11 +10,13 @@ import { type Channels, failure, readStreamRequest } from "./channels.ts";
 import { SpdyStreams, spdyProtocols } from "./channels-spdy.ts";
 import { webSocketChannels, webSocketProtocols } from "./channels-websocket.ts";
 import { type ForwardedPod, portForwardProtocol, servePortForward } from "./port-forward.ts";
+import { forwardedPorts, servePortForwardChannels } from "./port-forward-channels.ts";
 import { serveAttach, serveExec } from "./remote-command.ts";
 import { find, findPod, Refusal, type ServerOptions } from "./server.ts";
 import { SpdySession } from "./spdy/index.ts";
 
 const spdy = "SPDY/3.1";
+const channels = "v4.channel.k8s.io";
 const tunnel = `${spdy}+${portForwardProtocol}`;
 
 const sockets = new WebSocketServer({
@@ -40,8 +42,9 @@ export function serveStreams(options: ServerOptions) {
     const pod = `${namespace}/${name}`;
     const upgrade = { request, socket, head };
     try {
-      if (what === "portForward" && name) upgradePortForward(upgrade, forwardedPod(options, pod));
-      else if ((what === "exec" || what === "attach") && container) {
+      if (what === "portForward" && name) {
+        upgradePortForward(upgrade, forwardedPod(options, pod), url.searchParams);
+      } else if ((what === "exec" || what === "attach") && container) {
         upgradeCommand(options, upgrade, what, pod, container, url.searchParams);
       } else throw new Refusal(404, "404 page not found");
     } catch (error) {
@@ -103,13 +106,21 @@ function forwardedPod(options: ServerOptions, name: string): ForwardedPod {
   return { name, uid: worker.uid, namespace: network.namespace };
 }
 
-/** SPDY it is in any case; over WebSocket its bytes are in binary messages (KEP-4006, "tunneling"). */
-function upgradePortForward(upgrade: Upgrade, pod: ForwardedPod): void {
+/** SPDY, also in the binary messages of a WebSocket (KEP-4006, "tunneling"), or WebSocket channels. */
+function upgradePortForward(upgrade: Upgrade, pod: ForwardedPod, query: URLSearchParams): void {
   if (isSpdy(upgrade.request)) {
     const protocol = negotiate(upgrade.request, [portForwardProtocol]);
     servePortForward(switchProtocols(upgrade, protocol), pod);
   } else {
-    negotiateWebSocket(upgrade.request, [tunnel]);
+    negotiateWebSocket(upgrade.request, [tunnel, channels]);
+    if (!words(upgrade.request.headers["sec-websocket-protocol"]).includes(tunnel)) {
+      const ports = forwardedPorts(query);
+      if (!ports) throw new Refusal(400, 'query parameter "port" is required: ports to forward');
+      sockets.handleUpgrade(upgrade.request, upgrade.socket, upgrade.head, (socket) =>
+        servePortForwardChannels(socket, pod, ports),
+      );
+      return;
+    }
     // The name has a slash, which no subprotocol may have (RFC 6455, section 4.1): it is agreed on here.
     delete upgrade.request.headers["sec-websocket-protocol"];
     tunnels.handleUpgrade(upgrade.request, upgrade.socket, upgrade.head, (socket) =>

@@ -122,7 +122,11 @@ async function text(response: IncomingMessage): Promise<string> {
 /** The kubelet's path of an exec, attach or port-forward. */
 function streamPath(call: ResourceCall, { pod, container }: Target): string {
   const { namespace, name } = pod.metadata;
-  if (call.route.subresource === "portforward") return `/portForward/${namespace}/${name}`;
+  if (call.route.subresource === "portforward") {
+    // Only WebSocket channels name the ports here; SPDY has them in its streams.
+    const ports = call.query.getAll("ports").map((port) => `port=${encodeURIComponent(port)}`);
+    return `/portForward/${namespace}/${name}${ports.length > 0 ? `?${ports.join("&")}` : ""}`;
+  }
   const query = new URLSearchParams();
   const on = (name: string) => ["1", "true"].includes(call.query.get(name) ?? "");
   if (on("stdin")) query.set("input", "1");

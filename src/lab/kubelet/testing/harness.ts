@@ -32,6 +32,7 @@ export interface Harness {
   stream(
     path: string,
     input?: (send: (channel: number, data: string | Uint8Array) => void) => void,
+    protocols?: string[],
   ): Promise<Streamed>;
   /** Runs a shell command in the pod's container; its output and exit code. */
   sh(pod: string, command: string, container?: string): Promise<{ output: string; code: number }>;
@@ -140,10 +141,10 @@ export async function startHarness(hide: string[] = []): Promise<Harness> {
         asked.on("error", reject);
         asked.end();
       }),
-    stream: (path, input) =>
+    stream: (path, input, protocols = ["v5.channel.k8s.io"]) =>
       new Promise((resolve, reject) => {
         const url = `wss://${node.address}:10250${path}`;
-        const socket = new WebSocket(url, ["v5.channel.k8s.io"], tlsClient);
+        const socket = new WebSocket(url, protocols, tlsClient);
         const result: Streamed = { stdout: "", stderr: "", status: undefined, closed: 0 };
         socket.on("open", () =>
           input?.((channel, data) => socket.send(Buffer.concat([Buffer.from([channel]), Buffer.from(data)]))),
