@@ -4,6 +4,7 @@
  */
 import type { ChildProcess } from "node:child_process";
 import { readlink } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { quote } from "../network/index.ts";
 import { childOf, execInContainer } from "./exec.ts";
 import type { RunningContainer } from "./runtime.ts";
@@ -42,30 +43,58 @@ exit $code`;
 
 /** Sets the size of the terminal of a container's own program: the first one that was made there. */
 export function resizeTerminal(instance: RunningContainer, columns: number, rows: number): Promise<void> {
-  return setSize(instance, "/dev/pts/0", columns, rows);
+  return setLastSize(instance, { columns, rows }, (size) => setSize(instance, "/dev/pts/0", size));
 }
 
 /** Sets the size of the terminal of a program that `spawnInContainer` started with `terminalWords`. */
-export async function resizeTerminalOf(
+export function resizeTerminalOf(
   instance: RunningContainer,
   child: ChildProcess,
   columns: number,
   rows: number,
 ): Promise<void> {
-  // nsenter → script → the program, whose standard input is the terminal.
-  const script = child.pid === undefined ? undefined : await childOf(child.pid);
-  const program = script === undefined ? undefined : await childOf(script);
-  const terminal = await readlink(`/proc/${program}/fd/0`).catch(() => undefined);
-  if (terminal?.startsWith("/dev/pts/")) await setSize(instance, terminal, columns, rows);
+  return setLastSize(child, { columns, rows }, async (size) => {
+    // nsenter → script → the program, whose standard input is the terminal.
+    const script = child.pid === undefined ? undefined : await childOf(child.pid);
+    const program = script === undefined ? undefined : await childOf(script);
+    const terminal = await readlink(`/proc/${program}/fd/0`).catch(() => undefined);
+    return terminal?.startsWith("/dev/pts/") ? setSize(instance, terminal, size) : false;
+  });
 }
 
+interface Size {
+  columns: number;
+  rows: number;
+}
+
+/** The sizes that clients want last, by what has the terminal, while one is being set. */
+const wanted = new WeakMap<object, Size>();
+/** How often, and how many milliseconds apart, a terminal is looked for that is still being made. */
+const attempts = 50;
+const apart = 100;
+
+/** Sizes come in quick succession, and the first before the terminal is there. One is set at a time; the last stays. */
+async function setLastSize(owner: object, size: Size, set: (size: Size) => Promise<boolean>): Promise<void> {
+  const busy = wanted.has(owner);
+  wanted.set(owner, size);
+  if (busy) return;
+  for (let left = attempts; left > 0; left--) {
+    const next = wanted.get(owner)!;
+    const done = await set(next);
+    if (wanted.get(owner) !== next) left = attempts;
+    else if (done) break;
+    else await sleep(apart);
+  }
+  wanted.delete(owner);
+}
+
+/** False when there is no such terminal (yet). A container that has just ended needs no size. */
 async function setSize(
   instance: RunningContainer,
   terminal: string,
-  columns: number,
-  rows: number,
-): Promise<void> {
+  { columns, rows }: Size,
+): Promise<boolean> {
   const words = [tool("stty"), `--file=${terminal}`, "columns", String(columns), "rows", String(rows)];
-  // A container that has just ended needs no size.
-  await execInContainer(instance, words, 5_000).catch(() => {});
+  const { code } = await execInContainer(instance, words, 5_000).catch(() => ({ code: 0 }));
+  return code === 0;
 }
