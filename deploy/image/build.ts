@@ -10,6 +10,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Plugin } from "esbuild";
 import { defaultImage } from "../../src/install/index.ts";
 import { nodeNeeds, unpackPackages } from "./debian.ts";
 import { type ImageSpec, nonRoot, writeArchive } from "./oci.ts";
@@ -65,6 +66,7 @@ async function bundle(directory: string): Promise<void> {
     legalComments: "none",
     metafile: true,
     logLevel: "warning",
+    plugins: [lateRequires],
     // Packages that are CommonJS ask for Node's own modules by `require`.
     banner: {
       js: 'import { createRequire as weftRequire } from "node:module"; const require = weftRequire(import.meta.url);',
@@ -83,6 +85,22 @@ async function bundle(directory: string): Promise<void> {
   copyFileSync(join(root, "LICENSE"), join(directory, "LICENSE"));
   writeFileSync(join(directory, "LICENSES"), licences.join(`\n${"-".repeat(80)}\n\n`));
 }
+
+/**
+ * A source that loads a package only when it needs it does so by `createRequire(import.meta.url)("package")`; here
+ * the package is to be in the bundle. Written in another way it would be missing, so that is an error.
+ */
+const lateRequires: Plugin = {
+  name: "late-requires",
+  setup({ onLoad }) {
+    onLoad({ filter: /\/src\/.*\.ts$/ }, ({ path }) => {
+      const source = readFileSync(path, "utf8");
+      const contents = source.replaceAll("createRequire(import.meta.url)(", "require(");
+      if (/createRequire\(/.test(contents)) return { errors: [{ text: `${path} loads what is not seen` }] };
+      return { contents, loader: "ts" };
+    });
+  },
+};
 
 function licenceOf(name: string): string {
   for (const file of ["LICENSE", "LICENSE.md", "LICENSE.txt", "license", "LICENCE"]) {
