@@ -34,6 +34,10 @@ describe("a Corefile", () => {
       "1.2.3.5",
     ]);
     assert.equal(forwardsOf(`${corefile}other.local {\n  forward . 1.2.3.4\n}\n`), undefined);
+    assert.match(
+      withServerBlock(".:53 {\n    bind 10.0.0.1 # here\n}\n", "1.1.1.1"),
+      /\{\n {4}bind 10\.0\.0\.1\n {4}errors\n/,
+    );
     assert.match(withServerBlock(".:1053 {\n}\n", "1.1.1.1"), /^clusterset\.local:1053 \{$/m);
   });
 });

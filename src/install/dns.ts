@@ -117,12 +117,23 @@ async function changeCorefile(
 const begin = "# begin weft: written by 'weft install --patch-coredns', taken away by 'weft uninstall'";
 const end = "# end weft";
 
-/** The server block on the port that the cluster's own block has, for kubelets point pods there. */
+/**
+ * The server block, on the port and the addresses (plugin `bind`) that the cluster's own block has: that is where
+ * pods ask, and CoreDNS does not load a Corefile whose blocks share a port on other addresses.
+ */
 function serverBlock(corefile: string, address: string): string {
-  const port = /^\s*(?:dns:\/\/)?\.:(\d+)/m.exec(corefile)?.[1] ?? "53";
-  return [begin, `${clusterSetZone}:${port} {`, "    errors", `    forward . ${address}`, "}", end, ""].join(
-    "\n",
-  );
+  const [, port = "53", body = ""] = /^\s*(?:dns:\/\/)?\.:(\d+)[^{\n]*\{(.*?)^\}/ms.exec(corefile) ?? [];
+  const bind = /^\s*(bind\s.*?)\s*(?:#.*)?$/m.exec(body)?.[1];
+  return [
+    begin,
+    `${clusterSetZone}:${port} {`,
+    ...(bind ? [`    ${bind}`] : []),
+    "    errors",
+    `    forward . ${address}`,
+    "}",
+    end,
+    "",
+  ].join("\n");
 }
 
 /** The Corefile with our block at its end, in the place of an earlier one of ours. */
