@@ -9,6 +9,7 @@ import {
   services,
   systemNamespace,
 } from "../../src/api/index.ts";
+import { isAlreadyExists } from "../../src/kube/index.ts";
 import { SimulatedWorld } from "../../src/world/index.ts";
 import { Fleet } from "../support/fleet.ts";
 import { givenAddress } from "./state.ts";
