@@ -120,7 +120,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 
   // What our cluster has …
   const watched: WatchedSource<KubeObject>[] = [];
-  const watch = <T extends KubeObject>(resource: Resource<T>, transform?: (object: T) => T) => {
+  const watch = <T extends KubeObject>(resource: Resource<T>, transform?: (object: T) => T | undefined) => {
     const fed = watchSource(engine, client, resource, { ...(transform && { transform }) });
     watched.push(fed as unknown as WatchedSource<KubeObject>);
     return fed;
@@ -132,7 +132,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     endpointSlices: watch(endpointSlices),
     nodes: watch(nodes, labelsOnly),
     namespaces: watch(namespaces),
-    imports: watch(serviceImports),
+    // mcs-api lets one be without a spec; there is nothing to be made of it.
+    imports: watch(serviceImports, (import_) => (import_.spec ? import_ : undefined)),
     published: watch(serviceOffers),
   };
   const publishedEndpoints = watch(endpointOffers);

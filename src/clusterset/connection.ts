@@ -195,7 +195,7 @@ export class Connection {
     // Until it grants what it refused, a server that falls silent has not taken its word back.
     if (state.state === "synced") this.#refusals.delete(kind);
     else if (state.state === "error" && state.error instanceof ApiError && state.error.code < 500)
-      this.#refusals.set(kind, state.reason);
+      this.#refusals.set(kind, state.error.status.message ?? state.reason);
     const [refusal] = this.#refusals.values();
     if (refusal === this.#signs.refusal) return;
     this.#tell({ refusal });

@@ -144,13 +144,17 @@ export function imported(set: ClusterSet): Imported {
   // Any import in the API, ours or written by hand: how it is reached from here.
   const derivedServices = derive(
     inApi,
-    (import_, read) => derivedServiceOf(import_, read.get(services, derivedKey(import_.metadata))),
+    (import_, read) =>
+      read.get(livingNamespaces, import_.metadata.namespace ?? "") &&
+      derivedServiceOf(import_, read.get(services, derivedKey(import_.metadata))),
     { name: "derivedServices" },
   );
   const slices = derive(
     set.allEndpointOffers,
     (offer, read) => {
-      const name = `${offer.metadata.namespace}/${offer.spec.service}`;
+      const { namespace = "" } = offer.metadata;
+      if (!read.get(livingNamespaces, namespace)) return undefined;
+      const name = `${namespace}/${offer.spec.service}`;
       const service = read.get(set.allServiceOffers, `${offer.spec.cluster}/${name}`);
       return importedSlice(offer, read.get(inApi, name), service, cluster);
     },

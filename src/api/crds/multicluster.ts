@@ -6,10 +6,12 @@ import { ageColumn, atomicList, conditions, crd, int32, mapList, object, string,
 
 const group = "multicluster.x-k8s.io";
 const versions = ["v1alpha1", "v1beta1"];
+const categories = ["multicluster"];
 
 export const serviceExportDefinition = crd({
   group,
   versions,
+  categories,
   kind: "ServiceExport",
   plural: "serviceexports",
   scope: "Namespaced",
@@ -27,12 +29,12 @@ export const serviceExportDefinition = crd({
 export const serviceImportDefinition = crd({
   group,
   versions,
+  categories,
   kind: "ServiceImport",
   plural: "serviceimports",
   scope: "Namespaced",
   shortNames: ["svcim", "svcimport"],
   description: "A service that clusters of the set export together, as it is used from this cluster.",
-  required: ["spec"],
   spec: object(
     {
       type: string({
