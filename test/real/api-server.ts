@@ -42,7 +42,10 @@ export async function startApiServer(programs: string): Promise<RealApiServer> {
   const start = (program: string, flags: Record<string, string | number | boolean>) => {
     const args = Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`);
     const output = openSync(log, "a");
-    const child = spawn(program, args, { stdio: ["ignore", output, output] });
+    // They end with this process, however that ends.
+    const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", program, ...args], {
+      stdio: ["ignore", output, output],
+    });
     closeSync(output);
     children.push(child);
     ended.push(once(child, "exit").catch(() => {}));

@@ -32,7 +32,10 @@ const etcdPeers = `http://${address}:2380`;
 const children: ChildProcess[] = [];
 function start(program: string, flags: Record<string, string | number | boolean>): void {
   const args = Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`);
-  const child = spawn(program, args, { stdio: ["ignore", "inherit", "inherit"] });
+  // They end with this process, however that ends: the next one needs their ports.
+  const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", program, ...args], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
   children.push(child);
   child.on("error", (error) => fail(`${program}: ${error.message}`));
   child.on("exit", (code, signal) => fail(`${program} ended (${signal ?? code})`));
