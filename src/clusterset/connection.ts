@@ -20,6 +20,7 @@ import {
   watchSource,
 } from "../kube/index.ts";
 import { type Timer, timestamp, type World } from "../world/index.ts";
+import { isEndpointOffer, isServiceOffer } from "./shape.ts";
 
 /** Milliseconds between looks at when the peer was last heard: 5 s with the usual lease of 30 s. */
 const look = (lease: number) => lease / 6;
@@ -31,6 +32,9 @@ const patience = (lease: number) => lease / 7.5;
 /** Bounds of what a peer may say of its lease, in seconds: less would not be kept, more would never run out. */
 const shortestLease = 3;
 const longestLease = 3600;
+
+/** More than this in one answer, or one line of a watch, is nothing that a peer has to say, in bytes. */
+const longestAnswer = 64 * 1024 * 1024;
 
 /** A row of what is known of the peers' lives; times are milliseconds on the monotonic clock. */
 export interface Signs {
@@ -53,6 +57,8 @@ export interface Signs {
   complete: boolean;
   /** It answers, but refuses what we ask for (a token that is not good, rights that we lack): in its words. */
   refusal: string | undefined;
+  /** Why listening to it does not work at this moment, though it may answer. */
+  trouble: string | undefined;
 }
 
 export interface ConnectionOptions {
@@ -85,6 +91,8 @@ export class Connection {
   readonly #ends: (() => void)[] = [];
   /** What is refused, by the kind that was asked for. */
   readonly #refusals = new Map<string, string>();
+  /** Why a kind is not heard, by the kind. */
+  readonly #troubles = new Map<string, string>();
   #signs: Signs;
   #timer: Timer | undefined;
   #closed = false;
@@ -92,7 +100,7 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     const { engine, world, cluster, transport, server } = options;
     this.#options = options;
-    this.client = new KubeClient({ transport, world, cluster, server });
+    this.client = new KubeClient({ transport, world, cluster, server, longestAnswer });
     this.#signs = {
       cluster,
       since: world.monotonic(),
@@ -104,14 +112,15 @@ export class Connection {
       reason: undefined,
       complete: false,
       refusal: undefined,
+      trouble: undefined,
     };
-    this.serviceOffers = this.#offers(serviceOffers);
-    this.endpointOffers = this.#offers(endpointOffers);
+    this.serviceOffers = this.#offers(serviceOffers, isServiceOffer);
+    this.endpointOffers = this.#offers(endpointOffers, isEndpointOffer);
     const lease = watchSource(engine, this.client, leases, {
       namespace: systemNamespace,
       fieldSelector: `metadata.name=${heartbeatLease}`,
       name: `heartbeat of ${cluster}`,
-      onState: (state) => this.#refused(leases.plural, state),
+      onState: (state) => this.#stateChanged(leases.plural, state),
     });
     // The Lease says whether the control plane runs; nobody waits for it.
     lease.giveUp();
@@ -160,10 +169,14 @@ export class Connection {
   }
 
   /** A peer speaks for itself only, and only as long as there is a sign of life. */
-  #offers<T extends KubeObject & { spec: { cluster: string } }>(resource: Resource<T>): Collection<T> {
+  #offers<T extends KubeObject & { spec: { cluster: string } }>(
+    resource: Resource<T>,
+    isOffer: (object: KubeObject) => boolean,
+  ): Collection<T> {
     const { engine, cluster, lost, onStranger, onSynced } = this.#options;
     const watched = watchSource(engine, this.client, resource, {
-      onState: (state) => this.#refused(resource.plural, state),
+      transform: (offer) => (isOffer(offer) ? offer : undefined),
+      onState: (state) => this.#stateChanged(resource.plural, state),
     });
     watched.subscribe((changes) => {
       for (const { key, after } of changes) {
@@ -189,6 +202,15 @@ export class Connection {
   /** Told with the batch after the one that showed what it offers: nobody looks away before it is there. */
   #noteComplete(): void {
     if (this.complete && !this.#signs.complete) this.#tell({ complete: true });
+  }
+
+  #stateChanged(kind: string, state: ReflectState): void {
+    this.#refused(kind, state);
+    const failing = state.state === "error" || state.state === "stale";
+    if (failing) this.#troubles.set(kind, state.reason);
+    else if (!this.#troubles.delete(kind)) return;
+    const [trouble] = this.#troubles.values();
+    if (trouble !== this.#signs.trouble) this.#tell({ trouble });
   }
 
   #refused(kind: string, state: ReflectState): void {

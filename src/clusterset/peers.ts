@@ -27,6 +27,7 @@ import {
   watchSource,
 } from "../kube/index.ts";
 import { Connection, type Signs } from "./connection.ts";
+import { Pace } from "./pace.ts";
 import { renewInTime } from "./renewal.ts";
 import { peerReportKey } from "./report.ts";
 import { isPeerSecret, type PeerSpec, peersIn } from "./secret.ts";
@@ -41,14 +42,16 @@ const lateAfter = (lease: number) => lease / 2;
  * offers stand. lost: for the time of its lease (30 s unless told) there was no sign of life and it did not answer when asked; its offers do not
  * count. refused: for that time, and ever since we listen, its API server answers but refuses us (a token that is
  * not good): nothing new waits for its offers, and what was imported from it before stands until it is heard, lost
- * or no peer any more. A stopped control plane whose API server answers is stale for as long as that lasts: stopping or
+ * or no peer any more. invalid: its Secret cannot be used and never could since we run. A stopped control plane whose API server answers is stale for as long as that lasts: stopping or
  * upgrading a control plane interrupts nothing.
  */
 export interface PeerState {
   cluster: string;
-  state: "live" | "stale" | "lost" | "refused";
+  state: "live" | "stale" | "lost" | "refused" | "invalid";
   /** Why it is not live, for people. */
   reason?: string;
+  /** Why its Secret as it is now cannot be used; what it said before is. */
+  problem?: string;
   /** When it was last seen to beat, RFC 3339; of peers that are not live. */
   lastHeartbeat?: string;
   /** How long it may be silent, in seconds. */
@@ -107,12 +110,16 @@ export class Peers {
   readonly refused: Collection<{ cluster: string; name: string }>;
   readonly #signs: Source<Signs>;
   readonly #lost: Collection<{ cluster: string; lease: number }>;
+  /** Secrets that cannot be used, by the cluster that they name. */
+  readonly #problems: Source<{ cluster: string; message: string }>;
   readonly #peers = new Map<string, Peer>();
+  readonly #pace: Pace;
   #known = false;
 
   constructor(options: PeersOptions) {
     const { engine, client } = options;
     this.#options = options;
+    this.#pace = new Pace(client.world);
     this.serviceOffers = joinPartitions(engine, { name: "allServiceOffers", awaitPartitions: true });
     this.endpointOffers = joinPartitions(engine, { name: "allEndpointOffers", awaitPartitions: true });
     this.#signs = source(engine, { name: "signs", key: ({ cluster }) => cluster });
@@ -140,9 +147,7 @@ export class Peers {
       // First what stands is held, then the waiting ends.
       for (const { key, after } of changes) if (after) this.#peers.get(key)?.current?.giveUp();
     });
-    this.states = derive(this.#signs, (signs, read) => stateOf(signs, this.#leaseOf(signs, read), read), {
-      name: "peers",
-    });
+    this.#problems = source(engine, { name: "peerSecretProblems", key: ({ cluster }) => cluster });
     this.#lost.subscribe((changes) => {
       for (const { key, before, after } of changes) {
         if ((before === undefined) !== (after === undefined)) this.#lostOrFound(key, after);
@@ -153,11 +158,23 @@ export class Peers {
       transform: (secret) => (isPeerSecret(secret) ? secret : undefined),
     });
     this.#specs = flatDerive(this.#secrets, peersIn, { name: "peerSecrets", key: ({ cluster }) => cluster });
+    this.states = derive(
+      this.#specs,
+      ({ cluster }, read): PeerState | undefined => {
+        const signs = read.get(this.#signs, cluster);
+        const problem = read.get(this.#problems, cluster)?.message;
+        if (!signs) return problem ? invalidState(cluster, problem, options.lease) : undefined;
+        const state = stateOf(signs, this.#leaseOf(signs, read), read);
+        return problem ? { ...state, problem } : state;
+      },
+      { name: "peers" },
+    );
     this.#specs.subscribe((changes) => {
       for (const { key, after } of changes) this.#specChanged(key, after);
       if (!this.#known && this.#secrets.state === "synced") {
         this.#known = true;
         this.#signs.markSynced();
+        this.#problems.markSynced();
         this.serviceOffers.markSynced();
         this.endpointOffers.markSynced();
       }
@@ -171,6 +188,7 @@ export class Peers {
 
   stop(): void {
     this.#secrets.reflection.stop();
+    this.#pace.stop();
     for (const peer of this.#peers.values()) {
       peer.next?.close();
       peer.current?.close();
@@ -197,12 +215,23 @@ export class Peers {
         );
       return;
     }
-    const peer = this.#peers.get(cluster);
     if (!spec) {
+      this.#pace.forget(cluster);
+      this.#problems.remove(cluster);
+      const peer = this.#peers.get(cluster);
       if (peer) this.#remove(cluster, peer);
       return;
     }
-    if (peer?.spec.kubeconfig === spec.kubeconfig) return;
+    // Of what changes faster than anyone can use it, the last counts, when its time has come.
+    this.#pace.run(cluster, () => this.#use(cluster, spec));
+  }
+
+  #use(cluster: string, spec: PeerSpec): void {
+    const peer = this.#peers.get(cluster);
+    if (peer?.spec.kubeconfig === spec.kubeconfig) {
+      this.#problems.remove(cluster);
+      return;
+    }
     const credentials = this.#credentials(spec);
     if (!credentials) return; // a mistake in the Secret: the last good connection stays
     if (!peer) {
@@ -220,9 +249,13 @@ export class Peers {
   #credentials(spec: PeerSpec): Credentials | undefined {
     try {
       if (!spec.kubeconfig) throw new Error(`Secret ${spec.secret} has no data.kubeconfig`);
-      return parseKubeconfig(spec.kubeconfig, `Secret ${spec.secret}`).credentials();
+      const credentials = parseKubeconfig(spec.kubeconfig, `Secret ${spec.secret}`).credentials();
+      this.#problems.remove(spec.cluster);
+      return credentials;
     } catch (error) {
-      this.#note(spec.cluster, "warning", "PeerSecretInvalid", (error as Error).message);
+      const { message } = error as Error;
+      this.#problems.put({ cluster: spec.cluster, message });
+      this.#note(spec.cluster, "warning", "PeerSecretInvalid", message);
       return undefined;
     }
   }
@@ -313,8 +346,13 @@ export class Peers {
   }
 }
 
+function invalidState(cluster: string, reason: string, lease = defaultLease): PeerState {
+  return { cluster, state: "invalid", reason, lease };
+}
+
 function stateOf(signs: Signs, lease: number, read: Read): PeerState {
-  const { cluster, since, heardAt, beatAt, beatTime, unanswered, reason, refusal, complete } = signs;
+  const { cluster, since, heardAt, beatAt, beatTime, unanswered, reason, refusal, complete, trouble } = signs;
+  const because = trouble ? `: ${trouble}` : "";
   const known = { cluster, lease: lease / 1000 };
   const silent = { ...known, ...(beatTime && { lastHeartbeat: beatTime }) };
   if (unanswered) {
@@ -330,12 +368,12 @@ function stateOf(signs: Signs, lease: number, read: Read): PeerState {
     return {
       ...silent,
       state: "stale",
-      reason: "its heartbeat has not been seen yet",
+      reason: `its heartbeat has not been seen yet${because}`,
       ...(early && { early }),
     };
   }
   if (read.reached(beatAt + lateAfter(lease))) {
-    return { ...silent, state: "stale", reason: "its heartbeat is late" };
+    return { ...silent, state: "stale", reason: `its heartbeat is late${because}` };
   }
   return { ...known, state: "live" };
 }

@@ -12,6 +12,7 @@ const conditions = {
     message: "What was imported from it before stands, nothing new waits for it",
   },
   lost: { status: "False", reason: "Lost", message: "Its offers do not count" },
+  invalid: { status: "False", reason: "SecretInvalid", message: "Its Secret cannot be used" },
 } as const;
 
 /**
@@ -20,14 +21,19 @@ const conditions = {
  */
 export function peerReport(
   cluster: string,
-  { cluster: peer, state, reason, early, lease, lastHeartbeat }: PeerState,
+  { cluster: peer, state, reason, problem, early, lease, lastHeartbeat }: PeerState,
   before: PeerReport | undefined,
 ): Applied<PeerReport> | undefined {
   const object = { metadata: { name: peer, namespace: systemNamespace }, spec: { cluster, peer } };
   if (early) return before && { ...object, ...(before.status && { status: before.status }) };
   const beat = lastHeartbeat ?? (state === "live" ? undefined : before?.status?.lastHeartbeatTime);
   const { message, ...condition } = conditions[state];
-  const detailed = reason ? `${message}: ${reason}.` : message;
+  const detailed = [
+    reason ? `${message}: ${sentence(reason)}` : message,
+    ...(problem
+      ? [`Its Secret as it is now cannot be used, what it said before is: ${sentence(problem)}`]
+      : []),
+  ].join(" ");
   return {
     ...object,
     status: {
@@ -36,6 +42,12 @@ export function peerReport(
       ...(beat && { lastHeartbeatTime: beat }),
     },
   };
+}
+
+/** Words of others, of which there may be any number, as a sentence. */
+function sentence(text: string): string {
+  const short = text.length > 500 ? `${text.slice(0, 497)}...` : text;
+  return short.endsWith(".") ? short : `${short}.`;
 }
 
 /** The key of the report on a peer, in a collection of PeerReports. */

@@ -123,6 +123,7 @@ const patchTypes = {
 };
 
 const defaultTimeout = 30_000;
+const defaultLongestAnswer = 256 * 1024 * 1024;
 const defaultPageSize = 500;
 const retries = 4;
 const longestRetryAfter = 10_000;
@@ -137,6 +138,7 @@ export class KubeClient {
   /** Whether the server offers WatchList (KEP-3157); found out by the first reflector. */
   watchList: "unknown" | "yes" | "no" = "unknown";
   readonly #userAgent: string;
+  readonly #longestAnswer: number;
 
   constructor(options: {
     transport: Transport;
@@ -144,12 +146,15 @@ export class KubeClient {
     cluster: string;
     server?: string;
     userAgent?: string;
+    /** Most bytes of one answer, or of one line of a watch; more is given up as garbage. 256 MB unless told. */
+    longestAnswer?: number;
   }) {
     this.transport = options.transport;
     this.world = options.world;
     this.cluster = options.cluster;
     this.server = options.server ?? "its address";
     this.#userAgent = options.userAgent ?? "weft";
+    this.#longestAnswer = options.longestAnswer ?? defaultLongestAnswer;
   }
 
   /** The object, or undefined when there is none of that name. */
@@ -321,7 +326,7 @@ export class KubeClient {
       },
       true,
     );
-    return watchEvents<T>(response.body);
+    return watchEvents<T>(response.body, this.#longestAnswer);
   }
 
   /** One request as it is; resolves when the response's head is there, whatever it says. */
@@ -381,7 +386,7 @@ export class KubeClient {
 
   async #readAll(response: KubeResponse, signal: AbortSignal): Promise<string> {
     try {
-      return await readAll(response.body);
+      return await readAll(response.body, this.#longestAnswer);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       throw this.#unreachable(error);
@@ -440,8 +445,11 @@ export class KubeClient {
   }
 }
 
-async function* watchEvents<T>(body: AsyncIterable<Uint8Array>): AsyncGenerator<WatchEvent<T>[]> {
-  for await (const batch of lines(body)) yield batch.map(watchEvent<T>);
+async function* watchEvents<T>(
+  body: AsyncIterable<Uint8Array>,
+  longest: number,
+): AsyncGenerator<WatchEvent<T>[]> {
+  for await (const batch of lines(body, longest)) yield batch.map(watchEvent<T>);
 }
 
 const eventTypes = new Set(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]);

@@ -30,11 +30,11 @@ export interface Kubeconfig {
 
 type Fields = Record<string, unknown>;
 
-/** An entry with the file it came from, against whose directory its relative paths are read. */
+/** An entry with the file it came from, against whose directory its relative paths are read; none are, without. */
 interface Entry {
   fields: Fields;
   file: string;
-  directory: string;
+  directory: string | undefined;
 }
 
 /** YAML is needed only where a kubeconfig is read, and takes longer to load than the rest of the room. */
@@ -66,9 +66,12 @@ export function loadKubeconfig(explicit?: string, environment: NodeJS.ProcessEnv
   );
 }
 
-/** Reads a kubeconfig from a string, e.g. a peer's Secret; `origin` is what errors call it. */
+/**
+ * Reads a kubeconfig from a string, e.g. a peer's Secret; `origin` is what errors call it. It has to hold all that
+ * it needs: files that it names are not ours to read, let alone to send to the server that it names.
+ */
 export function parseKubeconfig(text: string, origin: string): Kubeconfig {
-  return merged([{ file: origin, directory: process.cwd(), fields: parse(text, origin) }]);
+  return merged([{ file: origin, directory: undefined, fields: parse(text, origin) }]);
 }
 
 function parse(text: string, file: string): Fields {
@@ -160,7 +163,7 @@ function clusterCredentials(entry: Entry): Credentials {
 }
 
 function userCredentials(entry: Entry, user: string): Partial<Credentials> {
-  const { fields, file, directory } = entry;
+  const { fields, file } = entry;
   for (const field of ["exec", "auth-provider"]) {
     if (fields[field] && !fields.token && !fields["client-certificate-data"]) {
       throw invalid(
@@ -175,7 +178,9 @@ function userCredentials(entry: Entry, user: string): Partial<Credentials> {
     throw invalid(file, `user '${user}' has only one of client-certificate and client-key`);
   }
   const tokenFile = string(fields, "tokenFile", file);
-  const token = tokenFile ? tokenFromFile(resolve(directory, tokenFile)) : string(fields, "token", file);
+  const token = tokenFile
+    ? tokenFromFile(pathOf(entry, "tokenFile", tokenFile))
+    : string(fields, "token", file);
   const username = string(fields, "username", file);
   return {
     ...(cert && key && { cert, key }),
@@ -185,7 +190,8 @@ function userCredentials(entry: Entry, user: string): Partial<Credentials> {
 }
 
 /** `<field>-data` in base64, or the file that `<field>` names. */
-function pem({ fields, file, directory }: Entry, field: string): string | undefined {
+function pem(entry: Entry, field: string): string | undefined {
+  const { fields, file } = entry;
   const data = string(fields, `${field}-data`, file);
   if (data) {
     const text = Buffer.from(data, "base64").toString("utf8");
@@ -195,10 +201,17 @@ function pem({ fields, file, directory }: Entry, field: string): string | undefi
   const path = string(fields, field, file);
   if (!path) return undefined;
   try {
-    return readFileSync(resolve(directory, path), "utf8");
+    return readFileSync(pathOf(entry, field, path), "utf8");
   } catch (error) {
+    if (error instanceof WeftError) throw error;
     throw invalid(file, `${field}: ${(error as Error).message}`, error);
   }
+}
+
+function pathOf({ file, directory }: Entry, field: string, path: string): string {
+  if (directory === undefined)
+    throw invalid(file, `${field} names a file (${path}); only what it holds itself is used`);
+  return resolve(directory, path);
 }
 
 /** A token that is read again when its file changes, as kubelets renew projected tokens. */
