@@ -133,7 +133,16 @@ export async function parseYaml(bytes: Uint8Array): Promise<unknown> {
   }
   const { LineCounter, parseDocument } = await import("yaml");
   const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false });
+  const document = parseDocument(text, {
+    lineCounter,
+    prettyErrors: false,
+    // Kubernetes reads YAML 1.1, in which `y` and `no` are booleans, but knows no times and no numbers to base 60.
+    version: "1.1",
+    customTags: (tags) =>
+      tags.filter(
+        (tag) => typeof tag === "string" || (tag.format !== "TIME" && !tag.tag.endsWith(":timestamp")),
+      ),
+  });
   const duplicates: string[] = [];
   for (const { code, message, pos } of document.errors) {
     if (code !== "DUPLICATE_KEY") throw badRequest(`error converting YAML to JSON: yaml: ${message}`);

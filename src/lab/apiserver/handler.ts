@@ -66,6 +66,7 @@ function asStatus(core: Core, error: unknown): StatusError {
   return internalError(error instanceof Error ? error.message : String(error));
 }
 
+const endpointsWarning = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
 const rejected = "the server rejected our request due to an error in our request";
 
 /** What an authorized request is about; undefined for paths that are not about objects. Throws 403 and 404. */
@@ -85,6 +86,7 @@ export function resolve(core: Core, call: Call): ResourceCall | undefined {
     if (route.name !== undefined) throw unknownPath();
     if (route.verb !== "list" && route.verb !== "watch") throw methodNotAllowed();
   }
+  if (type.bucket === "/endpoints") call.warnings.push(endpointsWarning);
   if (type.custom?.deprecationWarning) call.warnings.push(type.custom.deprecationWarning);
   return { ...call, route: type.namespaced ? route : { ...route, namespace: undefined }, type };
 }

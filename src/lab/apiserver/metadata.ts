@@ -35,6 +35,12 @@ export function validateMetadata(
   const causes: FieldError[] = [];
   const metadata = object.metadata as unknown as Record<string, unknown>;
   const name = metadata.name;
+  if (!current && typeof metadata.generateName === "string" && metadata.generateName !== "") {
+    // A name may end with what the beginning of one may.
+    for (const problem of nameProblems(type, metadata.generateName.replace(/-$/, "a"))) {
+      causes.push(invalid("metadata.generateName", metadata.generateName, problem));
+    }
+  }
   if (typeof name !== "string" || name === "") {
     causes.push({
       field: "metadata.name",
@@ -72,11 +78,13 @@ export function validateMetadata(
         const known = new Set(current.metadata.finalizers ?? []);
         const added = (finalizers as string[]).filter((item) => !known.has(item));
         if (added.length > 0) {
-          causes.push({
+          const refusal: FieldError = {
             field: "metadata.finalizers",
             type: "FieldValueForbidden",
             detail: `no new finalizers can be added if the object is being deleted, found new finalizers []string{${added.map((item) => JSON.stringify(item)).join(", ")}}`,
-          });
+          };
+          // Checked for all kinds and again with the kind's own rules.
+          causes.push(refusal, refusal);
         }
       }
     }

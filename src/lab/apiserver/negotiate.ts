@@ -4,10 +4,10 @@ import type { Answer, Call, Core, Reply } from "./core.ts";
 import { encoded, encodedList } from "./encode.ts";
 import { type ApiObject, asRecord } from "./object.ts";
 import type { ResourceType } from "./registry.ts";
-import { badRequest, notAcceptable } from "./status.ts";
+import { badRequest, notAcceptable, StatusError } from "./status.ts";
 import { type Table, tableFor } from "./tables/index.ts";
 
-export type Form = "whole" | "table" | "partial";
+export type Form = "whole" | "table" | "partial" | "partialList";
 
 export interface Wanted {
   form: Form;
@@ -37,8 +37,8 @@ export function negotiate(accept: string | undefined): Wanted {
     if (as === undefined) return { form: "whole", yaml };
     if (parameters.get("g") !== "meta.k8s.io" || parameters.get("v") !== "v1") continue;
     if (as === "Table") return { form: "table", yaml };
-    if (as === "PartialObjectMetadata" || as === "PartialObjectMetadataList")
-      return { form: "partial", yaml };
+    if (as === "PartialObjectMetadata") return { form: "partial", yaml };
+    if (as === "PartialObjectMetadataList") return { form: "partialList", yaml };
   }
   throw notAcceptable(offered);
 }
@@ -52,7 +52,9 @@ export function partialOf(object: ApiObject): object {
 export function includeObject(call: Call): "None" | "Metadata" | "Object" {
   const value = call.query.get("includeObject") ?? "Metadata";
   if (value !== "None" && value !== "Metadata" && value !== "Object" && value !== "") {
-    throw badRequest(`unrecognized includeObject value: "${value}"`);
+    throw badRequest(
+      `Unable to convert to Table as requested: includeObject: Invalid value: ${JSON.stringify(value)}: must be 'Metadata', 'Object', 'None', or empty`,
+    );
   }
   return value === "" ? "Metadata" : value;
 }
@@ -106,6 +108,7 @@ export async function reply(
     const listMeta = isList
       ? body!.metadata
       : { resourceVersion: (body as ApiObject).metadata.resourceVersion };
+    checkPartial(type!, wanted.form, isList);
     if (wanted.form === "table") value = tableOf(core, type!, objects, includeObject(call), listMeta);
     else if (isList) {
       value = {
@@ -122,6 +125,21 @@ export async function reply(
     return sendBytes(call, answer.code, bytes);
   }
   return send(call, answer.code, value, wanted.yaml);
+}
+
+/** A list of metadata is not the metadata of a list. */
+function checkPartial(type: ResourceType, form: Form, isList: boolean): void {
+  const [group] = type.group.split(".");
+  const internal = `*${type.custom ? "unstructured.Unstructured" : `${group || "core"}.${isList ? type.listKind : type.kind}`}`;
+  const not = (says: string) => new StatusError(406, "NotAcceptable", says);
+  if (form === "partial" && isList) {
+    throw not(`you requested PartialObjectMetadata, but the requested object is a list (${internal})`);
+  }
+  if (form === "partialList" && !isList) {
+    throw not(
+      `you requested PartialObjectMetadataList, but the requested object is not a list (${internal})`,
+    );
+  }
 }
 
 function isPretty(call: Call): boolean {

@@ -73,9 +73,9 @@ export function resourceRoute(
   };
 }
 
-/** A query parameter's boolean, as Go's `strconv.ParseBool` reads it; anything unknown is false. */
+/** A query parameter's boolean: all but `0` and `false` is true, also nothing after the name. */
 export function isTrue(value: string | null): boolean {
-  return value !== null && ["1", "t", "T", "true", "TRUE", "True"].includes(value);
+  return value !== null && value !== "0" && value.toLowerCase() !== "false";
 }
 
 /** A part of a URL without its escapes; as it stands where these are broken. */

@@ -162,16 +162,16 @@ export function tooLarge(limit: number): StatusError {
 }
 
 /** The client has seen a revision that this server has not (yet). */
-export function futureRevision(wanted: number, current: number): StatusError {
+export function futureRevision(wanted: number, current: number, retry = true): StatusError {
   return new StatusError(
     504,
     "Timeout",
-    `Too large resource version: ${wanted}, current: ${current}`,
+    `Timeout: Too large resource version: ${wanted}, current: ${current}`,
     {
       causes: [{ reason: "ResourceVersionTooLarge", message: "Too large resource version" }],
-      retryAfterSeconds: 1,
+      ...(retry && { retryAfterSeconds: 1 }),
     },
-    { "retry-after": "1" },
+    retry ? { "retry-after": "1" } : {},
   );
 }
 

@@ -42,8 +42,6 @@ export interface Strategy {
   deleting?(object: ApiObject, core: Core): void;
   /** Whether a new object may bring its status. */
   createsWithStatus?: boolean;
-  /** Whether updates of `/status` may change labels and annotations too. */
-  statusKeepsMetadata?: boolean;
 }
 
 export type Strategies = Map<string, Strategy>;
@@ -62,7 +60,7 @@ export function builtinStrategies(addresses: ServiceAddresses, rbac: Rbac): Stra
     ["/pods", podStrategy],
     ["/services", serviceStrategy(addresses)],
     ["batch/jobs", jobStrategy],
-    ["/nodes", { createsWithStatus: true, statusKeepsMetadata: true }],
+    ["/nodes", { createsWithStatus: true }],
     ["apiextensions.k8s.io/customresourcedefinitions", definitionStrategy],
     ["/resourcequotas", storedOnly("a ResourceQuota is stored but not enforced")],
     ["/limitranges", storedOnly("a LimitRange is stored but not applied")],

@@ -3,7 +3,7 @@
  * Synchronous, so that no other request comes between reading and writing.
  */
 import { timestamp, uuid } from "../../world/index.ts";
-import { defaultBuiltin, validateBuiltin } from "./builtin/index.ts";
+import { defaultBuiltin, validateBuiltin, writeNulls } from "./builtin/index.ts";
 import type { Core } from "./core.ts";
 import { immutableMetadata, keepSystemFields, sameExceptTimes, validateMetadata } from "./metadata.ts";
 import { type ApiObject, sameJson } from "./object.ts";
@@ -92,7 +92,7 @@ export function insert(
   const bucket = core.store.bucket(type.bucket);
   if (!metadata.name && metadata.generateName) {
     // A clash is as unlikely as it is harmless: try again.
-    do metadata.name = `${metadata.generateName.slice(0, 248)}${randomSuffix(core)}`;
+    do metadata.name = `${metadata.generateName.slice(0, 58)}${randomSuffix(core)}`;
     while (bucket.objects.has(keyOf(namespace, metadata.name)));
   }
   if (type.namespaced) checkNamespace(core, type, namespace!, metadata.name ?? "");
@@ -105,27 +105,21 @@ export function insert(
   if (type.generation || type.custom) metadata.generation = 1;
   else delete metadata.generation;
   const strategy = core.strategies.get(type.bucket);
-  if (type.subresources.has("status") && !strategy?.createsWithStatus) delete object.status;
-
   let fresh = inStoredVersion(type, object);
+  setDefaults(type, fresh);
+  // Managers own what they sent and its defaults, not what happens from here on.
+  fresh = tracked(type, undefined, fresh, undefined, write, metadata.creationTimestamp);
+  if (type.subresources.has("status") && !strategy?.createsWithStatus) delete fresh.status;
   strategy?.prepareCreate?.(core, fresh, write);
   setDefaults(type, fresh);
   strategy?.allocate?.(core, fresh, undefined, write);
   check(core, type, fresh, undefined);
+  if (!type.custom) writeNulls(fresh);
   if (bucket.objects.has(keyOf(namespace, metadata.name))) {
-    throw alreadyExists(pluralName(type), metadata.name);
-  }
-  if (write.manager !== undefined && !type.toStored) {
-    fresh = trackUpdate({
-      schema: schemaOf(type),
-      before: undefined,
-      after: fresh,
-      manager: write.manager,
-      apiVersion: versionOf(type),
-      subresource: undefined,
-      reset: resetFields(type, undefined),
-      time: metadata.creationTimestamp,
-    });
+    const clash = alreadyExists(pluralName(type), metadata.name);
+    const isEnding = bucket.objects.get(keyOf(namespace, metadata.name))!.metadata.deletionTimestamp;
+    if (isEnding) clash.status.message = `object is being deleted: ${clash.status.message}`;
+    throw clash;
   }
   if (write.dryRun) return fresh;
   const stored = core.store.write(bucket, keyOf(namespace, metadata.name), fresh);
@@ -174,11 +168,10 @@ export function replace(
   const bucket = core.store.bucket(type.bucket);
   const strategy = core.strategies.get(type.bucket);
   let fresh = inStoredVersion(type, next);
+  setDefaults(type, fresh);
+  fresh = tracked(type, current, fresh, subresource, write, timestamp(core.world));
   if (subresource === "status") {
-    const metadata = strategy?.statusKeepsMetadata
-      ? fresh.metadata
-      : { ...current.metadata, managedFields: fresh.metadata.managedFields };
-    fresh = { ...current, metadata, status: fresh.status };
+    fresh = { ...current, metadata: statusMetadata(type, fresh, current), status: fresh.status };
     if (fresh.status === undefined) delete fresh.status;
   } else if (type.subresources.has("status") && subresource === undefined) {
     if (current.status === undefined) delete fresh.status;
@@ -190,32 +183,62 @@ export function replace(
   if (subresource === undefined) strategy?.prepareUpdate?.(core, fresh, current, write);
   setDefaults(type, fresh);
   if (subresource === undefined) strategy?.allocate?.(core, fresh, current, write);
-  if ((type.generation || type.custom) && specChanged(type, fresh, current)) {
-    fresh.metadata.generation = (current.metadata.generation ?? 0) + 1;
-  }
   check(core, type, fresh, current);
-  if (write.manager !== undefined && !type.toStored) {
-    fresh = trackUpdate({
-      schema: schemaOf(type),
-      before: current,
-      after: fresh,
-      manager: write.manager,
-      apiVersion: versionOf(type),
-      subresource,
-      reset: resetFields(type, subresource),
-      time: timestamp(core.world),
-    });
+  if (!type.custom) writeNulls(fresh);
+  if ((type.generation || type.custom) && subresource !== "status" && specChanged(type, fresh, current)) {
+    fresh.metadata.generation = (current.metadata.generation ?? 0) + 1;
   }
   if (sameExceptTimes(fresh, current)) return current;
   if (write.dryRun) return fresh;
   const key = keyOf(current.metadata.namespace, name);
   if (isGone(core, type, fresh)) {
-    // What watchers see last is the object without its last finalizer.
-    return remove(core, type, fresh);
+    // What watchers see last is the object without its last finalizer; the answer is of no revision of its own.
+    remove(core, type, fresh);
+    return {
+      ...fresh,
+      metadata: { ...fresh.metadata, resourceVersion: current.metadata.resourceVersion! },
+    };
   }
   const stored = core.store.write(bucket, key, fresh);
   strategy?.stored?.(core, current, stored);
   return stored;
+}
+
+/** Writes of `/status` change metadata too, but for what the kind's status strategy resets. */
+function statusMetadata(type: ResourceType, next: ApiObject, current: ApiObject): ApiObject["metadata"] {
+  const reset = resetFields(type, "status");
+  const { managedFields } = next.metadata;
+  if (reset.includes("metadata")) return { ...current.metadata, managedFields };
+  const metadata: Record<string, unknown> = { ...next.metadata };
+  for (const path of reset) {
+    if (!path.startsWith("metadata.")) continue;
+    const name = path.slice("metadata.".length);
+    metadata[name] = (current.metadata as Record<string, unknown>)[name];
+    if (metadata[name] === undefined) delete metadata[name];
+  }
+  return metadata as unknown as ApiObject["metadata"];
+}
+
+/** Records what the write changes for its manager, unless that was done already (apply). */
+function tracked(
+  type: ResourceType,
+  before: ApiObject | undefined,
+  after: ApiObject,
+  subresource: string | undefined,
+  write: Write,
+  time: string,
+): ApiObject {
+  if (write.manager === undefined || type.toStored) return after;
+  return trackUpdate({
+    schema: schemaOf(type),
+    before,
+    after,
+    manager: write.manager,
+    apiVersion: versionOf(type),
+    subresource,
+    reset: resetFields(type, subresource),
+    time,
+  });
 }
 
 /** Whether an object that is being deleted has nothing left that holds it. */
@@ -254,7 +277,15 @@ function check(core: Core, type: ResourceType, object: ApiObject, current: ApiOb
   if (causes.length > 0) throw invalid(kindName(type), object.metadata.name ?? "", causes);
 }
 
+/** Metadata that some kinds count as part of what is wanted. */
+const countedMetadata: Record<string, "annotations" | "labels"> = {
+  "apps/deployments": "annotations",
+  "discovery.k8s.io/endpointslices": "labels",
+};
+
 function specChanged(type: ResourceType, a: ApiObject, b: ApiObject): boolean {
+  const counted = countedMetadata[type.bucket];
+  if (counted && !sameJson(a.metadata[counted] ?? {}, b.metadata[counted] ?? {})) return true;
   if (!type.custom && "spec" in a) return !sameJson(a.spec, b.spec);
   const bare = (object: ApiObject) => ({
     ...object,

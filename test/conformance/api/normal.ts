@@ -61,6 +61,8 @@ export class Normalizer {
         if (path.at(-1) === "metadata" && /^\d+$/.test(item as string))
           return [key, path.length > 1 || !this.#list ? this.#name("rv", item as string) : "RV"];
       }
+      // The words of the API's documentation are not carried here.
+      if (key === "description" && path.includes("columnDefinitions")) return [key, ""];
       if (key === "continue" && item) return [key, "TOKEN"];
       if (key === "nodePort" || key === "healthCheckNodePort") return [key, Number(item) > 0 ? "PORT" : item];
       return [this.text(key), this.value(item, at)];

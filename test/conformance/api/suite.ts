@@ -113,9 +113,11 @@ export class Api {
         : body instanceof Uint8Array
           ? body
           : (typeof body === "string" ? body : JSON.stringify(body)).replaceAll("{ns}", this.namespace);
+    const abort = new AbortController();
     const response = await this.#transport({
       method: method as "GET",
       path: asked,
+      signal: abort.signal,
       headers: {
         "user-agent": "conformance/1",
         ...(bytes !== undefined && { "content-type": "application/json" }),
@@ -124,7 +126,16 @@ export class Api {
       ...(bytes !== undefined && { body: bytes }),
     });
     const chunks: Uint8Array[] = [];
-    for await (const chunk of response.body) chunks.push(chunk);
+    const read = async () => {
+      for await (const chunk of response.body) chunks.push(chunk);
+    };
+    try {
+      await within(5_000, read(), `${method} ${asked}`);
+    } catch (error) {
+      // A watch that was to be refused, and was not.
+      abort.abort();
+      if (!asked.includes("watch=")) throw error;
+    }
     const said = Buffer.concat(chunks).toString();
     let parsed: unknown = said;
     try {
@@ -144,7 +155,7 @@ export class Api {
     seen: (body: Loose) => Loose = (whole) => whole,
   ): Promise<Answer> {
     const answer = await this.ask(method, path, body, headers);
-    this.note(`${method} ${path}`, seen(answer.body), answer.code, answer.headers.warning);
+    this.note(`${method} ${path}`, seen(answer.body), answer.code, ownWarnings(answer.headers.warning));
     return answer;
   }
 
@@ -227,6 +238,12 @@ async function* lines(body: AsyncIterable<Uint8Array>): AsyncGenerator<Loose> {
     for (const part of parts) yield JSON.parse(part);
   }
   if (rest.trim() !== "") yield JSON.parse(rest);
+}
+
+/** What the embedded server says about itself is nothing that another says too. */
+function ownWarnings(header: string | undefined): string | undefined {
+  const kept = header?.split(/, (?=299 )/).filter((warning) => !warning.endsWith('by this API server"'));
+  return kept?.length ? kept.join(", ") : undefined;
 }
 
 export async function within<T>(milliseconds: number, promise: Promise<T>, what: string): Promise<T> {

@@ -15,6 +15,7 @@ export const namespaceStrategy: Strategy = {
       finalizers: finalizers.includes("kubernetes") ? finalizers : [...finalizers, "kubernetes"],
     };
     object.status = { phase: "Active" };
+    // A name that was made is known only now.
     object.metadata.labels = { ...object.metadata.labels, [nameLabel]: object.metadata.name };
   },
   prepareUpdate(_, object, current) {

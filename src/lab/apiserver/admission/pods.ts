@@ -10,7 +10,6 @@ import { admitServiceAccount, serviceAccountThere } from "./serviceaccounts.ts";
 const asPod = (object: ApiObject) => object as unknown as Pod;
 
 export const podStrategy: Strategy = {
-  statusKeepsMetadata: true,
   ready: serviceAccountThere,
   prepareCreate(core, object) {
     const pod = asPod(object);

@@ -69,6 +69,58 @@ function zeroOf(type: string, omitsEmpty: boolean): unknown {
         : undefined;
 }
 
+const needs = new Map<Message, boolean>();
+
+/** Whether objects of this type have anything that Go writes as null. */
+function needsNulls(message: Message): boolean {
+  let found = needs.get(message);
+  if (found === undefined) {
+    needs.set(message, false); // types that contain themselves
+    found = [...message.byName.values()].some(([, , type, flags = ""]) => {
+      if (isNullable(type, flags)) return true;
+      const inner = type.replace(/^(\[\]|\{\})+/, "");
+      return isStruct(inner) && needsNulls(messageNamed(inner));
+    });
+    needs.set(message, found);
+  }
+  return found;
+}
+
+/** A list, a map or a time that is written although there is nothing in it. */
+function isNullable(type: string, flags: string): boolean {
+  if (flags.includes("p") || flags.includes("z")) return false;
+  if (type === "time" || type === "microTime") return true;
+  return !flags.includes("o") && (type.startsWith("[]") || type.startsWith("{}"));
+}
+
+/**
+ * Writes the nulls of Go, in place: an object that went through Kubernetes' storage has them in the place of empty
+ * lists that are not left out, and of times that were not given (`rules: null` of a Role without rules).
+ */
+export function writeNulls(object: object): void {
+  const { apiVersion, kind } = object as JsonObject;
+  const name = messageOf(String(apiVersion), String(kind));
+  if (name) nullsOf(messageNamed(name), object as JsonObject);
+}
+
+function nullsOf(message: Message, object: JsonObject): void {
+  if (!needsNulls(message)) return;
+  for (const [name, [, , type, flags = ""]] of message.byName) {
+    const value = object[name];
+    if (isNullable(type, flags)) {
+      const isEmpty =
+        value === undefined ||
+        (Array.isArray(value) ? value.length === 0 : isObject(value) && Object.keys(value).length === 0);
+      if (isEmpty) object[name] = null;
+    }
+    if (typeof value !== "object" || value === null) continue;
+    const inner = type.replace(/^(\[\]|\{\})/, "");
+    if (!isStruct(inner) || !needsNulls(messageNamed(inner))) continue;
+    const of = messageNamed(inner);
+    for (const item of inner === type ? [value] : Object.values(value)) if (isObject(item)) nullsOf(of, item);
+  }
+}
+
 function isStruct(type: string): boolean {
   return type.includes(".");
 }

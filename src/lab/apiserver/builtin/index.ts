@@ -1,5 +1,5 @@
 /** What Kubernetes' own kinds are by default and must be, beyond their schemas. Pure functions. */
-import { type FieldError, isObject, type JsonObject } from "../schema/index.ts";
+import { type FieldError, forbidden, isObject, type JsonObject } from "../schema/index.ts";
 import { defaults } from "./defaults.ts";
 import { normalizeBuiltin } from "./golang.ts";
 import {
@@ -15,7 +15,7 @@ import {
 } from "./others.ts";
 import { checkPod, checkPodStatus, checkPodTemplate } from "./pods.ts";
 import { checkEndpointSlice, checkService } from "./services.ts";
-import { record } from "./values.ts";
+import { record, records } from "./values.ts";
 import {
   checkCronJob,
   checkDaemonSet,
@@ -26,7 +26,7 @@ import {
   checkStatefulSet,
 } from "./workloads.ts";
 
-export { type DecodeProblem, normalizeBuiltin } from "./golang.ts";
+export { type DecodeProblem, normalizeBuiltin, writeNulls } from "./golang.ts";
 export {
   checkAnnotations,
   checkLabels,
@@ -86,6 +86,11 @@ const checks: Record<string, Check> = {
 
 const statusChecks: Record<string, Check> = {
   "/Pod": (pod, old) => checkPodStatus(pod, old ?? {}),
+  "/Service": (service) =>
+    records(record(record(service.status).loadBalancer).ingress).length > 0 &&
+    record(service.spec).type !== "LoadBalancer"
+      ? [forbidden("status.loadBalancer.ingress", "may only be used when `spec.type` is 'LoadBalancer'")]
+      : [],
   "apps/Deployment": checkReplicaStatus,
   "apps/ReplicaSet": checkReplicaStatus,
   "apps/StatefulSet": checkReplicaStatus,

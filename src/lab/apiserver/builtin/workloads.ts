@@ -48,24 +48,25 @@ function counts(spec: JsonObject, ...names: string[]): FieldError[] {
 }
 
 /** No number in a status is below zero, and none counts more than there are. */
+/** What a kind's status counts of its replicas, in the order of Kubernetes' checks. */
+const parts: Record<string, string[]> = {
+  Deployment: ["updatedReplicas", "readyReplicas", "availableReplicas"],
+  ReplicaSet: ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+  StatefulSet: ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+};
+
 export function checkReplicaStatus(object: JsonObject): FieldError[] {
   const status = record(object.status);
   const count = (name: string) => (typeof status[name] === "number" ? status[name] : 0);
   const errors = Object.keys(status).flatMap((name) => nonNegative(`status.${name}`, status[name]));
-  for (const name of [
-    "fullyLabeledReplicas",
-    "updatedReplicas",
-    "readyReplicas",
-    "currentReplicas",
-    "availableReplicas",
-  ]) {
+  for (const name of parts[String(object.kind)] ?? []) {
     if (count(name) > count("replicas")) {
-      errors.push(invalid(`status.${name}`, status[name], "cannot be greater than status.replicas"));
+      errors.push(invalid(`status.${name}`, count(name), "cannot be greater than status.replicas"));
     }
   }
   if (count("availableReplicas") > count("readyReplicas")) {
     errors.push(
-      invalid("status.availableReplicas", status.availableReplicas, "cannot be greater than readyReplicas"),
+      invalid("status.availableReplicas", count("availableReplicas"), "cannot be greater than readyReplicas"),
     );
   }
   return errors;

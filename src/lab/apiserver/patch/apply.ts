@@ -45,8 +45,8 @@ interface Tracked {
   /** Version that the request used, e.g. `apps/v1`. */
   apiVersion: string;
   subresource?: string | undefined;
-  /** RFC 3339 in whole seconds; written to the entries that change. */
-  time: string;
+  /** RFC 3339 in whole seconds; written to the entries that change. Writes of `/scale` have none. */
+  time: string | undefined;
   /** Fields that this endpoint does not write: `["status"]` where there is a status subresource, `metadata.labels`. */
   reset?: readonly string[] | undefined;
 }
@@ -144,7 +144,8 @@ function tryApply(
   const conflicts = takeOver(managers, id, difference);
   if (conflicts.length > 0 && !force) return { object: live ?? {}, managers: before, conflicts };
   const isNoop = changes(difference).isEmpty && difference.removed.isEmpty;
-  if (isNoop && last?.set.equals(self.set)) self.time = last.time;
+  // An apply that changes nothing has no time of its own.
+  if (isNoop) self.time = last?.time;
   return { object, managers, conflicts: [] };
 }
 

@@ -347,6 +347,7 @@ export function zeroObject(schema: Schema | undefined): JsonObject {
     if (isObject(property.default) && Object.keys(property.default).length === 0)
       out[name] = zeroObject(property);
     else if (property.type === "array" && schema?.required?.includes(name)) out[name] = null;
+    else if (property.default === "") out[name] = "";
   }
   return out;
 }

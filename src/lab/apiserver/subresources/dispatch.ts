@@ -56,10 +56,10 @@ async function finalize(core: Core, call: ResourceCall): Promise<Answer> {
   const current = existing(core, type, undefined, route.name!);
   const next = {
     ...current,
-    metadata: { ...current.metadata, resourceVersion: sent.metadata.resourceVersion ?? "" },
+    metadata: { ...sent.metadata, resourceVersion: sent.metadata.resourceVersion ?? "" },
     spec: { ...asRecord(current.spec), finalizers: asRecord(sent.spec)?.finalizers ?? [] },
   };
-  const stored = replace(core, type, current, next, "finalize", { ...writeOf(call), manager: undefined });
+  const stored = replace(core, type, current, next, "finalize", writeOf(call));
   await core.store.committed();
   return { code: 200, object: shown(type, stored) };
 }

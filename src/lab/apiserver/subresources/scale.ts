@@ -1,13 +1,15 @@
 /** `/scale`: the number of replicas of any kind that has one, as autoscaling/v1 Scale. */
-import { asObject, decodeBody, mediaType, parseJson } from "../body.ts";
+import { asObject, decodeBody, mediaType, parseJson, parseYaml } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { type ApiObject, asRecord, clone, valueAt } from "../object.ts";
-import { jsonPatch, mergePatch } from "../patch/index.ts";
+import { applyPatch, jsonPatch, mergePatch, trackUpdate } from "../patch/index.ts";
 import type { ScalePaths } from "../registry.ts";
-import { shown } from "../registry.ts";
-import { badRequest, invalid, methodNotAllowed, unknownPatchType } from "../status.ts";
+import { shown, versionOf } from "../registry.ts";
+import { isTrue } from "../route.ts";
+import { schemaOf } from "../schemas.ts";
+import { badRequest, invalid, unknownPatchType } from "../status.ts";
 import { writeOf } from "../verbs/options.ts";
-import { patchTypes } from "../verbs/write.ts";
+import { applyConflict, patchTypes } from "../verbs/write.ts";
 import { existing, replace } from "../write.ts";
 
 const scaleKind = { apiVersion: "autoscaling/v1", kind: "Scale" };
@@ -46,10 +48,13 @@ export async function scale(core: Core, call: ResourceCall): Promise<Answer> {
   const { type, route } = call;
   const paths = type.scale!;
   const current = existing(core, type, route.namespace, route.name!);
-  const before = shown(type, current);
-  const now = scaleOf(before, paths);
+  const now = scaleOf(shown(type, current), paths);
   if (route.verb === "get") return { code: 200, object: now };
   const wanted = await wantedScale(call, now);
+  const { name } = wanted.metadata;
+  if (name && name !== route.name) {
+    throw badRequest(`the name of the object (${name}) does not match the name on the URL (${route.name})`);
+  }
   const replicas = asRecord(wanted.spec)?.replicas ?? 0;
   if (typeof replicas !== "number" || !Number.isInteger(replicas) || replicas < 0) {
     throw invalid({ group: "autoscaling", name: "Scale" }, route.name!, [
@@ -63,20 +68,53 @@ export async function scale(core: Core, call: ResourceCall): Promise<Answer> {
   }
   // Read again: the body may have taken its time.
   const latest = existing(core, type, route.namespace, route.name!);
-  const next = clone(shown(type, latest));
-  next.metadata.resourceVersion = wanted.metadata.resourceVersion ?? "";
-  setAt(next, paths.specReplicas, replicas);
+  const before = shown(type, latest);
   const write = writeOf(call);
+  const next = owned(call, before, replicas, write.manager!);
+  next.metadata.resourceVersion = wanted.metadata.resourceVersion ?? "";
   // An update of scale is an update of the object, but for what the status holds.
-  const stored = replace(core, type, latest, next, undefined, write);
+  const stored = replace(core, type, latest, next, undefined, { ...write, manager: undefined });
   await core.store.committed();
   return { code: 200, object: scaleOf(shown(type, stored), paths) };
 }
 
+/** The object with its new number of replicas, which a manager owns through `scale`, without a time. */
+function owned(call: ResourceCall, before: ApiObject, replicas: number, manager: string): ApiObject {
+  const { type, query } = call;
+  const tracking = {
+    schema: schemaOf(type),
+    manager,
+    apiVersion: versionOf(type),
+    subresource: "scale",
+    reset: ["status"],
+    time: undefined,
+  };
+  if (mediaType(call) !== patchTypes.apply) {
+    const after = clone(before);
+    setAt(after, type.scale!.specReplicas, replicas);
+    return trackUpdate({ ...tracking, before, after });
+  }
+  const { name, namespace } = before.metadata;
+  const applied: ApiObject = {
+    apiVersion: before.apiVersion,
+    kind: before.kind,
+    metadata: { name, ...(namespace && { namespace }) },
+  };
+  setAt(applied, type.scale!.specReplicas, replicas);
+  const { object, conflicts } = applyPatch({
+    ...tracking,
+    live: before,
+    applied,
+    force: isTrue(query.get("force")),
+  });
+  if (conflicts.length > 0) throw applyConflict(conflicts);
+  return clone(object);
+}
+
 async function wantedScale(call: ResourceCall, now: ApiObject): Promise<ApiObject> {
   if (call.route.verb === "update") return asObject(await decodeBody(call), scaleKind);
-  if (call.route.verb !== "patch") throw methodNotAllowed();
   const kind = mediaType(call);
+  if (kind === patchTypes.apply) return asObject(await parseYaml(call.body ?? new Uint8Array()), scaleKind);
   const content = parseJson(call.body ?? new Uint8Array());
   const unversioned = { ...clone(now), metadata: { ...now.metadata } };
   delete unversioned.metadata.resourceVersion;

@@ -79,8 +79,9 @@ export async function removeOne(core: Core, call: ResourceCall): Promise<Answer>
   const options = await optionsOf(call);
   const current = existing(core, type, route.namespace, route.name!);
   const last = begin(core, type, current, options);
-  const gone =
-    !options.write.dryRun && !core.store.bucket(type.bucket).objects.has(keyOf(route.namespace, route.name!));
+  const gone = options.write.dryRun
+    ? isGone(core, type, last)
+    : !core.store.bucket(type.bucket).objects.has(keyOf(route.namespace, route.name!));
   await core.store.committed();
   if (gone && !returnsObject.has(type.bucket)) {
     return {
@@ -122,7 +123,9 @@ export async function removeMany(core: Core, call: ResourceCall): Promise<Answer
   for (const key of bucket.keys(namespace)) {
     const object = bucket.objects.get(key);
     if (!object || (name !== undefined && object.metadata.name !== name) || (test && !test(object))) continue;
-    removed.push(begin(core, type, object, { ...options, uid: undefined, resourceVersion: undefined }));
+    // The answer lists what was found, as it was.
+    removed.push(object);
+    begin(core, type, object, { ...options, uid: undefined, resourceVersion: undefined });
   }
   await core.store.committed();
   return { code: 200, object: listObject(type, removed, { resourceVersion: String(core.store.revision) }) };
@@ -161,6 +164,11 @@ function begin(core: Core, type: ResourceType, current: ApiObject, options: Dele
     throw unmet("ResourceVersion", options.resourceVersion, metadata.resourceVersion, "modified");
   }
   strategy?.checkDelete?.(core, current);
+  if (type.bucket === "batch/jobs" && options.propagation === undefined) {
+    options.write.warnings.push(
+      "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+    );
+  }
 
   const finalizers = finalizersFor(type, current, options.propagation);
   // A grace below zero means at once, but not before a kubelet has said so: one second.
@@ -175,19 +183,25 @@ function begin(core: Core, type: ResourceType, current: ApiObject, options: Dele
     grace !== (metadata.deletionGracePeriodSeconds ?? 0) ||
     finalizers.join() !== (metadata.finalizers ?? []).join();
   const next: ApiObject = { ...current, metadata: { ...metadata } };
-  if (!metadata.deletionTimestamp || grace !== metadata.deletionGracePeriodSeconds) {
+  if (!metadata.deletionTimestamp || grace !== (metadata.deletionGracePeriodSeconds ?? 0)) {
     const at = new Date(core.world.now() + grace * 1000).toISOString();
     next.metadata.deletionTimestamp =
       grace > 0 ? `${at.slice(0, 19)}Z` : (metadata.deletionTimestamp ?? timestamp(core.world));
-    next.metadata.deletionGracePeriodSeconds = grace;
-    if (metadata.generation) next.metadata.generation = metadata.generation + 1;
+    // Namespaces end in their own way, which knows no grace.
+    if (type.bucket !== "/namespaces") next.metadata.deletionGracePeriodSeconds = grace;
+    if (metadata.generation && !metadata.deletionTimestamp)
+      next.metadata.generation = metadata.generation + 1;
   }
   if (finalizers.length > 0) next.metadata.finalizers = finalizers;
   else delete next.metadata.finalizers;
   strategy?.deleting?.(next, core);
   if (options.write.dryRun) return next;
-  // What is gone at once is shown to watchers as it was.
-  if (isGone(core, type, next)) return remove(core, type, current);
+  if (isGone(core, type, next)) {
+    // What is gone at once is shown to watchers as it was, but kinds that end gracefully say first that they end.
+    if (!strategy?.graceful) return remove(core, type, current);
+    const key = keyOf(metadata.namespace, metadata.name);
+    return remove(core, type, core.store.write(core.store.bucket(type.bucket), key, next));
+  }
   if (!changed) return current;
   const stored = core.store.write(
     core.store.bucket(type.bucket),

@@ -51,7 +51,7 @@ function asList(value: unknown): string[] {
 }
 
 /** How strictly a body's fields are taken: `fieldValidation`, or Warn, as kube-apiserver does. */
-function strictness(call: ResourceCall): "Strict" | "Warn" | "Ignore" {
+export function strictness(call: ResourceCall): "Strict" | "Warn" | "Ignore" {
   const mode = call.query.get("fieldValidation") || "Warn";
   if (mode === "Strict" || mode === "Warn" || mode === "Ignore") return mode;
   throw invalid(optionsKind(call), "", [
@@ -81,6 +81,12 @@ export function enforceFields(
   if (mode === "Ignore") return;
   const texts = strictProblems(object, unknown);
   if (texts.length === 0) return;
-  if (mode === "Strict") throw refuse(`strict decoding error: ${texts.join(", ")}`);
+  if (mode === "Strict") {
+    // The YAML parser's own findings come in a list of theirs.
+    const lines = texts.filter((text) => text.startsWith("line "));
+    const yaml = lines.length > 0 ? [`yaml: unmarshal errors:\n  ${lines.join("\n  ")}`] : [];
+    const all = [...yaml, ...texts.filter((text) => !lines.includes(text))];
+    throw refuse(`strict decoding error: ${all.join(", ")}`);
+  }
   call.warnings.push(...texts);
 }

@@ -1,26 +1,38 @@
 /** get and list. Source of the rules: apiserver `pkg/endpoints/handlers/get.go`, `pkg/storage/etcd3/store.go`. */
 import type { Answer, Core, ResourceCall } from "../core.ts";
-import type { ApiObject } from "../object.ts";
+import { jsonProblem } from "../json.ts";
+import { type ApiObject, asRecord } from "../object.ts";
 import { keyOf, type ResourceType, shown, versionOf } from "../registry.ts";
-import { badRequest, expired, futureRevision, invalid } from "../status.ts";
+import { type FieldError, forbidden, notSupported } from "../schema/index.ts";
+import { badRequest, expired, futureRevision, invalid, StatusError } from "../status.ts";
 import type { Bucket } from "../store/store.ts";
 import { existing } from "../write.ts";
 import { type Selection, selectionOf } from "./select.ts";
 
-/** A `resourceVersion` parameter: undefined for absent and empty. Throws for what is not a decimal number. */
-export function revisionOf(value: string | null): number | undefined {
+const badRevision = (value: string) =>
+  `resourceVersion: Invalid value: ${JSON.stringify(value)}: strconv.ParseUint: parsing ${JSON.stringify(value)}: invalid syntax`;
+
+/** A `resourceVersion` parameter: undefined for absent and empty. `refuse` makes the error of what is no number. */
+export function revisionOf(value: string | null, refuse: (says: string) => StatusError): number | undefined {
   if (value === null || value === "") return undefined;
-  if (!/^(0|[1-9][0-9]{0,15})$/.test(value)) {
-    throw badRequest(
-      `resourceVersion: Invalid value: ${JSON.stringify(value)}: strconv.ParseUint: parsing ${JSON.stringify(value)}: invalid syntax`,
-    );
-  }
+  if (!/^\d{1,16}$/.test(value)) throw refuse(badRevision(value));
   return Number(value);
 }
 
+/** Numbers among the parameters of lists and watches: an absent one is undefined, an empty one is wrong. */
+export function numberOf(query: URLSearchParams, name: string): number | undefined {
+  const value = query.get(name);
+  if (value === null) return undefined;
+  if (/^[+-]?\d{1,18}$/.test(value)) return Number(value);
+  throw badRequest(`strconv.ParseInt: parsing ${JSON.stringify(value)}: invalid syntax`);
+}
+
+/** Errors that come from the storage have no reason. */
+export const storageError = (says: string) => new StatusError(500, "", says);
+
 export function get(core: Core, call: ResourceCall): Answer {
   const { type, route } = call;
-  checkFuture(core, revisionOf(call.query.get("resourceVersion")));
+  checkFuture(core, revisionOf(call.query.get("resourceVersion"), storageError));
   return { code: 200, object: shown(type, existing(core, type, route.namespace, route.name!)) };
 }
 
@@ -37,52 +49,60 @@ interface ListOptions {
   after: string | undefined;
 }
 
-/** The validation matrix of list options (apimachinery `meta/internalversion/validation`). */
+/** The rules of `resourceVersionMatch` and `sendInitialEvents` (apimachinery `meta/internalversion/validation`). */
+export function checkListOptions(query: URLSearchParams, isWatch: boolean): void {
+  const match = query.get("resourceVersionMatch") ?? "";
+  const revision = query.get("resourceVersion") ?? "";
+  const send = query.get("sendInitialEvents");
+  const problems: FieldError[] = [];
+  const refuse = (says: string, field = "resourceVersionMatch") => problems.push(forbidden(field, says));
+  if (isWatch) {
+    if (send !== null && match !== "NotOlderThan") {
+      refuse("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+    }
+    if (send === null && match !== "") {
+      refuse("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+    }
+    if (match !== "" && match !== "NotOlderThan") {
+      problems.push(notSupported("resourceVersionMatch", match, ["NotOlderThan"]));
+    }
+  } else {
+    if (match !== "") {
+      if (revision === "") refuse("resourceVersionMatch is forbidden unless resourceVersion is provided");
+      if (query.get("continue")) refuse("resourceVersionMatch is forbidden when continue is provided");
+      if (match !== "Exact" && match !== "NotOlderThan") {
+        problems.push(notSupported("resourceVersionMatch", match, ["Exact", "NotOlderThan", ""]));
+      }
+      if (match === "Exact" && revision === "0") {
+        refuse('resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
+      }
+    }
+    if (send !== null) refuse("sendInitialEvents is forbidden for list", "sendInitialEvents");
+  }
+  if (problems.length > 0) throw invalid({ group: "meta.k8s.io", name: "ListOptions" }, "", problems);
+}
+
 function listOptions(core: Core, call: ResourceCall): ListOptions {
   const { query } = call;
   const match = query.get("resourceVersionMatch") ?? "";
-  const revision = revisionOf(query.get("resourceVersion"));
-  const limit = Number(query.get("limit") ?? 0) || 0;
+  let limit = Math.max(0, numberOf(query, "limit") ?? 0);
+  numberOf(query, "timeoutSeconds");
+  checkListOptions(query, false);
   const token = query.get("continue") ?? "";
-  const refuse = (field: string, detail: string) =>
-    invalid({ group: "meta.k8s.io", name: "ListOptions" }, "", [
-      { field, type: "FieldValueForbidden", detail },
-    ]);
-  if (query.get("sendInitialEvents")) {
-    throw refuse("sendInitialEvents", "sendInitialEvents is forbidden for list");
-  }
-  if (match !== "") {
-    if (token !== "")
-      throw refuse("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
-    if (revision === undefined) {
-      throw refuse(
-        "resourceVersionMatch",
-        "resourceVersionMatch is forbidden unless resourceVersion is provided",
-      );
-    }
-    if (match !== "Exact" && match !== "NotOlderThan") {
-      throw invalid({ group: "meta.k8s.io", name: "ListOptions" }, "", [
-        {
-          field: "resourceVersionMatch",
-          type: "FieldValueNotSupported",
-          value: match,
-          detail: 'supported values: "Exact", "NotOlderThan", ""',
-        },
-      ]);
-    }
-    if (match === "Exact" && revision === 0) {
-      throw refuse(
-        "resourceVersionMatch",
-        'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"',
-      );
-    }
-  }
+  const revision = revisionOf(query.get("resourceVersion"), (says) =>
+    badRequest(`invalid resource version: ${says}`),
+  );
+  // What may be of any age comes from a cache there, which knows no pages.
+  if (revision === 0) limit = 0;
   if (token !== "") {
     if (revision !== undefined && revision !== 0) {
       throw badRequest("specifying resource version is not allowed when using continue");
     }
     const { rv, start } = decodeToken(token);
     return { limit, exactly: rv === -1 ? undefined : rv, after: start };
+  }
+  if (match === "Exact" && revision !== undefined && revision > core.store.revision) {
+    throw futureRevision(revision, core.store.revision, false);
   }
   checkFuture(core, revision);
   const exact = match === "Exact" || (match === "" && limit > 0 && revision !== undefined && revision !== 0);
@@ -94,23 +114,17 @@ function encodeToken(rv: number, start: string): string {
 }
 
 function decodeToken(token: string): { rv: number; start: string } {
-  try {
-    const { v, rv, start } = JSON.parse(Buffer.from(token, "base64url").toString()) as Record<
-      string,
-      unknown
-    >;
-    if (
-      v === "meta.k8s.io/v1" &&
-      typeof rv === "number" &&
-      Number.isSafeInteger(rv) &&
-      typeof start === "string"
-    ) {
-      return { rv, start };
-    }
-  } catch {
-    // Not a token of ours, said below.
+  const refuse = (why: string) => badRequest(`invalid continue token: continue key is not valid: ${why}`);
+  const text = Buffer.from(token, "base64url").toString();
+  const problem = jsonProblem(text);
+  if (problem) throw refuse(problem);
+  const { v, rv, start } = (asRecord(JSON.parse(text)) ?? {}) as Record<string, unknown>;
+  if (v !== "meta.k8s.io/v1") throw refuse(`server does not recognize this encoded version "${v ?? ""}"`);
+  if (typeof rv !== "number" || !Number.isSafeInteger(rv) || typeof start !== "string" || start === "") {
+    throw refuse("incorrect encoded start resourceVersion (version meta.k8s.io/v1)");
   }
-  throw badRequest("continue key is not valid");
+  if (start.split("/").includes("..")) throw refuse(start);
+  return { rv, start };
 }
 
 export function list(core: Core, call: ResourceCall): Answer {

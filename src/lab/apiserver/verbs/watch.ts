@@ -5,14 +5,14 @@
 import type { Timer } from "../../../world/index.ts";
 import type { Core, Reply, ResourceCall } from "../core.ts";
 import { encoded } from "../encode.ts";
-import { includeObject, negotiate, partialOf, tableOf } from "../negotiate.ts";
+import { type Form, includeObject, negotiate, partialOf, tableOf } from "../negotiate.ts";
 import type { ApiObject } from "../object.ts";
 import { ByteQueue } from "../queue.ts";
 import { shown, versionOf } from "../registry.ts";
 import { isTrue } from "../route.ts";
-import { expired, futureRevision, invalid, notAcceptable } from "../status.ts";
+import { expired, futureRevision, notAcceptable } from "../status.ts";
 import type { StoreEvent } from "../store/store.ts";
-import { revisionOf } from "./read.ts";
+import { checkListOptions, numberOf, revisionOf, storageError } from "./read.ts";
 import { selectionOf } from "./select.ts";
 
 type EventType = "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR";
@@ -40,7 +40,9 @@ export function watch(core: Core, call: ResourceCall): Reply {
     (!test || test(object));
 
   const start = core.store.revision;
-  if (options.since !== undefined && options.since > start) throw futureRevision(options.since, start);
+  if (options.initial && options.since !== undefined && options.since > start) {
+    throw futureRevision(options.since, start);
+  }
   const since = options.since ?? start;
   if (!options.initial && since < bucket.compacted) {
     throw expired(`too old resource version: ${since} (${bucket.compacted})`);
@@ -55,7 +57,8 @@ export function watch(core: Core, call: ResourceCall): Reply {
   const onAbort = () => queue.end();
   const watcher = { event: (event: StoreEvent) => onEvent(event), end: () => queue.end() };
 
-  let seen = start;
+  // A watch from a revision that is still to come waits for it.
+  let seen = Math.max(start, since);
   const onEvent = (event: StoreEvent) => {
     if (event.revision <= seen) return;
     seen = event.revision;
@@ -122,34 +125,20 @@ interface WatchOptions {
   timeoutSeconds: number;
 }
 
-function watchOptions({ query, type }: ResourceCall): WatchOptions {
-  const revision = revisionOf(query.get("resourceVersion"));
-  const match = query.get("resourceVersionMatch") ?? "";
+function watchOptions({ query }: ResourceCall): WatchOptions {
+  const timeout = numberOf(query, "timeoutSeconds") ?? 0;
+  numberOf(query, "limit");
+  checkListOptions(query, true);
+  const revision = revisionOf(query.get("resourceVersion"), storageError);
   const bookmarks = isTrue(query.get("allowWatchBookmarks"));
   const send = query.get("sendInitialEvents");
-  const refuse = (field: string, detail: string) =>
-    invalid({ group: type.group, name: type.kind }, "", [{ field, type: "FieldValueForbidden", detail }]);
-  if (send !== null && send !== "") {
-    if (match !== "NotOlderThan") {
-      throw refuse(
-        "resourceVersionMatch",
-        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-      );
-    }
-  } else if (match !== "") {
-    throw refuse(
-      "resourceVersionMatch",
-      "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-    );
-  }
-  const requested = Number(query.get("timeoutSeconds") ?? 0);
-  const initial = isTrue(send) || ((send === null || send === "") && !revision);
+  const initial = isTrue(send) || (send === null && !revision);
   return {
     initial,
     bookmarkInitialEnd: isTrue(send) && bookmarks,
     bookmarks,
     since: revision || undefined,
-    timeoutSeconds: requested > 0 ? Math.min(requested, longest) : usual,
+    timeoutSeconds: timeout > 0 ? Math.min(timeout, longest) : usual,
   };
 }
 
@@ -160,7 +149,7 @@ interface Encoder {
   fresh(type: EventType, object: ApiObject): Uint8Array;
 }
 
-function encoder(core: Core, call: ResourceCall, form: "whole" | "table" | "partial"): Encoder {
+function encoder(core: Core, call: ResourceCall, form: Form): Encoder {
   const { type } = call;
   if (form === "table") {
     const include = includeObject(call);
@@ -179,7 +168,7 @@ function encoder(core: Core, call: ResourceCall, form: "whole" | "table" | "part
     };
     return { fresh, shared: (_, event, object) => fresh(event, shown(type, object)) };
   }
-  const partial = form === "partial";
+  const partial = form === "partial" || form === "partialList";
   const fresh = (event: EventType, object: ApiObject) =>
     partial ? frame(event, partialOf(object)) : framed(event, encoded(object));
   const cacheKey = partial ? "partial" : versionOf(type);

@@ -1,7 +1,15 @@
 /** create, update and patch of whole objects and of `/status`. */
 
 import { timestamp } from "../../../world/index.ts";
-import { asObject, decodeObject, inheritTwice, mediaType, parseJson, parseYaml } from "../body.ts";
+import {
+  asObject,
+  decodeObject,
+  inheritTwice,
+  mediaType,
+  parseJson,
+  parseYaml,
+  strictProblems,
+} from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { type ApiObject, asRecord, clone } from "../object.ts";
 import {
@@ -18,7 +26,7 @@ import { forbidden } from "../schema/index.ts";
 import { schemaOf } from "../schemas.ts";
 import { badRequest, conflict, invalid, StatusError, unknownPatchType } from "../status.ts";
 import { existing, insert, replace, type Write } from "../write.ts";
-import { enforceFields, optionsKind, writeOf } from "./options.ts";
+import { enforceFields, optionsKind, strictness, writeOf } from "./options.ts";
 
 /** Waits until the write is durable. */
 async function settled(core: Core, call: ResourceCall, code: number, stored: ApiObject): Promise<Answer> {
@@ -52,10 +60,29 @@ export async function update(core: Core, call: ResourceCall): Promise<Answer> {
     );
   }
   checkName(call, object);
-  const current = existing(core, type, route.namespace, route.name!);
+  const current = core.store.bucket(type.bucket).objects.get(keyOf(route.namespace, route.name!));
+  if (!current) {
+    if (route.subresource || !madeByUpdate.has(type.bucket))
+      existing(core, type, route.namespace, route.name!);
+    delete object.metadata.resourceVersion;
+    return settled(core, call, 201, insert(core, type, route.namespace, object, write));
+  }
   checkUid(type, current, object);
   return settled(core, call, 200, replace(core, type, current, object, route.subresource, write));
 }
+
+/** Kinds that an update creates where they are not there (`AllowCreateOnUpdate` in Kubernetes). */
+const madeByUpdate = new Set([
+  "/endpoints",
+  "/events",
+  "/limitranges",
+  "/services",
+  "coordination.k8s.io/leases",
+  "rbac.authorization.k8s.io/clusterrolebindings",
+  "rbac.authorization.k8s.io/clusterroles",
+  "rbac.authorization.k8s.io/rolebindings",
+  "rbac.authorization.k8s.io/roles",
+]);
 
 function checkName({ route }: ResourceCall, { metadata }: ApiObject): void {
   if (!metadata.name || metadata.name === route.name) return;
@@ -175,6 +202,12 @@ async function apply(core: Core, call: ResourceCall, content: unknown): Promise<
     const [group, version] = splitVersion(config.apiVersion);
     throw badRequest(`invalid object type: ${group}/${version}, Kind=${String(config.kind ?? "")}`);
   }
+  const strict = strictness(call) === "Strict" ? strictProblems(config, []) : [];
+  if (strict.length > 0) {
+    throw badRequest(
+      `error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  ${strict.join("\n  ")}`,
+    );
+  }
   const applied = asObject(config, expected, !type.custom);
   const write: Write = { ...writeOf(call), manager: undefined };
   checkTyped(call, applied);
@@ -234,7 +267,7 @@ function checkTyped(call: ResourceCall, applied: ApiObject): void {
   enforceFields(call, applied);
 }
 
-function applyConflict(conflicts: readonly Conflict[]): StatusError {
+export function applyConflict(conflicts: readonly Conflict[]): StatusError {
   const byManager = new Map<string, string[]>();
   for (const { field, message } of conflicts) {
     byManager.set(message, [...(byManager.get(message) ?? []), field]);
