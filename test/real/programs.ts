@@ -3,13 +3,12 @@
  * (`~/.cache/weft`), or installed from Debian packages where this process may.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { accessSync, constants, existsSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const kubernetesVersion = "1.36.3";
-export const coreDnsVersion = "1.15.0";
 
 /** What cannot be had on this machine, and why: a reason to skip, aloud. */
 export class NotToBeHad extends Error {}
@@ -38,20 +37,33 @@ export function kubernetesPrograms(say: (line: string) => void = () => {}): stri
   return directory;
 }
 
-/** CoreDNS, one file without libraries. Building takes about 3 minutes on 2 cores with nothing cached. */
-export function coreDnsProgram(say: (line: string) => void = () => {}): string {
-  const file = join(cacheDir(), "coredns", coreDnsVersion, "coredns");
+/** Each is one file without libraries. */
+const goPrograms = {
+  coredns: { module: "github.com/coredns/coredns", version: "1.15.0", minutes: 4 },
+  helm: { module: "helm.sh/helm/v3/cmd/helm", version: "3.18.6", minutes: 3 },
+};
+export type GoProgram = keyof typeof goPrograms;
+
+/** Where a program is once it is built: in the folder that WEFT_TOOLS names, or in the cache. */
+export function goProgramFile(name: GoProgram): string {
+  const given = process.env.WEFT_TOOLS;
+  return given ? join(given, name) : join(cacheDir(), name, goPrograms[name].version, name);
+}
+
+/** Its file. Building takes minutes on 2 cores with nothing cached. Throws NotToBeHad. */
+export function goProgram(name: GoProgram, say: (line: string) => void = () => {}): string {
+  const file = goProgramFile(name);
   if (!existsSync(file)) {
     requireGo();
-    say(`building CoreDNS ${coreDnsVersion} (about 3 minutes, once) ...`);
-    const bin = join(dirname(file), "bin");
-    mkdirSync(bin, { recursive: true });
+    const { module, version, minutes } = goPrograms[name];
+    say(`building ${name} ${version} (about ${minutes} minutes, once) ...`);
+    const bin = `${file}.new`;
     const flags = ["install", "-trimpath", "-ldflags", "-s -w"];
-    execFileSync("go", [...flags, `github.com/coredns/coredns@v${coreDnsVersion}`], {
+    execFileSync("go", [...flags, `${module}@v${version}`], {
       env: { ...process.env, GOBIN: bin, GOFLAGS: "", CGO_ENABLED: "0" },
       stdio: ["ignore", "ignore", "inherit"],
     });
-    renameSync(join(bin, "coredns"), file);
+    renameSync(join(bin, name), file);
     rmSync(bin, { recursive: true });
   }
   return file;

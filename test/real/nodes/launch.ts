@@ -3,11 +3,21 @@
  * Each has a real control plane and one real node; the network between them is the lab's backbone.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { deployments, nodes } from "../../../src/api/index.ts";
+import { deployments, nodes, systemNamespace } from "../../../src/api/index.ts";
 import {
   KubeClient,
   kubeconfigToWrite,
@@ -24,7 +34,7 @@ import {
   writeKeys,
 } from "../../../src/lab/index.ts";
 import { realWorld, sleep, timestamp } from "../../../src/world/index.ts";
-import { coreDnsProgram, findProgram, kubernetesPrograms, NotToBeHad, requirePackages } from "../programs.ts";
+import { findProgram, goProgram, kubernetesPrograms, NotToBeHad, requirePackages } from "../programs.ts";
 import { createGroups, joinGroups, processesIn, removeGroups } from "./cgroups.ts";
 import { deployCoreDns } from "./coredns.ts";
 import { groupsFile, imagesFile, openState } from "./files.ts";
@@ -33,6 +43,7 @@ import type { PairEvent } from "./pair.ts";
 
 const world = realWorld();
 const weft = fileURLToPath(new URL("../../../bin/weft", import.meta.url));
+const chart = fileURLToPath(new URL("../../../deploy/helm/weft", import.meta.url));
 /** Milliseconds for everything but building programs. */
 const patience = 240_000;
 
@@ -51,8 +62,15 @@ export function whyNot(): string | undefined {
   return undefined;
 }
 
+interface Programs {
+  /** A folder. */
+  kubernetes: string;
+  coreDns: string;
+  helm: string;
+}
+
 /** Builds or installs what is missing. Throws NotToBeHad. */
-export function requirePrograms(say: (line: string) => void): { kubernetes: string; coreDns: string } {
+export function requirePrograms(say: (line: string) => void): Programs {
   const reason = whyNot();
   if (reason) throw new NotToBeHad(reason);
   const program = (name: string) => () => findProgram(name);
@@ -73,7 +91,11 @@ export function requirePrograms(say: (line: string) => void): { kubernetes: stri
   if (!existsSync("/proc/sys/net/bridge/bridge-nf-call-iptables")) {
     throw new NotToBeHad("the kernel's module br_netfilter is not loaded; 'modprobe br_netfilter' does it");
   }
-  return { kubernetes: kubernetesPrograms(say), coreDns: coreDnsProgram(say) };
+  return {
+    kubernetes: kubernetesPrograms(say),
+    coreDns: goProgram("coredns", say),
+    helm: goProgram("helm", say),
+  };
 }
 
 /** Resolves when Weft runs in all clusters; whatever goes wrong, nothing is left behind. */
@@ -117,11 +139,7 @@ export async function up(options: UpOptions): Promise<void> {
       kubeconfig,
       members.map(({ context, credentials }) => ({ name: context, credentials })),
     );
-    await installWeft(
-      members.map(({ context }) => context),
-      kubeconfig,
-      signal,
-    );
+    await installWeft(members, kubeconfig, programs.helm, signal);
     said("Weft is installed and the clusters are joined");
     pair.release();
 
@@ -144,7 +162,9 @@ export async function up(options: UpOptions): Promise<void> {
       said(`${context}: CoreDNS`);
     }
   } catch (error) {
-    options.say(lastLines(state));
+    const log = `${state.dir}-failed`;
+    keepLogs(state, log);
+    options.say(`the logs of what ran are in ${log}`);
     await down();
     throw error;
   }
@@ -268,12 +288,31 @@ function member(cluster: ClusterSpec, port: number, keys: ClusterKeys): Member {
 
 type ClusterKeys = Awaited<ReturnType<typeof writeKeys>>[string];
 
-/** As a person would: `weft install` in each cluster, then `weft join`. */
-async function installWeft(contexts: string[], kubeconfig: string, signal: AbortSignal): Promise<void> {
-  const run = (...args: string[]) =>
-    promisify(execFile)(weft, [...args, "--kubeconfig", kubeconfig], { signal, timeout: patience });
-  await Promise.all(contexts.map((context) => run("install", "--context", context, "--patch-coredns")));
-  if (contexts.length > 1) await run("join", ...contexts);
+/** As a person would: the chart in each cluster, the word to its DNS, then `weft join`. */
+async function installWeft(
+  members: readonly Member[],
+  kubeconfig: string,
+  helm: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const run = (program: string, ...args: string[]) =>
+    promisify(execFile)(program, args, { signal, timeout: patience });
+  const of = ["--kubeconfig", kubeconfig];
+  await Promise.all(
+    members.map(async ({ cluster: { name }, context }) => {
+      const where = [
+        "--kube-context",
+        context,
+        "--namespace",
+        systemNamespace,
+        "--create-namespace",
+        "--wait",
+      ];
+      await run(helm, "install", "weft", chart, ...of, ...where, "--set", `clusterName=${name}`);
+      await run(weft, "install", "--dns-only", "--patch-coredns", "--context", context, ...of);
+    }),
+  );
+  if (members.length > 1) await run(weft, "join", ...members.map(({ context }) => context), ...of);
 }
 
 function aborted(signal: AbortSignal): Promise<never> {
@@ -282,7 +321,10 @@ function aborted(signal: AbortSignal): Promise<never> {
   return promise;
 }
 
-function lastLines(state: LabState): string {
-  const log = existsSync(state.log) ? readFileSync(state.log, "utf8") : "";
-  return log.trim().split("\n").slice(-20).join("\n");
+/** Copies the logs out of a directory that is about to go. */
+function keepLogs(state: LabState, into: string): void {
+  rmSync(into, { recursive: true, force: true });
+  mkdirSync(into, { mode: 0o700 });
+  const logs = globSync("{*.log,*/nodes/*/*.log}", { cwd: state.dir });
+  for (const log of logs) copyFileSync(join(state.dir, log), join(into, log.replaceAll("/", "-")));
 }
