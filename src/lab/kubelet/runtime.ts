@@ -52,6 +52,8 @@ interface ContainerEvents {
 
 /** So much of what a container wrote before its client came is kept for that client. Bytes. */
 const mostUnseen = 64 * 1024;
+/** How long a client is waited for that the container was not made for (no stdinOnce). Milliseconds. */
+const clientWithin = 5_000;
 
 /** One container, running or ended. */
 export class RunningContainer extends EventEmitter<ContainerEvents> {
@@ -89,7 +91,8 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
   /** Starts the container's programs. Rejects when not even the shim could be started. */
   async launch(machine: Machine, extraFiles: Record<string, string>): Promise<void> {
     const { config, network } = this.record;
-    if (config.stdinOnce) this.#unseen = [];
+    this.#unseen = [];
+    if (!config.stdinOnce) setTimeout(() => this.takeUnseen(), clientWithin).unref();
     await mkdir(join(this.dir, "root"), { recursive: true });
     const files = {
       ...containerFiles(machine, this.dir, config),
@@ -153,8 +156,9 @@ export class RunningContainer extends EventEmitter<ContainerEvents> {
   }
 
   /**
-   * What a container with stdinOnce has written, for the first client that attaches; nothing for later ones. It was
-   * started for this client: without this, `kubectl run -i` would miss what the program says first.
+   * What the container has written, for the first client that attaches: one with stdinOnce was started for this
+   * client, others may be (`kubectl run -i --overrides`). Without this, the client would miss what the program says
+   * first. Nothing for later clients.
    */
   takeUnseen(): [stream: OutputStream, chunk: Buffer][] {
     const unseen = this.#unseen ?? [];
