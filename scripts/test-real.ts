@@ -1,6 +1,6 @@
 /**
- * Runs the scenarios on real control planes (with the lab's nodes) and the conformance suites against a real
- * kube-apiserver. What is missing on this machine is said, and skipped.
+ * Runs the scenarios on real control planes, with the lab's nodes and with real ones, the conformance suites against
+ * a real kube-apiserver, and what others' programs say of us. What is missing on this machine is said, and skipped.
  *
  *   npm run test:real                     everything
  *   npm run test:real -- PATH ...         the tests below these paths only
@@ -13,8 +13,10 @@ import { globSync, readFileSync } from "node:fs";
 import { delimiter, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { startApiServer } from "../test/real/api-server.ts";
+import { requirePrograms } from "../test/real/nodes/launch.ts";
 import {
   findProgram,
+  goProgram,
   kubernetesPrograms,
   NotToBeHad,
   requirePackages,
@@ -24,24 +26,58 @@ import {
 const root = fileURLToPath(new URL("..", import.meta.url));
 const begun = performance.now();
 let failed = false;
-let skipped = "";
+const skipped: string[] = [];
 
-try {
+await unlessNotToBeHad("everything on real control planes", async () => {
   requirePackages({ "etcd-server": () => findProgram("etcd") }, say);
   await runAll(resolve(kubernetesPrograms(say)));
-} catch (error) {
-  if (!(error instanceof NotToBeHad)) throw error;
-  skipped = `; skipped: everything on real control planes: ${error.message}`;
-}
-say(`${minutes(begun)} in all${skipped}`);
+});
+await unlessNotToBeHad("what Helm and CoreDNS say", async () => {
+  const files = wantedFiles("test/install/**/*.test.ts");
+  if (files.length === 0) return;
+  for (const name of ["coredns", "helm"] as const) goProgram(name, say);
+  await runTests("Helm and CoreDNS", files, process.env);
+});
+await unlessNotToBeHad("the scenarios on real nodes", async () => {
+  const files = wantedFiles("test/scenarios/**/*.test.ts").filter(startsLab);
+  if (files.length === 0) return;
+  const { kubernetes } = requirePrograms(say);
+  const env = {
+    ...process.env,
+    PATH: `${process.env.PATH ?? ""}${delimiter}${kubernetes}`,
+    WEFT_REAL_NODES: "1",
+  };
+  await runTests(`real nodes of Kubernetes ${version}`, files, env, "--test-concurrency=1");
+});
+for (const what of skipped) say(`skipped: ${what}`);
+say(`${minutes(begun)} in all`);
 process.exitCode = failed ? 1 : 0;
 
-async function runAll(programs: string): Promise<void> {
+/** Notes what is skipped when a part of it cannot be had here. */
+async function unlessNotToBeHad(what: string, run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    if (!(error instanceof NotToBeHad)) throw error;
+    skipped.push(`${what}: ${error.message}`);
+  }
+}
+
+/** Test files of a pattern that the command line asks for: all of them when it names none. */
+function wantedFiles(pattern: string): string[] {
   const wanted = process.argv.slice(2).map((path) => relative(root, resolve(path)));
   const isWanted = (file: string) => wanted.length === 0 || wanted.some((path) => file.startsWith(path));
-  const files = globSync("test/{scenarios,conformance}/**/*.test.ts", { cwd: root }).filter(isWanted).sort();
+  return globSync(pattern, { cwd: root }).filter(isWanted).sort();
+}
+
+function startsLab(file: string): boolean {
+  return readFileSync(join(root, file), "utf8").includes("startLab");
+}
+
+async function runAll(programs: string): Promise<void> {
+  const files = wantedFiles("test/{scenarios,conformance}/**/*.test.ts");
   // A test that starts a lab starts it with real control planes; the others ask a server that stands alone.
-  const inLabs = files.filter((file) => readFileSync(join(root, file), "utf8").includes("startLab"));
+  const inLabs = files.filter(startsLab);
   const alone = files.filter((file) => file.startsWith("test/conformance/") && !inLabs.includes(file));
   // The Kubernetes that was built has a kubectl too, for machines without one.
   const env = {

@@ -21,8 +21,12 @@ const weftBin = join(root, "bin/weft");
  */
 const realNodes = process.env.WEFT_REAL_NODES === "1";
 
-/** Why real-lab tests cannot run here, or undefined when they can. Tests print it as the reason of the skip. */
-export function labUnavailable(): string | undefined {
+/**
+ * Why tests on clusters cannot run here, or undefined when they can. Tests print it as the reason of the skip. Some
+ * need more than clusters: that it is a lab, whose parts they stop and cut off.
+ */
+export function labUnavailable(needs?: "lab"): string | undefined {
+  if (realNodes && needs === "lab") return "it stops and cuts off parts of a lab, and this is none";
   for (const [program, args] of [
     ["nft", ["--version"]],
     ["ip", ["-V"]],

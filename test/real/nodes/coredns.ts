@@ -27,7 +27,6 @@ const corefile = (domain: string) => `.:53 {
        ttl 30
     }
     cache 30
-    loop
     reload 5s 1s
     loadbalance
 }

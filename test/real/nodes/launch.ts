@@ -162,6 +162,10 @@ export async function up(options: UpOptions): Promise<void> {
       said(`${context}: CoreDNS`);
     }
   } catch (error) {
+    if (signal.aborted) {
+      await down();
+      throw signal.reason;
+    }
     const log = `${state.dir}-failed`;
     keepLogs(state, log);
     options.say(`the logs of what ran are in ${log}`);

@@ -8,7 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { eventually, type Lab, labUnavailable, samples, startLab } from "../../support/lab.ts";
 
 const demo = join(samples, "mcs-demo");
-const reason = labUnavailable();
+const reason = labUnavailable("lab");
 if (reason) console.log(`skipped: peers that go: ${reason}`);
 
 /** Seconds; 30 unless told, which would make this a slow test. */

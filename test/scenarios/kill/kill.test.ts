@@ -35,7 +35,7 @@ const seed = Number(process.env.WEFT_KILL_SEED ?? Math.floor(Math.random() * 2 *
 /** Milliseconds in which all must be well again, on a machine that is busy with other things. */
 const patience = 60_000;
 
-const reason = labUnavailable();
+const reason = labUnavailable("lab");
 if (reason) console.log(`skipped: killing processes of a lab: ${reason}`);
 
 describe("processes are killed", { skip: reason, timeout: 120_000 + rounds * patience }, () => {
