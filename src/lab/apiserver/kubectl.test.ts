@@ -248,10 +248,7 @@ describe("kubectl", () => {
     );
     await refuses("create cm x -n nowhere", /namespaces "nowhere" not found/);
     await cluster.client.patch("/api/v1/namespaces/demo/pods/p/status", { status: { phase: "Running" } });
-    await refuses(
-      "port-forward -n demo pod/p :80",
-      /the subresource pods\/portforward is not served by this API server/,
-    );
+    await refuses("port-forward -n demo pod/p :80", /pod p does not have a host assigned/);
     await refuses("exec -n demo p -- ls", /pod p does not have a host assigned/);
     await refuses("logs -n demo p", /pod p does not have a host assigned/);
   });
