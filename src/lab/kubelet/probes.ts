@@ -72,7 +72,8 @@ export class Probes {
 
   #run(kind: "Startup" | "Liveness" | "Readiness", probe: Probe, onVerdict: (passed: boolean) => void): void {
     const { world, container, instance, address, onResult } = this.#options;
-    const worker: Worker = new Worker(world, probe, {
+    const looksBetween = kind === "Readiness" && !probe.exec;
+    const worker: Worker = new Worker(world, probe, looksBetween, {
       ask: () => runProbe(probe, container.spec, instance, address),
       onFailure: (message) => onResult(`${kind} probe failed: ${message}`),
       onVerdict: (passed) => {
@@ -86,10 +87,23 @@ export class Probes {
   }
 }
 
-/** Asks every `periodSeconds` and gives a verdict when enough answers in a row agree. */
+/** The first pause between two looks in between, in milliseconds; each is twice as long as the one before. */
+const firstPause = 25;
+
+/**
+ * Asks every `periodSeconds` and gives a verdict when enough answers in a row agree.
+ *
+ * With `looksBetween` it also asks in between until it is answered well for the first time, so that a container is
+ * ready when it is and not up to a period later. Bad answers to these do not count. (kubelet, too, runs a readiness
+ * probe out of turn while the container is not ready: `prober_manager.go`, UpdatePodStatus.)
+ */
 class Worker {
   readonly #world: World;
   readonly #probe: Probe;
+  #looksBetween: boolean;
+  #pause = firstPause;
+  /** Monotonic time of the next round that counts. */
+  #due = 0;
   readonly #calls: {
     ask(): Promise<Verdict>;
     onFailure(message: string): void;
@@ -100,9 +114,10 @@ class Worker {
   #timer: Timer | undefined;
   #stopped = false;
 
-  constructor(world: World, probe: Probe, calls: Worker["calls"]) {
+  constructor(world: World, probe: Probe, looksBetween: boolean, calls: Worker["calls"]) {
     this.#world = world;
     this.#probe = probe;
+    this.#looksBetween = looksBetween;
     this.#calls = calls;
   }
 
@@ -122,6 +137,8 @@ class Worker {
 
   async #round(): Promise<void> {
     const began = this.#world.monotonic();
+    const counts = !this.#looksBetween || began >= this.#due;
+    if (counts) this.#due = began + (this.#probe.periodSeconds ?? 10) * 1000;
     let verdict: Verdict;
     try {
       verdict = await this.#calls.ask();
@@ -130,16 +147,21 @@ class Worker {
     }
     if (this.#stopped) return;
     const passed = verdict === undefined;
+    if (passed) this.#looksBetween = false;
+    if (passed || counts) this.#answered(verdict);
+    if (this.#stopped) return;
+    const left = Math.max(0, this.#due - this.#world.monotonic());
+    const delay = this.#looksBetween ? Math.min(left, this.#pause) : left;
+    this.#pause *= 2;
+    this.#timer = this.#world.after(delay, () => void this.#round());
+  }
+
+  #answered(verdict: Verdict): void {
+    const passed = verdict === undefined;
     this.#row = this.#last === passed ? this.#row + 1 : 1;
     this.#last = passed;
-    if (verdict !== undefined) this.#calls.onFailure(verdict);
+    if (!passed) this.#calls.onFailure(verdict);
     const threshold = passed ? (this.#probe.successThreshold ?? 1) : (this.#probe.failureThreshold ?? 3);
     if (this.#row >= threshold) this.#calls.onVerdict(passed);
-    if (this.#stopped) return;
-    const period = (this.#probe.periodSeconds ?? 10) * 1000;
-    this.#timer = this.#world.after(
-      Math.max(0, began + period - this.#world.monotonic()),
-      () => void this.#round(),
-    );
   }
 }
