@@ -27,7 +27,7 @@ export async function waitFor<T extends KubeObject>(
 ): Promise<void> {
   const { world } = client;
   const end = world.monotonic() + patience;
-  for (let delay = 20; ; delay = Math.min(delay * 1.3, 500)) {
+  for (let delay = 20; ; delay = Math.min(delay * 1.3, 100)) {
     if (good(await client.get(resource, ref, signal ? { signal } : {}))) return;
     if (world.monotonic() > end) {
       throw new WeftError("INSTALL_STUCK", { cluster: client.cluster, reason: await reason() });
