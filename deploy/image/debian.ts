@@ -1,7 +1,7 @@
 /** Files of Debian packages, unpacked without installing anything: what a program needs besides itself. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 
 /** What the pinned Node is linked with. */
@@ -34,21 +34,38 @@ export function unpackPackages(root: string, packages: readonly string[], cache:
     if (!existsSync(join(root, dir))) symlinkSync(`usr/${dir}`, join(root, dir));
   }
   // 'URI' NAME SIZE HASH
-  const listed = execFileSync("apt-get", ["download", "--print-uris", "-q", ...packages], {
-    encoding: "utf8",
-  });
-  for (const line of listed.trim().split("\n")) {
+  for (const line of addresses(packages).trim().split("\n")) {
     const [, file, hash] = /^'[^']+' (\S+) \d+ (\S+)$/.exec(line) ?? [];
     if (!file || !hash) throw new Error(`apt-get said what is not understood: ${line}`);
     const path = join(cache, file);
     if (!existsSync(path)) {
-      const name = file.split("_")[0]!;
-      execFileSync("apt-get", ["download", "-q", name], { cwd: cache, stdio: "pipe" });
+      // Another build may be at it as well: what is in the cache is whole.
+      const own = mkdtempSync(join(cache, "download-"));
+      execFileSync("apt-get", ["download", "-q", file.split("_")[0]!], { cwd: own, stdio: "pipe" });
+      renameSync(join(own, file), path);
+      rmSync(own, { recursive: true });
     }
     check(path, hash);
     const archive = execFileSync("dpkg-deb", ["--fsys-tarfile", path], { maxBuffer: 1 << 30 });
     const exclude = left.map((pattern) => `--exclude=${pattern}`);
     execFileSync("tar", ["--keep-directory-symlink", "-x", "-C", root, ...exclude], { input: archive });
+  }
+}
+
+/** Where apt would take the packages from. A machine that never asked for package lists does so first. */
+function addresses(packages: readonly string[]): string {
+  const ask = () =>
+    execFileSync("apt-get", ["download", "--print-uris", "-q", ...packages], {
+      encoding: "utf8",
+      stdio: "pipe",
+    });
+  try {
+    return ask();
+  } catch {
+    const update = spawnSync("apt-get", ["update", "-q"], { encoding: "utf8" });
+    if (update.status !== 0)
+      throw new Error(`apt-get knows no packages, and 'apt-get update': ${update.stderr}`);
+    return ask();
   }
 }
 
