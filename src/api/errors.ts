@@ -56,6 +56,10 @@ export const errorTable = {
     says: "the API server of {cluster} at {server} cannot be reached: {reason}",
     fix: "check the address and that the cluster runs",
   },
+  CLUSTER_ID_INVALID: {
+    says: "'{name}' cannot be a cluster's name in its clusterset",
+    fix: "take lower-case letters, digits and '-', with a dot between two parts at most, 63 characters in all: --name",
+  },
   CLUSTER_NAMED: {
     says: "the cluster of {cluster} is called '{known}' already, not '{name}'",
     fix: "leave out --name; to give it another name, 'weft leave' first and delete its ClusterProperty",

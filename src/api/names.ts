@@ -24,6 +24,19 @@ export const leaderLease = "weft-leader";
 
 /** The ClusterProperty that holds a cluster's id (KEP-2149). */
 export const clusterIdProperty = "cluster.clusterset.k8s.io";
+/**
+ * Whether a text can be a cluster's id: a DNS label, or two with a dot (KEP-1645 "DNS"), and the value of a label,
+ * since EndpointSlices say by one whose they are.
+ */
+export function isClusterId(text: string): boolean {
+  const labels = text.split(".");
+  return (
+    text.length <= 63 &&
+    labels.length <= 2 &&
+    labels.every((each) => /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(each))
+  );
+}
+
 /** The ClusterProperty that holds the name of the clusterset (KEP-2149). */
 export const clusterSetProperty = "clusterset.k8s.io";
 

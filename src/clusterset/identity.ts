@@ -1,5 +1,5 @@
 /** Who we are: the cluster's id in its clusterset (KEP-2149). */
-import { clusterIdProperty, clusterProperties } from "../api/index.ts";
+import { clusterIdProperty, clusterProperties, isClusterId } from "../api/index.ts";
 import type { KubeClient } from "../kube/index.ts";
 import { sleep } from "../world/index.ts";
 
@@ -18,8 +18,13 @@ export async function clusterId(
   for (;;) {
     try {
       const property = await client.get(clusterProperties, clusterIdProperty, signal ? { signal } : {});
-      if (property?.spec.value) return property.spec.value;
-      onWait?.(`the cluster has no ClusterProperty ${clusterIdProperty}`);
+      const id = property?.spec.value;
+      if (id && isClusterId(id)) return id;
+      onWait?.(
+        id
+          ? `the ClusterProperty ${clusterIdProperty} says "${id}", which is not one or two DNS labels of 63 characters`
+          : `the cluster has no ClusterProperty ${clusterIdProperty}`,
+      );
     } catch (error) {
       signal?.throwIfAborted();
       onWait?.(error);

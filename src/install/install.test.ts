@@ -4,6 +4,7 @@ import {
   clusterProperties,
   configMaps,
   leases,
+  namespaces,
   type Resource,
   secrets,
   serviceOffers,
@@ -66,6 +67,23 @@ describe("install", () => {
       "acme.local": ["1.2.3.4"],
       "clusterset.local": [service!.spec!.clusterIP],
     });
+  });
+
+  test("a name that is no part of a DNS name is refused before anything is written", async () => {
+    const { client } = await cluster("c1");
+    for (const name of [
+      "Big",
+      "a.b.c",
+      "a_b",
+      "-a",
+      "a".repeat(64),
+      `${"a".repeat(40)}.${"b".repeat(40)}`,
+      "",
+    ]) {
+      await assert.rejects(prepareCluster(client, { name }), { code: "CLUSTER_ID_INVALID" }, name);
+    }
+    assert.equal(await client.get(namespaces, "weft-system"), undefined);
+    await prepareCluster(client, { name: "east.prod" });
   });
 
   test("a cluster keeps the name that it has", async () => {

@@ -5,6 +5,7 @@ import {
   customResourceDefinitions,
   definitions,
   deployments,
+  isClusterId,
   managedByLabel,
   namespaces,
   pods,
@@ -39,7 +40,8 @@ export interface InstallHooks {
 
 /**
  * Puts everything but the control plane's Deployment into the cluster; the same call again mends or upgrades it.
- * Throws CLUSTER_NAMED when the cluster has another id already: changing it would be leaving and joining anew.
+ * Throws CLUSTER_ID_INVALID, and CLUSTER_NAMED when the cluster has another id already: changing it would be
+ * leaving and joining anew.
  */
 export async function prepareCluster(
   client: KubeClient,
@@ -47,6 +49,7 @@ export async function prepareCluster(
   hooks: InstallHooks = {},
 ): Promise<void> {
   const { signal } = hooks;
+  if (!isClusterId(options.name)) throw new WeftError("CLUSTER_ID_INVALID", { name: options.name });
   hooks.onStep?.("definitions and access");
   await requireNotHelms(client, signal);
   await makeNamespace(client, signal);

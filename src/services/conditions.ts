@@ -1,13 +1,14 @@
 /** What a ServiceExport's author is told (mcs-api v1beta1 ServiceExportCondition*). */
 import type { Condition, Service, ServiceExport, ServiceImport, ServiceOffer } from "../api/index.ts";
-import { type DesiredCondition, isOurs } from "./imports.ts";
+import { isOurs } from "./imports.ts";
 import type { MergedService } from "./merge.ts";
 import { invalidity } from "./offers.ts";
+import type { ExportCondition } from "./reasons.ts";
 
 /** Conditions on someone's ServiceExport, for one field sink. */
 export interface ExportConditions {
   metadata: { namespace: string; name: string };
-  status: { conditions: DesiredCondition[] };
+  status: { conditions: ExportCondition[] };
 }
 
 /**
@@ -22,7 +23,7 @@ export function readiness(
   import_: ServiceImport | undefined,
 ): ExportConditions {
   const invalid = invalidity(export_, service);
-  const conditions: DesiredCondition[] = invalid
+  const conditions: ExportCondition[] = invalid
     ? [
         { type: "Valid", status: "False", ...invalid },
         { type: "Ready", status: "False", reason: "Pending", message: "The export is not valid." },
@@ -34,7 +35,7 @@ export function readiness(
   return of(export_, conditions);
 }
 
-function ready(published: ServiceOffer | undefined, import_: ServiceImport | undefined): DesiredCondition {
+function ready(published: ServiceOffer | undefined, import_: ServiceImport | undefined): ExportCondition {
   if (import_ && !isOurs(import_)) {
     return {
       type: "Ready",
@@ -63,7 +64,7 @@ export function conflictCondition(
 ): ExportConditions | undefined {
   if (!merged?.clusters.includes(cluster)) return undefined;
   const { conflicts, clusters } = merged;
-  const condition: DesiredCondition =
+  const condition: ExportCondition =
     conflicts.length === 0
       ? {
           type: "Conflict",
@@ -80,7 +81,7 @@ export function conflictCondition(
   return of(export_, [condition]);
 }
 
-function of(export_: ServiceExport, conditions: DesiredCondition[]): ExportConditions {
+function of(export_: ServiceExport, conditions: ExportCondition[]): ExportConditions {
   const { namespace = "", name } = export_.metadata;
   return { metadata: { namespace, name }, status: { conditions } };
 }

@@ -1,7 +1,6 @@
 /** What stands in this cluster for a service of the clusterset: the ServiceImport and its derived Service. */
 import {
   apiVersionOf,
-  type Condition,
   fieldManager,
   type KubeObject,
   managedByAnnotation,
@@ -15,12 +14,10 @@ import {
 } from "../api/index.ts";
 import type { MergedService } from "./merge.ts";
 import { derivedName } from "./naming.ts";
-
-/** A condition as a derivation wants it; the sink sets lastTransitionTime. */
-export type DesiredCondition = Omit<Condition, "lastTransitionTime">;
+import type { ImportCondition } from "./reasons.ts";
 
 export type DesiredImport = Omit<ServiceImport, "status"> & {
-  status: Omit<NonNullable<ServiceImport["status"]>, "conditions"> & { conditions: DesiredCondition[] };
+  status: Omit<NonNullable<ServiceImport["status"]>, "conditions"> & { conditions: ImportCondition[] };
 };
 
 /** Whether an object carries the mark of those that Weft makes whole (law 8). */
@@ -112,7 +109,7 @@ function importReady(
   type: ServiceImport["spec"]["type"],
   ips: readonly string[],
   why: { allocated: readonly string[]; families?: readonly string[]; derived: Service | undefined },
-): DesiredCondition {
+): ImportCondition {
   if (type === "Headless") {
     return { type: "Ready", status: "True", reason: "Ready", message: "Its names are served." };
   }
@@ -205,7 +202,7 @@ function servicePort(port: ServiceImportPort, all: readonly ServiceImportPort[])
 export interface ImportFields {
   metadata: { namespace: string; name: string };
   spec?: { ips: string[] };
-  status: { conditions: DesiredCondition[]; endpointSliceObjects: "Present" | "Absent" };
+  status: { conditions: ImportCondition[]; endpointSliceObjects: "Present" | "Absent" };
 }
 
 /**

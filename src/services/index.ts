@@ -40,10 +40,11 @@ import { endpointOfferOf, offeredServiceOf, serviceOfferOf } from "./offers.ts";
 import { handMadeSliceFields, importedSlice, importOf, type SliceFields } from "./slices.ts";
 
 export { type ExportConditions, type ExportNews, exportNews } from "./conditions.ts";
-export type { DesiredCondition, DesiredImport, ImportFields } from "./imports.ts";
-export type { ConflictReason, MergedService, OfferConflict } from "./merge.ts";
+export type { DesiredImport, ImportFields } from "./imports.ts";
+export type { MergedService, OfferConflict } from "./merge.ts";
 export { mergeOffers } from "./merge.ts";
 export { derivedName, importedSliceName } from "./naming.ts";
+export type { ConflictReason } from "./reasons.ts";
 export { importedSliceRow, type SliceFields } from "./slices.ts";
 
 /** This cluster, as its API has it. All keyed `namespace/name`. */

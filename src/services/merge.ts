@@ -5,18 +5,7 @@
 import { nameOf, type OfferedPort, type ServiceImportType, type ServiceOffer } from "../api/index.ts";
 import { equal } from "../collections/index.ts";
 import { strangeAnnotation, strangeLabel } from "./labels.ts";
-
-/** Reasons of the Conflict condition, in the order in which a condition lists them (mcs-api v1beta1). */
-export type ConflictReason =
-  | "PortConflict"
-  | "TypeConflict"
-  | "SessionAffinityConflict"
-  | "SessionAffinityConfigConflict"
-  | "LabelsConflict"
-  | "AnnotationsConflict"
-  | "InternalTrafficPolicyConflict"
-  | "TrafficDistributionConflict"
-  | "IPFamilyConflict";
+import type { ConflictReason } from "./reasons.ts";
 
 export interface OfferConflict {
   reason: ConflictReason;

@@ -16,10 +16,11 @@ import {
   sliceManager,
 } from "../api/index.ts";
 import { strangeAnnotation, strangeLabel } from "./labels.ts";
+import type { InvalidReason } from "./reasons.ts";
 
-/** Why an export cannot be offered. NoService and InvalidServiceType are mcs-api's words, InvalidLabels is ours. */
+/** Why an export cannot be offered. */
 export interface Invalidity {
-  reason: "NoService" | "InvalidServiceType" | "InvalidLabels";
+  reason: InvalidReason;
   message: string;
 }
 
