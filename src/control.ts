@@ -170,20 +170,20 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     allEndpointOffers: peers.endpointOffers,
   });
 
-  // What a peer that refuses us offered before stands; nothing new waits for it (law 7).
-  const { refused } = peers;
+  // What a peer that cannot be heard offered before stands; nothing new waits for it (law 7).
+  const { unheard } = peers;
   const importedFrom = (key: string | undefined): readonly Waiting[] =>
     key === undefined
-      ? [...refused.values()]
-      : (own.imports.get(key)?.status?.clusters ?? []).flatMap(({ cluster }) => refused.get(cluster) ?? []);
+      ? [...unheard.values()]
+      : (own.imports.get(key)?.status?.clusters ?? []).flatMap(({ cluster }) => unheard.get(cluster) ?? []);
   const offeredBy = (key: string | undefined): readonly Waiting[] =>
     key === undefined
-      ? [...refused.values()]
-      : [refused.get(partitionOf(key))].filter((peer) => peer !== undefined);
+      ? [...unheard.values()]
+      : [unheard.get(partitionOf(key))].filter((peer) => peer !== undefined);
   const standing = {
-    imports: holdBack(here.imports, { by: importedFrom, changes: refused }),
-    conflicts: holdBack(here.conflicts, { by: importedFrom, changes: refused }),
-    slices: holdBack(here.slices, { by: offeredBy, changes: refused }),
+    imports: holdBack(here.imports, { by: importedFrom, changes: unheard }),
+    conflicts: holdBack(here.conflicts, { by: importedFrom, changes: unheard }),
+    slices: holdBack(here.slices, { by: offeredBy, changes: unheard }),
   };
 
   // … and, while we lead, into the API: our own objects whole, others' objects by the field.

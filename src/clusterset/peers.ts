@@ -39,15 +39,16 @@ const lateAfter = (lease: number) => lease / 2;
 
 /**
  * live: heard, and its control plane beats. stale: its control plane is late or its API does not answer; its
- * offers stand. lost: for the time of its lease (30 s unless told) there was no sign of life and it did not answer when asked; its offers do not
- * count. refused: for that time, and ever since we listen, its API server answers but refuses us (a token that is
- * not good): nothing new waits for its offers, and what was imported from it before stands until it is heard, lost
- * or no peer any more. invalid: its Secret cannot be used and never could since we run. A stopped control plane whose API server answers is stale for as long as that lasts: stopping or
- * upgrading a control plane interrupts nothing.
+ * offers stand. lost: for the time of its lease (30 s unless told) there was no sign of life and it did not answer
+ * when asked; its offers do not count. refused, unheard: for that time, and ever since we listen, its API server
+ * answers but refuses us (a token that is not good) or says what we do not understand: nothing new waits for its
+ * offers, and what was imported from it before stands until it is heard, lost or no peer any more. invalid: the
+ * same, because its Secret cannot be used and never could since we run. A stopped control plane whose API server
+ * answers is stale for as long as that lasts: stopping or upgrading a control plane interrupts nothing.
  */
 export interface PeerState {
   cluster: string;
-  state: "live" | "stale" | "lost" | "refused" | "invalid";
+  state: "live" | "stale" | "lost" | "refused" | "unheard" | "invalid";
   /** Why it is not live, for people. */
   reason?: string;
   /** Why its Secret as it is now cannot be used; what it said before is. */
@@ -106,8 +107,11 @@ export class Peers {
   readonly #options: PeersOptions;
   readonly #secrets: WatchedSource<Secret>;
   readonly #specs: Collection<PeerSpec>;
-  /** A row for each peer that refuses us: what was imported from it is to stand. Keyed by cluster. */
-  readonly refused: Collection<{ cluster: string; name: string }>;
+  /**
+   * A row for each peer that is there but was never heard: it refuses us, answers what nobody understands, or its
+   * Secret cannot be used. What was imported from it before is to stand. Keyed by cluster.
+   */
+  readonly unheard: Collection<{ cluster: string; name: string }>;
   readonly #signs: Source<Signs>;
   readonly #lost: Collection<{ cluster: string; lease: number }>;
   /** Secrets that cannot be used, by the cluster that they name. */
@@ -132,21 +136,6 @@ export class Peers {
       },
       { name: "lostPeers" },
     );
-    this.refused = derive(
-      this.#signs,
-      (signs, read) => {
-        const { cluster, since, complete, refusal } = signs;
-        const over = refusal !== undefined && !complete && read.reached(since + this.#leaseOf(signs, read));
-        return over && !read.get(this.#lost, cluster)
-          ? { cluster, name: `${cluster}, which refuses us` }
-          : undefined;
-      },
-      { name: "refusedPeers" },
-    );
-    this.refused.subscribe((changes) => {
-      // First what stands is held, then the waiting ends.
-      for (const { key, after } of changes) if (after) this.#peers.get(key)?.current?.giveUp();
-    });
     this.#problems = source(engine, { name: "peerSecretProblems", key: ({ cluster }) => cluster });
     this.#lost.subscribe((changes) => {
       for (const { key, before, after } of changes) {
@@ -158,6 +147,27 @@ export class Peers {
       transform: (secret) => (isPeerSecret(secret) ? secret : undefined),
     });
     this.#specs = flatDerive(this.#secrets, peersIn, { name: "peerSecrets", key: ({ cluster }) => cluster });
+    this.unheard = derive(
+      this.#specs,
+      ({ cluster }, read) => {
+        const signs = read.get(this.#signs, cluster);
+        if (!signs) {
+          return read.get(this.#problems, cluster)
+            ? { cluster, name: `${cluster}, whose Secret cannot be used` }
+            : undefined;
+        }
+        const { since, complete, refusal, trouble } = signs;
+        const over = !complete && (refusal ?? trouble) && read.reached(since + this.#leaseOf(signs, read));
+        if (!over || read.get(this.#lost, cluster)) return undefined;
+        const why = refusal ? "which refuses us" : "which answers what we do not understand";
+        return { cluster, name: `${cluster}, ${why}` };
+      },
+      { name: "unheardPeers" },
+    );
+    this.unheard.subscribe((changes) => {
+      // First what stands is held, then the waiting ends.
+      for (const { key, after } of changes) if (after) this.#peers.get(key)?.current?.giveUp();
+    });
     this.states = derive(
       this.#specs,
       ({ cluster }, read): PeerState | undefined => {
@@ -362,6 +372,9 @@ function stateOf(signs: Signs, lease: number, read: Read): PeerState {
   if (refusal !== undefined) {
     const state = !complete && read.reached(since + lease) ? "refused" : "stale";
     return { ...silent, state, reason: `its API server refuses us: ${refusal}` };
+  }
+  if (!complete && trouble && read.reached(since + lease)) {
+    return { ...silent, state: "unheard", reason: trouble };
   }
   if (beatAt === undefined) {
     const early = !read.reached(since + lateAfter(lease));

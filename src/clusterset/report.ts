@@ -11,6 +11,11 @@ const conditions = {
     reason: "Refused",
     message: "What was imported from it before stands, nothing new waits for it",
   },
+  unheard: {
+    status: "Unknown",
+    reason: "Unheard",
+    message: "What was imported from it before stands, nothing new waits for it",
+  },
   lost: { status: "False", reason: "Lost", message: "Its offers do not count" },
   invalid: { status: "False", reason: "SecretInvalid", message: "Its Secret cannot be used" },
 } as const;

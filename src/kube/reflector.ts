@@ -73,6 +73,8 @@ const initialEventsSilence = 5_000;
 const watchLife = { least: 300, spread: 300 };
 /** A watch that ends sooner than this without an event counts as a failure. */
 const shortWatch = 1_000;
+/** So many attempts in a row may be over sooner than that, well or not, before each further one has to wait. */
+const mostHasty = 5;
 /** So many resumptions refused or answered with garbage in a row, and we list anew: our place may be the trouble. */
 const resumptions = 3;
 
@@ -146,12 +148,20 @@ class Reflector<T extends KubeObject> implements Reflection {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
+    // Attempts in a row that took no time: WatchList refused, a list, a watch that is outdated, a list, a watch are
+    // five that may be. A server that ends every watch after one event is not to be asked as fast as it answers.
+    let hasty = 0;
     while (!signal.aborted) {
       this.#progress = false;
+      const began = this.#world.monotonic();
+      const inTime = () => {
+        hasty = this.#world.monotonic() - began < shortWatch ? hasty + 1 : 0;
+        return hasty <= mostHasty;
+      };
       try {
         if (this.#resourceVersion === "") await this.#takeAll();
         else await this.#follow();
-        continue;
+        if (inTime()) continue;
       } catch (error) {
         if (signal.aborted) return;
         if (this.#progress) this.#failures = this.#misunderstandings = 0;
@@ -159,11 +169,12 @@ class Reflector<T extends KubeObject> implements Reflection {
           this.#client.watchList = "no";
           continue;
         }
+        const mayContinue = inTime();
         this.#failures++;
         if (error instanceof Relist) {
           this.#resourceVersion = "";
           // The first relist is nothing out of the ordinary; more of them in a row are.
-          if (this.#failures === 1) continue;
+          if (this.#failures === 1 && mayContinue) continue;
         } else if (error instanceof ApiError || error instanceof ProtocolError) {
           if (++this.#misunderstandings >= resumptions) this.#resourceVersion = "";
         }
@@ -172,7 +183,7 @@ class Reflector<T extends KubeObject> implements Reflection {
       const pause = new AbortController();
       this.#hurry = () => pause.abort();
       const ended = AbortSignal.any([signal, pause.signal]);
-      await sleep(this.#world, this.#backoff(), ended).catch(() => {});
+      await sleep(this.#world, this.#backoff(hasty - mostHasty), ended).catch(() => {});
     }
   }
 
@@ -379,9 +390,9 @@ class Reflector<T extends KubeObject> implements Reflection {
   }
 
   /** Doubles from 100 ms, spread by half, so that many clients do not come back together. */
-  #backoff(): number {
+  #backoff(hasty: number): number {
     const longest = this.#options.longestBackoff ?? defaultLongestBackoff;
-    const full = Math.min(firstBackoff * 2 ** Math.min(this.#failures - 1, 20), longest);
+    const full = Math.min(firstBackoff * 2 ** Math.min(Math.max(this.#failures, hasty) - 1, 20), longest);
     return full * (0.5 + 0.5 * this.#world.random());
   }
 }
@@ -391,7 +402,9 @@ function outdated(error: unknown): unknown {
   const tooNew =
     error instanceof ApiError &&
     (error.details?.causes ?? []).some((cause) => cause.reason === "ResourceVersionTooLarge");
-  return isGone(error) || tooNew ? new Relist() : error;
+  return isGone(error) || tooNew
+    ? new Relist(`our place in the watch is refused: ${(error as Error).message}`)
+    : error;
 }
 
 /** Servers that know of WatchList but have it switched off, or do not know its parameters, say so with 400 or 422. */

@@ -49,6 +49,8 @@ export class Fleet {
   readonly members = new Map<string, Member>();
   /** `reader offerer` pairs whose connection is cut; `reader reader` cuts a control plane from its own API. */
   weather: Weather = { latency: 0, loss: 0 };
+  /** Servers that are no clusters of ours, by host. */
+  readonly strangers = new Map<string, Transport>();
   /** Hears every request that reaches an API server. */
   onRequest: ((reader: string, offerer: string, request: KubeRequest) => void) | undefined;
   readonly #cut = new Map<string, AbortController>();
@@ -96,7 +98,7 @@ export class Fleet {
   }
 
   /** The Secret by which one cluster knows another. */
-  async introduce(reader: string, peer: string, host = peer): Promise<void> {
+  async introduce(reader: string, peer: string, host = peer, text?: string): Promise<void> {
     const kubeconfig = {
       "current-context": peer,
       contexts: [{ name: peer, context: { cluster: peer, user: peer } }],
@@ -111,7 +113,7 @@ export class Fleet {
           name: `weft-peer-${peer}`,
           labels: { [peerLabel]: peer },
         },
-        data: { kubeconfig: Buffer.from(JSON.stringify(kubeconfig)).toString("base64") },
+        data: { kubeconfig: Buffer.from(text ?? JSON.stringify(kubeconfig)).toString("base64") },
       },
       { force: true, manager: "person" },
     );
@@ -228,6 +230,8 @@ export class Fleet {
     return async (request) => {
       const { signal } = request;
       await travel(signal);
+      const stranger = this.strangers.get(offerer);
+      if (stranger) return stranger(request);
       const member = this.members.get(offerer);
       if (!member) throw new Error(`no route to ${offerer}`);
       this.onRequest?.(reader, offerer, request);
