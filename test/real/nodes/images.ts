@@ -7,7 +7,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { pinnedNode, weftImage } from "../../../deploy/image/build.ts";
+import { weftImage } from "../../../deploy/image/build.ts";
 import { type ImageSpec, writeArchive } from "../../../deploy/image/oci.ts";
 import { findProgram } from "../programs.ts";
 
@@ -24,10 +24,11 @@ export async function writeImages(file: string, work: string, coreDns: string): 
     fill(directory);
     return directory;
   };
+  const weft = await weftImage(join(work, "weft"));
+  const [runtime] = weft.layers as [string];
   const shell = layer("shell", putShell);
   const demo = layer("demo", (directory) => {
-    putProgram(directory, pinnedNode, "/usr/bin/node");
-    putProgram(directory, findProgram("curl")!, "/usr/bin/curl");
+    putCurl(directory);
     for (const name of ["serve", "request"])
       cpSync(join(samples, name), join(directory, "samples", name), { recursive: true });
     copyFileSync(join(samples, "flags.ts"), join(directory, "samples/flags.ts"));
@@ -35,11 +36,11 @@ export async function writeImages(file: string, work: string, coreDns: string): 
   });
   const sample = (name: string): ImageSpec => ({
     name: `docker.io/jeremyot/${name}:0a40de8`,
-    layers: [shell, demo],
+    layers: [runtime, shell, demo],
     entrypoint: ["/usr/bin/node", `/samples/${name}/main.ts`],
   });
   await writeArchive(file, [
-    { name: pauseImage, layers: [shell], entrypoint: ["/bin/sleep", "2147483647"] },
+    { name: pauseImage, layers: [shell], entrypoint: ["/usr/bin/sleep", "2147483647"] },
     {
       name: coreDnsImage,
       layers: [layer("coredns", (directory) => copyFileSync(coreDns, join(directory, "coredns")))],
@@ -48,30 +49,29 @@ export async function writeImages(file: string, work: string, coreDns: string): 
     },
     sample("serve"),
     sample("request"),
-    await weftImage(join(work, "weft")),
+    weft,
   ]);
 }
 
-/** BusyBox under the names of all its programs, and the least that a C library looks for. */
+/** BusyBox under the names of all its programs, and the directories that a person expects. */
 function putShell(root: string): void {
   const busybox = findProgram("busybox")!;
-  for (const directory of ["bin", "etc", "home", "root", "usr/bin"])
-    mkdirSync(join(root, directory), { recursive: true });
-  copyFileSync(busybox, join(root, "bin/busybox"));
+  for (const directory of ["home", "root", "usr/bin"]) mkdirSync(join(root, directory), { recursive: true });
+  symlinkSync("usr/bin", join(root, "bin"));
+  copyFileSync(busybox, join(root, "usr/bin/busybox"));
   const names = execFileSync(busybox, ["--list"], { encoding: "utf8" }).trim().split("\n");
-  for (const name of names) if (name !== "busybox") symlinkSync("busybox", join(root, "bin", name));
-  writeFileSync(join(root, "etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:65532:65532::/home:/bin/sh\n");
-  writeFileSync(join(root, "etc/group"), "root:x:0:\nuser:x:65532:\n");
-  writeFileSync(join(root, "etc/nsswitch.conf"), "hosts: files dns\n");
+  for (const name of names) if (name !== "busybox") symlinkSync("busybox", join(root, "usr/bin", name));
 }
 
-/** A program of this machine at `path`, with the libraries that it is linked with where they are here. */
-function putProgram(root: string, program: string, path: string): void {
-  const put = (from: string, to: string) => {
-    mkdirSync(dirname(join(root, to)), { recursive: true });
-    copyFileSync(realpathSync(from), join(root, to));
-  };
-  put(program, path);
-  const linked = execFileSync("ldd", [program], { encoding: "utf8" });
-  for (const [, library] of linked.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm)) put(library!, library!);
+/** This machine's curl, with the libraries that it is linked with. */
+function putCurl(root: string): void {
+  const curl = findProgram("curl")!;
+  const linked = execFileSync("ldd", [curl], { encoding: "utf8" });
+  const libraries = [...linked.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm)].map(([, library]) => library!);
+  for (const file of [curl, ...libraries]) {
+    // The layer below has /lib and /lib64 in /usr, whatever this machine has.
+    const to = join(root, file.replace(/^\/(?=lib|bin)/, "/usr/"));
+    mkdirSync(dirname(to), { recursive: true });
+    copyFileSync(realpathSync(file), to);
+  }
 }
