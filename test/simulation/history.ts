@@ -12,7 +12,7 @@ import {
 import { isAlreadyExists } from "../../src/kube/index.ts";
 import { SimulatedWorld } from "../../src/world/index.ts";
 import { Fleet } from "../support/fleet.ts";
-import { givenAddress } from "./state.ts";
+import { givenAddress, isOurs } from "./state.ts";
 
 export const clusters = ["c1", "c2", "c3"] as const;
 export const names = ["serve", "db", "web"] as const;
@@ -107,6 +107,11 @@ async function step(fleet: Fleet, dice: Dice): Promise<string> {
       return `${cluster}: control plane starts`;
     case 9: {
       const other = dice.of(clusters);
+      if (other !== cluster && dice.chance(0.4)) {
+        const refuse = dice.chance(0.6);
+        fleet.refuse(cluster, other, refuse);
+        return `${other} ${refuse ? "refuses" : "takes"} ${cluster}`;
+      }
       if (dice.chance(0.5)) {
         fleet.cut(cluster, other);
         return `${cluster} -/- ${other}`;
@@ -123,13 +128,12 @@ async function step(fleet: Fleet, dice: Dice): Promise<string> {
       return `${cluster}: back with all others`;
     case 11: {
       // Somebody deletes what is not theirs (law 10).
-      const ours = { labelSelector: "app.kubernetes.io/managed-by=weft" };
       const resource = dice.of<Resource<KubeObject>>([
         services,
         endpointSlices,
         serviceImports,
       ] as Resource<KubeObject>[]);
-      const { items } = await person.list(resource, ours);
+      const items = (await person.list(resource)).items.filter(isOurs);
       const victim = items.length > 0 ? dice.of(items) : undefined;
       if (!victim) return "nothing";
       await person.delete(resource, { namespace: "demo", name: victim.metadata.name });
@@ -226,7 +230,10 @@ export async function play(seed: number, steps: number, record: string[] = []): 
     if (dice.chance(0.6)) await fleet.pass(0.5);
   }
   fleet.weather = { latency: 0, loss: 0 };
-  for (const cluster of clusters) fleet.rejoin(cluster);
+  for (const cluster of clusters) {
+    fleet.rejoin(cluster);
+    for (const other of clusters) fleet.refuse(cluster, other, false);
+  }
   for (const cluster of clusters) fleet.heal(cluster, cluster);
   for (const cluster of clusters) if (!fleet.of(cluster).plane) await fleet.startPlane(cluster);
   await fleet.pass(150);

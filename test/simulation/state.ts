@@ -21,7 +21,7 @@ import type { Fleet } from "../support/fleet.ts";
 
 const managedBy = "app.kubernetes.io/managed-by";
 /** Derived Services carry the mark as an annotation. */
-const isOurs = ({ metadata }: KubeObject) =>
+export const isOurs = ({ metadata }: KubeObject) =>
   metadata.labels?.[managedBy] === "weft" || metadata.annotations?.["weft.dev/managed-by"] === "weft";
 const serviceOf = (slice: EndpointSlice) => slice.metadata.labels?.["kubernetes.io/service-name"];
 
