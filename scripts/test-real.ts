@@ -39,7 +39,8 @@ await unlessNotToBeHad("what Helm and CoreDNS say", async () => {
   await runTests("Helm and CoreDNS", files, process.env);
 });
 await unlessNotToBeHad("the scenarios on real nodes", async () => {
-  const files = wantedFiles("test/scenarios/**/*.test.ts").filter(startsLab);
+  const scenarios = wantedFiles("test/scenarios/**/*.test.ts").filter(startsLab);
+  const files = [...scenarios, ...wantedFiles("test/real/nodes/*.test.ts")];
   if (files.length === 0) return;
   const { kubernetes } = requirePrograms(say);
   const env = {
@@ -47,7 +48,7 @@ await unlessNotToBeHad("the scenarios on real nodes", async () => {
     PATH: `${process.env.PATH ?? ""}${delimiter}${kubernetes}`,
     WEFT_REAL_NODES: "1",
   };
-  await runTests(`real nodes of Kubernetes ${version}`, files, env, "--test-concurrency=1");
+  await runTests(`real nodes of Kubernetes ${version} (about 4 minutes)`, files, env, "--test-concurrency=1");
 });
 for (const what of skipped) say(`skipped: ${what}`);
 say(`${minutes(begun)} in all`);
