@@ -93,7 +93,7 @@ export function statefulSetController(context: ControllerContext): ReconcileQueu
       events.normal(
         set,
         "SuccessfulDelete",
-        `delete Pod ${step.pod.metadata.name} in StatefulSet ${set.metadata.name} successful`,
+        `Delete Pod ${step.pod.metadata.name} in StatefulSet ${set.metadata.name} successful`,
       );
     } else if (step.do === "create") {
       await create(set, step.ordinal, step.revision === "current" ? current : update);
@@ -114,11 +114,11 @@ export function statefulSetController(context: ControllerContext): ReconcileQueu
     const subject = `Pod ${name} in StatefulSet ${set.metadata.name}`;
     try {
       await context.create(podResource, pod);
-      events.normal(set, "SuccessfulCreate", `create ${subject} successful`);
+      events.normal(set, "SuccessfulCreate", `Create ${subject} successful`);
     } catch (error) {
       const isRace = isAlreadyExists(error) && pods.get(`${set.metadata.namespace}/${name}`) === undefined;
       if (!context.namespaceIsGoing(set) && !isRace) {
-        events.warning(set, "FailedCreate", `create ${subject} failed error: ${messageOf(error)}`);
+        events.warning(set, "FailedCreate", `Create ${subject} failed error: ${messageOf(error)}`);
       }
       throw error;
     }
