@@ -62,7 +62,7 @@ export interface PeerReport extends KubeObject {
     peer: string;
   };
   status?: {
-    /** `Reachable`: True = Live; Unknown = Stale (its offers stand); False = Lost (its offers do not count). */
+    /** `Reachable`: True = Live; Unknown = Stale or Refused (what came from it stands); False = Lost (it does not count). */
     conditions?: Condition[];
     /** How long the peer may be silent before it is lost: as its Lease says. */
     leaseDurationSeconds?: number;
