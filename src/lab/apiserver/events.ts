@@ -27,7 +27,11 @@ function rename(object: ApiObject, names: Readonly<Record<string, string>>, apiV
 
 /** A core/v1 Event as events.k8s.io/v1 shows it. */
 export function fromCoreEvent(object: ApiObject): ApiObject {
-  return rename(object, fromCore, "events.k8s.io/v1");
+  const shown = rename(object, fromCore, "events.k8s.io/v1");
+  // What the core form always has is left out here where it is empty.
+  for (const field of ["reportingController", "reportingInstance"])
+    if (shown[field] === "") delete shown[field];
+  return shown;
 }
 
 /** An events.k8s.io/v1 Event in the core form that is stored. */

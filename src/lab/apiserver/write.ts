@@ -3,12 +3,12 @@
  * Synchronous, so that no other request comes between reading and writing.
  */
 import { timestamp, uuid } from "../../world/index.ts";
-import { defaultBuiltin, validateBuiltin, writeNulls } from "./builtin/index.ts";
+import { checkEvent, defaultBuiltin, validateBuiltin, writeNulls } from "./builtin/index.ts";
 import type { Core } from "./core.ts";
 import { immutableMetadata, keepSystemFields, sameExceptTimes, validateMetadata } from "./metadata.ts";
 import { type ApiObject, sameJson } from "./object.ts";
 import { trackUpdate } from "./patch/index.ts";
-import { keyOf, kindName, pluralName, type ResourceType, resetFields, versionOf } from "./registry.ts";
+import { keyOf, kindName, pluralName, type ResourceType, resetFields, shown, versionOf } from "./registry.ts";
 import { applyDefaults, type FieldError, validate } from "./schema/index.ts";
 import { schemaOf } from "./schemas.ts";
 import { alreadyExists, badRequest, forbidden, invalid, modified, notFound, StatusError } from "./status.ts";
@@ -105,10 +105,10 @@ export function insert(
   if (type.generation || type.custom) metadata.generation = 1;
   else delete metadata.generation;
   const strategy = core.strategies.get(type.bucket);
-  let fresh = inStoredVersion(type, object);
-  setDefaults(type, fresh);
   // Managers own what they sent and its defaults, not what happens from here on.
-  fresh = tracked(type, undefined, fresh, undefined, write, metadata.creationTimestamp);
+  setDefaults(type, object);
+  const sent = tracked(type, undefined, object, undefined, write, metadata.creationTimestamp);
+  const fresh = inStoredVersion(type, sent);
   if (type.subresources.has("status") && !strategy?.createsWithStatus) delete fresh.status;
   strategy?.prepareCreate?.(core, fresh, write);
   setDefaults(type, fresh);
@@ -167,9 +167,9 @@ export function replace(
   if (fixed.length > 0) throw invalid(kindName(type), name, [...fixed, ...fixed]);
   const bucket = core.store.bucket(type.bucket);
   const strategy = core.strategies.get(type.bucket);
-  let fresh = inStoredVersion(type, next);
-  setDefaults(type, fresh);
-  fresh = tracked(type, current, fresh, subresource, write, timestamp(core.world));
+  setDefaults(type, next);
+  const before = shown(type, current);
+  let fresh = inStoredVersion(type, tracked(type, before, next, subresource, write, timestamp(core.world)));
   if (subresource === "status") {
     fresh = { ...current, metadata: statusMetadata(type, fresh, current), status: fresh.status };
     if (fresh.status === undefined) delete fresh.status;
@@ -228,7 +228,7 @@ function tracked(
   write: Write,
   time: string,
 ): ApiObject {
-  if (write.manager === undefined || type.toStored) return after;
+  if (write.manager === undefined) return after;
   return trackUpdate({
     schema: schemaOf(type),
     before,
@@ -274,7 +274,10 @@ function check(core: Core, type: ResourceType, object: ApiObject, current: ApiOb
     ...(type.custom ? validate(schemaOf(type), object, current) : validateBuiltin(object, current)),
   );
   causes.push(...(core.strategies.get(type.bucket)?.validate?.(core, object, current) ?? []));
-  if (causes.length > 0) throw invalid(kindName(type), object.metadata.name ?? "", causes);
+  const isEvent = type.bucket === "/events";
+  if (isEvent && !current) causes.push(...checkEvent(object, type.group));
+  const kind = isEvent ? { group: "", name: "Event" } : kindName(type);
+  if (causes.length > 0) throw invalid(kind, object.metadata.name ?? "", causes);
 }
 
 /** Metadata that some kinds count as part of what is wanted. */

@@ -65,6 +65,18 @@ export class Normalizer {
       if (key === "description" && path.includes("columnDefinitions")) return [key, ""];
       if (key === "continue" && item) return [key, "TOKEN"];
       if (key === "nodePort" || key === "healthCheckNodePort") return [key, Number(item) > 0 ? "PORT" : item];
+      // Their order follows the clock.
+      if (key === "managedFields" && Array.isArray(item)) {
+        const named = ({ manager, operation, subresource = "" }: Loose) =>
+          `${operation} ${manager} ${subresource}`;
+        return [
+          key,
+          this.value(
+            item.toSorted((a, b) => (named(a) < named(b) ? -1 : 1)),
+            at,
+          ),
+        ];
+      }
       return [this.text(key), this.value(item, at)];
     });
     // Items of lists of built-in kinds carry kind and version here, as those of custom resources do everywhere.

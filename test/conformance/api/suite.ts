@@ -17,6 +17,9 @@ import { loadKubeconfig, type Transport, transportFor } from "../../../src/kube/
 import { type ApiServer, createApiServer } from "../../../src/lab/apiserver/index.ts";
 import { realWorld } from "../../../src/world/index.ts";
 import { newKeys } from "./keys.ts";
+
+export type { Loose } from "./normal.ts";
+
 import { differences, type Loose, Normalizer } from "./normal.ts";
 
 const kubeconfig = process.env.WEFT_CONFORMANCE_KUBECONFIG;

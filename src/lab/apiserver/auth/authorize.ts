@@ -35,8 +35,12 @@ export function impersonate(core: Core, call: Call): UserInfo {
   const name = headers[userHeader];
   if (name === undefined) {
     const other = Object.keys(headers).find((header) => header.startsWith("impersonate-"));
-    if (other) throw badRequest(`requested ${other} without impersonating a user`);
-    return user;
+    if (!other) return user;
+    // The words are Go's, which prints the user that was asked for.
+    const listed = headers[groupHeader];
+    const list = listed?.split(",").map((item) => JSON.stringify(item.trim()));
+    const info = `Name:"", UID:${JSON.stringify(headers[uidHeader] ?? "")}, Groups:[]string${list ? `{${list.join(", ")}}` : "(nil)"}, Extra:map[string][]string(nil)`;
+    throw badRequest(`requested &user.DefaultInfo{${info}} without impersonating a user name`);
   }
   const require = (resource: string, group: string, namespace: string, who: string, subresource = "") => {
     const attributes = { verb: "impersonate", group, resource, subresource, namespace, name: who };

@@ -58,6 +58,34 @@ export class Rbac {
     return false;
   }
 
+  /** By what a user may do something; empty where it may not, or by no rule. For reviews: looks at every binding. */
+  reason(user: UserInfo, attributes: Attributes): string {
+    const namespace = "path" in attributes ? "" : attributes.namespace;
+    const matches = (rule: PolicyRule) =>
+      "path" in attributes
+        ? pathMatches(rule, attributes.verb, attributes.path)
+        : ruleMatches(rule, attributes);
+    const by = (kind: string, of: string, objects: Iterable<unknown>): string => {
+      for (const object of objects) {
+        const { metadata, roleRef, subjects } = object as RoleBinding;
+        if (kind === "RoleBinding" && metadata.namespace !== namespace) continue;
+        const subject = (subjects ?? []).find((one) => isSubject(one, user, metadata.namespace ?? ""));
+        const rules = subject && this.rulesOfRole(roleRef.kind, metadata.namespace ?? "", roleRef.name);
+        if (!rules?.some(matches)) continue;
+        const who =
+          subject!.kind === "ServiceAccount"
+            ? `${subject!.name}/${subject!.namespace || metadata.namespace}`
+            : subject!.name;
+        return `RBAC: allowed by ${kind} "${metadata.name}${of}" of ${roleRef.kind} "${roleRef.name}" to ${subject!.kind} "${who}"`;
+      }
+      return "";
+    };
+    return (
+      by("ClusterRoleBinding", "", this.#clusterBindings.objects.values()) ||
+      (namespace && by("RoleBinding", `/${namespace}`, this.#bindings.objects.values()))
+    );
+  }
+
   /** Every rule that a user has in a namespace (empty: at the cluster's scope only). */
   *rulesOf(user: UserInfo, namespace: string): Iterable<PolicyRule> {
     this.#index ??= this.#build();
@@ -110,6 +138,12 @@ export class Rbac {
     }
     return index;
   }
+}
+
+function isSubject(subject: Subject, user: UserInfo, namespace: string): boolean {
+  if (subject.kind === "Group") return user.groups.includes(subject.name);
+  if (subject.kind !== "ServiceAccount") return user.name === subject.name;
+  return user.name === `system:serviceaccount:${subject.namespace || namespace}:${subject.name}`;
 }
 
 function grant(

@@ -6,8 +6,9 @@ import type { ClusterRole, PolicyRule } from "../../../api/index.ts";
 import { apiServerUser } from "../bootstrap.ts";
 import type { Core, UserInfo } from "../core.ts";
 import { type ApiObject, asRecord, clone, sameJson } from "../object.ts";
+import { asStruct } from "../schema/index.ts";
 import type { GroupName } from "../status.ts";
-import { forbidden, invalid } from "../status.ts";
+import { forbidden, invalid, notFound } from "../status.ts";
 import type { Strategy, WriteFacts } from "../strategies.ts";
 import { replace } from "../write.ts";
 import { type Rbac, uncovered } from "./rbac.ts";
@@ -40,7 +41,7 @@ export function rbacStrategies(rbac: Rbac): [string, Strategy][] {
           {
             field: "roleRef",
             type: "FieldValueInvalid",
-            value: object.roleRef,
+            value: internalRef(asRecord(object.roleRef) ?? {}),
             detail: "cannot change roleRef",
           },
         ]);
@@ -59,6 +60,10 @@ export function rbacStrategies(rbac: Rbac): [string, Strategy][] {
     [`${group}/clusterrolebindings`, binding("clusterrolebindings")],
   ];
 }
+
+/** A reference as Kubernetes' internal type shows it. */
+const internalRef = ({ apiGroup, kind, name }: Record<string, unknown>) =>
+  asStruct({ APIGroup: apiGroup, Kind: kind, Name: name });
 
 function mayGrant(
   rbac: Rbac,
@@ -93,11 +98,7 @@ function mayBind(
   const resource = ref.kind === "ClusterRole" ? "clusterroles" : "roles";
   if (allowed(rbac, user, "bind", resource, namespace, String(ref.name))) return;
   if (!rules) {
-    throw forbidden(
-      of,
-      object.metadata.name,
-      `${resource.slice(0, -1)}.${group} "${String(ref.name)}" not found`,
-    );
+    throw notFound(of, String(ref.name));
   }
   mayGrant(rbac, facts, of, object, rules, "bind");
 }

@@ -393,7 +393,11 @@ describe("validation", () => {
       deployment({ replicas: -1 }),
       "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
     ],
-    ["no selector", deployment({ selector: undefined }), "spec.selector: Required value"],
+    [
+      "no selector, which selects nothing",
+      deployment({ selector: undefined }),
+      "[spec.selector: Required value, spec.template.metadata.labels: Invalid value: {\"app\":\"w\"}: `selector` does not match template `labels`]",
+    ],
     [
       "an empty selector",
       deployment({ selector: {} }),

@@ -46,6 +46,8 @@ function struct(message: Message, object: JsonObject, path: string): DecodeProbl
       object[name] = made;
     });
     problem ??= found;
+    // An empty list of managed fields is a wish: nobody is to own anything.
+    if (name === "managedFields") continue;
     if (omitsEmpty && !isPointer && isEmpty(type, object[name])) delete object[name];
   }
   return problem;

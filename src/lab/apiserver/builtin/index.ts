@@ -26,6 +26,7 @@ import {
   checkStatefulSet,
 } from "./workloads.ts";
 
+export { checkEvent } from "./events.ts";
 export { type DecodeProblem, normalizeBuiltin, writeNulls } from "./golang.ts";
 export {
   checkAnnotations,

@@ -20,8 +20,14 @@ function checkTemplate(spec: JsonObject, called: string, kind: string): FieldErr
   const template = record(spec.template);
   const labels = record(record(template.metadata).labels);
   const errors: FieldError[] = [];
-  if (!isObject(selector)) errors.push(required("spec.selector"));
-  else {
+  if (!isObject(selector)) {
+    errors.push(required("spec.selector"));
+    // No selector selects nothing.
+    const shown = Object.keys(labels).length > 0 ? labels : null;
+    errors.push(
+      invalid("spec.template.metadata.labels", shown, "`selector` does not match template `labels`"),
+    );
+  } else {
     errors.push(...checkSelector("spec.selector", selector));
     if (isEmptySelector(selector)) {
       errors.push(invalid("spec.selector", selector, `empty selector is invalid for ${called}`));

@@ -145,7 +145,8 @@ export class Discovery {
       return (
         types && {
           kind: "APIResourceList",
-          apiVersion: "v1",
+          // The core's list says its own version only as `groupVersion`.
+          ...(group !== "" && { apiVersion: "v1" }),
           groupVersion: group === "" ? version : `${group}/${version}`,
           resources: types.flatMap(resourceEntries),
         }
@@ -162,7 +163,8 @@ function groupEntry(group: string, versions: Map<string, ResourceType[]>): objec
 function aggregatedResource(type: ResourceType): object {
   return {
     resource: type.plural,
-    responseKind: { group: type.group, version: type.version, kind: type.kind },
+    // The group and version are said where they are others than the resource's.
+    responseKind: { group: "", version: "", kind: type.kind },
     scope: type.namespaced ? "Namespaced" : "Cluster",
     singularResource: type.singular,
     verbs: type.verbs,
@@ -171,7 +173,7 @@ function aggregatedResource(type: ResourceType): object {
     ...(type.subresources.size > 0 && {
       subresources: [...type.subresources].map(([subresource, { kind, group, version, verbs }]) => ({
         subresource,
-        responseKind: { group: group ?? type.group, version: version ?? type.version, kind },
+        responseKind: { group: group ?? "", version: version ?? "", kind },
         verbs,
       })),
     }),

@@ -150,6 +150,7 @@ function operations(type: ResourceType, schemaName: string): Record<string, obje
     [collection]: {
       get: operation("list"),
       post: write("post"),
+      delete: operation("deletecollection", { parameters: [dryRun] }),
       parameters: pathParameters.slice(0, -1),
     },
     [`${collection}/{name}`]: {

@@ -36,7 +36,7 @@ export async function pathReply(core: Core, call: Call): Promise<Reply> {
     case "/openapi/v2":
       return openApiV2Reply(core, call);
   }
-  if (/^\/(healthz|livez|readyz)\//.test(path)) return health(call, path.slice(1));
+  if (/^\/(healthz|livez|readyz)\/(ping|log|etcd)$/.test(path)) return health(call, path.slice(1));
   if (path.startsWith("/openapi/v3/")) {
     const document = openApiDocument(core.registry, path.slice("/openapi/v3/".length));
     if (!document) throw unknownPath();

@@ -174,7 +174,8 @@ function takeOver(managers: Managers, self: string, difference: Comparison): Fie
   for (const [id, manager] of managers) {
     if (id === self) continue;
     const lost = manager.set.intersection(changed);
-    for (const path of lost.paths()) conflicts.push({ manager, path });
+    const paths = [...lost.paths()].sort((a, b) => (pathText(a) < pathText(b) ? -1 : 1));
+    for (const path of paths) conflicts.push({ manager, path });
     const set = manager.set.difference(lost).difference(difference.removed);
     if (set.isEmpty) managers.delete(id);
     else if (!set.equals(manager.set)) managers.set(id, { ...manager, set });
@@ -238,8 +239,16 @@ function updateLastApplied(object: JsonObject, applied: object): void {
   if (own) delete own[annotation];
   object.metadata = {
     ...(object.metadata as JsonObject),
-    annotations: { ...annotations, [annotation]: `${JSON.stringify(copy)}\n` },
+    annotations: { ...annotations, [annotation]: `${JSON.stringify(sorted(copy))}\n` },
   };
+}
+
+/** Members by name, as Go writes maps. */
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isObject(value)) return value;
+  const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(members.map(([name, member]) => [name, sorted(member)]));
 }
 
 function annotationsOf(object: object): JsonObject | undefined {

@@ -14,6 +14,7 @@ import { PatchError } from "./errors.ts";
 
 const directive = "$patch";
 const retainKeys = "$retainKeys";
+const badRetainKeys = "invalid patch format of retainKeys";
 const orderPrefix = "$setElementOrder/";
 const deletePrefix = "$deleteFromPrimitiveList/";
 
@@ -96,10 +97,10 @@ function applyRetainKeys(original: JsonObject, patch: JsonObject): void {
   const keep = patch[retainKeys];
   if (keep === undefined) return;
   delete patch[retainKeys];
-  if (!Array.isArray(keep)) throw new PatchError(422, "invalid patch format of retainKeys");
+  if (!Array.isArray(keep)) throw new PatchError(400, badRetainKeys);
   for (const [name, value] of Object.entries(patch)) {
     if (value !== null && !name.startsWith("$") && !keep.includes(name)) {
-      throw new PatchError(422, "The list of retainKeys must contain all fields present in the patch");
+      throw new PatchError(400, badRetainKeys);
     }
   }
   for (const name of Object.keys(original)) if (!keep.includes(name)) delete original[name];
@@ -138,7 +139,7 @@ function mergeList(
   }
   const named = items.map((item) => {
     if (!isObject(item) || item[key] === undefined) {
-      throw new PatchError(422, `map: ${goText(item)} does not contain declared merge key: ${key}`);
+      throw new PatchError(500, `map: ${goText(item)} does not contain declared merge key: ${key}`);
     }
     return item;
   });

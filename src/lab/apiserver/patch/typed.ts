@@ -104,8 +104,11 @@ function findProblems(type: Typed, value: unknown, path: Path, problems: string[
     if (!Array.isArray(value)) report(`expected list, got &{${goText(value)}}`);
     else {
       const shape = shapeOf(type, value);
+      const seen = new Set<string>();
       value.forEach((item: unknown, index) => {
         const element = shape === "leaf" ? `i:${index}` : elementOf(type, shape, item);
+        if (seen.has(element)) report(`duplicate entries for key ${pathText([element])}`);
+        seen.add(element);
         findProblems(itemOf(type), item, [...path, element], problems);
       });
     }

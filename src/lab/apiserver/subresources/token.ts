@@ -1,10 +1,14 @@
 /** `serviceaccounts/NAME/token`: TokenRequest. Source: Kubernetes `pkg/registry/core/serviceaccount/storage/token.go`. */
+
+import { timestamp } from "../../../world/index.ts";
 import type { Bound } from "../auth/tokens.ts";
 import { asObject, decodeBody } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { type ApiObject, asRecord } from "../object.ts";
-import { type FieldError, invalid } from "../schema/index.ts";
+import { trackUpdate } from "../patch/index.ts";
+import { builtinSchema, type FieldError, invalid } from "../schema/index.ts";
 import { badRequest, conflict, notFound, invalid as refuse, serviceUnavailable } from "../status.ts";
+import { writeOf } from "../verbs/options.ts";
 import { existing } from "../write.ts";
 
 /** Shortest and longest life of a token, in seconds. */
@@ -50,17 +54,26 @@ export async function requestToken(core: Core, call: ResourceCall): Promise<Answ
       ),
     );
   }
-  if (errors.length > 0)
-    throw refuse({ group: "authentication.k8s.io", name: "TokenRequest" }, route.name!, errors);
+  if (errors.length > 0) throw refuse({ group: "authentication.k8s.io", name: "TokenRequest" }, "", errors);
   const bound = boundObject(core, route.namespace!, asRecord(spec.boundObjectRef));
   const { token, expires } = await core.tokens.sign(account, audiences, seconds, bound);
-  const { name, namespace, creationTimestamp } = account.metadata;
+  const { name, namespace, uid, creationTimestamp } = account.metadata;
+  const { managedFields } = trackUpdate({
+    schema: builtinSchema("authentication.k8s.io", "v1", "TokenRequest"),
+    before: undefined,
+    after: body,
+    manager: writeOf(call).manager!,
+    apiVersion: "authentication.k8s.io/v1",
+    subresource: "token",
+    reset: ["status"],
+    time: timestamp(core.world),
+  }).metadata;
   return {
     code: 201,
     object: {
       kind: "TokenRequest",
       apiVersion: "authentication.k8s.io/v1",
-      metadata: { name, namespace, creationTimestamp },
+      metadata: { name, namespace, uid, creationTimestamp, ...(managedFields && { managedFields }) },
       spec: {
         audiences,
         expirationSeconds: seconds,
@@ -81,7 +94,9 @@ function boundObject(
   const name = String(ref.name);
   const bucket = Object.hasOwn(boundKinds, kind) ? boundKinds[kind] : undefined;
   if (!bucket || ref.apiVersion !== "v1") {
-    throw badRequest(`cannot bind token to object of type ${String(ref.apiVersion)}, Kind=${kind}`);
+    throw badRequest(
+      `cannot bind token to object of type ${String(ref.apiVersion).includes("/") ? "" : "/"}${String(ref.apiVersion)}, Kind=${kind}`,
+    );
   }
   const object = core.store.bucket(bucket).objects.get(kind === "Node" ? name : `${namespace}/${name}`);
   if (!object) throw notFound({ group: "", name: bucket.slice(1) }, name);

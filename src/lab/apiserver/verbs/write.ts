@@ -15,6 +15,7 @@ import { type ApiObject, asRecord, clone } from "../object.ts";
 import {
   applyPatch,
   type Conflict,
+  conflictMessage,
   goText,
   jsonPatch,
   mergePatch,
@@ -54,11 +55,7 @@ export async function update(core: Core, call: ResourceCall): Promise<Answer> {
   const object = await decodeObject(call, type);
   enforceFields(call, object);
   const write = writeOf(call);
-  if (!object.metadata.name) {
-    throw badRequest(
-      `the name of the object (${route.name} based on URL) was undeterminable: name must be provided`,
-    );
-  }
+  checkNamed(call, object);
   checkName(call, object);
   const current = core.store.bucket(type.bucket).objects.get(keyOf(route.namespace, route.name!));
   if (!current) {
@@ -69,6 +66,13 @@ export async function update(core: Core, call: ResourceCall): Promise<Answer> {
   }
   checkUid(type, current, object);
   return settled(core, call, 200, replace(core, type, current, object, route.subresource, write));
+}
+
+function checkNamed({ route }: ResourceCall, { metadata }: ApiObject): void {
+  if (metadata.name) return;
+  throw badRequest(
+    `the name of the object (${route.name} based on URL) was undeterminable: name must be provided`,
+  );
 }
 
 /** Kinds that an update creates where they are not there (`AllowCreateOnUpdate` in Kubernetes). */
@@ -131,6 +135,7 @@ export async function patch(core: Core, call: ResourceCall): Promise<Answer> {
   const patched = asObject(changed, expected, !type.custom, refuse);
   if (typeof content === "object" && content !== null) inheritTwice(content, patched);
   enforceFields(call, patched, refuse);
+  checkNamed(call, patched);
   checkName(call, patched);
   return settled(core, call, 200, replace(core, type, current, patched, route.subresource, write));
 }
@@ -216,7 +221,6 @@ async function apply(core: Core, call: ResourceCall, content: unknown): Promise<
     throw badRequest("metadata.managedFields must be nil");
   }
   applied.metadata.name = route.name!;
-  if (type.namespaced) applied.metadata.namespace ??= route.namespace!;
   const current = core.store.bucket(type.bucket).objects.get(keyOf(route.namespace, route.name!));
   if (!current && route.subresource) existing(core, type, route.namespace, route.name!);
   if (!current && applied.metadata.uid) {
@@ -268,20 +272,6 @@ function checkTyped(call: ResourceCall, applied: ApiObject): void {
 }
 
 export function applyConflict(conflicts: readonly Conflict[]): StatusError {
-  const byManager = new Map<string, string[]>();
-  for (const { field, message } of conflicts) {
-    byManager.set(message, [...(byManager.get(message) ?? []), field]);
-  }
-  const text =
-    conflicts.length === 1
-      ? `${conflicts[0]!.message}: ${conflicts[0]!.field}`
-      : `conflicts ${[...byManager].map(([message, fields]) => `${message.replace(/^conflict /, "")}:\n- ${fields.join("\n- ")}`).join("\n")}`;
-  return new StatusError(
-    409,
-    "Conflict",
-    `Apply failed with ${conflicts.length} conflict${conflicts.length === 1 ? "" : "s"}: ${text}`,
-    {
-      causes: conflicts.map(({ field, message }) => ({ reason: "FieldManagerConflict", message, field })),
-    },
-  );
+  const causes = conflicts.map(({ field, message }) => ({ reason: "FieldManagerConflict", message, field }));
+  return new StatusError(409, "Conflict", conflictMessage(conflicts), { causes });
 }
