@@ -3,7 +3,50 @@ import type { Timer, World } from "./index.ts";
 interface Pending {
   at: number;
   order: number;
-  wake: () => void;
+  /** Undefined once it was cancelled: it is thrown away when it comes up. */
+  wake: (() => void) | undefined;
+}
+
+/** Timers by deadline, ties in the order in which they were set: a binary heap, for there may be many thousands. */
+class Timers {
+  readonly #heap: Pending[] = [];
+
+  first(): Pending | undefined {
+    while (this.#heap.length > 0 && !this.#heap[0]!.wake) this.shift();
+    return this.#heap[0];
+  }
+
+  push(pending: Pending): void {
+    const heap = this.#heap;
+    let at = heap.push(pending) - 1;
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (!before(pending, heap[parent]!)) break;
+      heap[at] = heap[parent]!;
+      at = parent;
+    }
+    heap[at] = pending;
+  }
+
+  shift(): void {
+    const heap = this.#heap;
+    const last = heap.pop();
+    if (!last || heap.length === 0) return;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && before(heap[child + 1]!, heap[child]!)) child++;
+      if (!before(heap[child]!, last)) break;
+      heap[at] = heap[child]!;
+      at = child;
+    }
+    heap[at] = last;
+  }
+}
+
+function before(a: Pending, b: Pending): boolean {
+  return a.at < b.at || (a.at === b.at && a.order < b.order);
 }
 
 /**
@@ -14,7 +57,7 @@ export class SimulatedWorld implements World {
   #time: number;
   #state: number;
   #order = 0;
-  #pending = new Set<Pending>();
+  readonly #timers = new Timers();
   readonly #epoch: number;
 
   constructor(seed: number, epoch = Date.UTC(2026, 0, 1)) {
@@ -32,9 +75,13 @@ export class SimulatedWorld implements World {
   }
 
   after(delay: number, wake: () => void): Timer {
-    const pending = { at: this.#time + Math.max(0, delay), order: this.#order++, wake };
-    this.#pending.add(pending);
-    return { cancel: () => this.#pending.delete(pending) };
+    const pending: Pending = { at: this.#time + Math.max(0, delay), order: this.#order++, wake };
+    this.#timers.push(pending);
+    return {
+      cancel: () => {
+        pending.wake = undefined;
+      },
+    };
   }
 
   /** Mulberry32: small, seeded, good enough for histories. */
@@ -52,30 +99,20 @@ export class SimulatedWorld implements World {
 
   /** The deadline of the next timer, in milliseconds on the monotonic clock, or undefined when none is set. */
   nextDeadline(): number | undefined {
-    return this.#next()?.at;
+    return this.#timers.first()?.at;
   }
 
   /** Moves the clock by `duration` ms. After each timer everything that its wake-up started comes to rest first. */
   async advance(duration: number): Promise<void> {
     const end = this.#time + duration;
     await settleMicrotasks();
-    for (let next = this.#next(); next && next.at <= end; next = this.#next()) {
+    for (let next = this.#timers.first(); next && next.at <= end; next = this.#timers.first()) {
       this.#time = Math.max(this.#time, next.at);
-      this.#pending.delete(next);
-      next.wake();
+      this.#timers.shift();
+      next.wake?.();
       await settleMicrotasks();
     }
     this.#time = end;
-  }
-
-  #next(): Pending | undefined {
-    let first: Pending | undefined;
-    for (const pending of this.#pending) {
-      if (!first || pending.at < first.at || (pending.at === first.at && pending.order < first.order)) {
-        first = pending;
-      }
-    }
-    return first;
   }
 }
 
