@@ -9,7 +9,7 @@ import {
   systemNamespace,
   WeftError,
 } from "../api/index.ts";
-import { defaultLease } from "../clusterset/index.ts";
+import { defaultLease, liveMessage } from "../clusterset/index.ts";
 import { clusterName, peersOf } from "../install/index.ts";
 import { clientOf } from "./contexts.ts";
 import { age, type OutputFormat, outputOption, print, table } from "./table.ts";
@@ -19,6 +19,8 @@ interface Row {
   /** True, False or Unknown, as the condition Reachable; `self` for the cluster that is asked. */
   reachable: string;
   reason?: string;
+  /** What is wrong, of a peer that is not live or whose Secret cannot be used. */
+  message?: string;
   /** When that began, RFC 3339. */
   since?: string;
   /** Age of its heartbeat in seconds; of a peer that is live, what it is at most. */
@@ -67,23 +69,27 @@ export function define(command: Command): void {
             name,
             reachable: condition?.status ?? "Unknown",
             ...(condition && { reason: condition.reason, since: condition.lastTransitionTime }),
+            ...(condition?.message && condition.message !== liveMessage && { message: condition.message }),
             ...(leaseAge && { leaseAge }),
             exports: exportsOf(name, imports.items),
           };
         }),
       ];
       await print(options.output, rows, () =>
-        table(
-          ["CLUSTER", "REACHABLE", "REASON", "SINCE", "LEASE AGE", "EXPORTS"],
-          rows.map(({ name, reachable, reason, since, leaseAge, exports }) => [
-            name,
-            reachable,
-            reason,
-            since && age((client.world.now() - Date.parse(since)) / 1000),
-            leaseAge === undefined ? undefined : `${reachable === "True" ? "<" : ""}${age(leaseAge)}`,
-            exports,
-          ]),
-        ),
+        [
+          table(
+            ["CLUSTER", "REACHABLE", "REASON", "SINCE", "LEASE AGE", "EXPORTS"],
+            rows.map(({ name, reachable, reason, since, leaseAge, exports }) => [
+              name,
+              reachable,
+              reason,
+              since && age((client.world.now() - Date.parse(since)) / 1000),
+              leaseAge === undefined ? undefined : `${reachable === "True" ? "<" : ""}${age(leaseAge)}`,
+              exports,
+            ]),
+          ),
+          ...rows.flatMap(({ name, message }) => (message ? [`${name}: ${message}`] : [])),
+        ].join("\n"),
       );
     });
 }

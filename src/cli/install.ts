@@ -56,7 +56,11 @@ export function define(command: Command): void {
         console.log(`${documents.join("---\n")}`.trimEnd());
         return;
       }
-      if (options.dnsOnly) return forwardDns(client, undefined, { patchCoreDns }, hooks);
+      if (options.dnsOnly) {
+        const forwarded = await forwardDns(client, undefined, { patchCoreDns }, hooks);
+        if (forwarded) console.log(`${context}: its DNS forwards clusterset.local`);
+        return;
+      }
       const [named, known] = await Promise.all([clusterName(client), settingsOf(client)]);
       const name = options.name ?? named ?? nameFromContext(context);
       await installOn(client, { name, patchCoreDns, ...known, ...given }, hooks);

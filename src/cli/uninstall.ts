@@ -25,9 +25,9 @@ export function define(command: Command): void {
       for (const what of removed) console.log(`${context}: removed ${what}`);
       for (const { what, why } of kept) console.log(`${context}: kept ${what}: ${why}`);
       if (peers.length > 0) {
-        console.log(
-          `${context}: ${peers.join(", ")} still have a credential for this cluster, which is void now: on each, kubectl -n weft-system delete secret weft-peer-NAME`,
-        );
+        const names = peers.join(", ");
+        console.log(`${context}: these clusters have a credential for it, which is void now: ${names}`);
+        console.log(`  to take it away there: kubectl -n weft-system delete secret -l weft.dev/peer=NAME`);
       }
       const nothing = removed.length === 0;
       console.log(`${context}: ${nothing ? "there was nothing of Weft" : "Weft is uninstalled"}`);

@@ -2,7 +2,7 @@
 import type { Timer, World } from "../world/index.ts";
 
 /** So many at once, and how many ms bring one more. */
-const burst = 5;
+const burst = 3;
 const refill = 10_000;
 
 interface Name {

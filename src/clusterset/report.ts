@@ -3,8 +3,11 @@ import { type PeerReport, systemNamespace } from "../api/index.ts";
 import type { Applied } from "../kube/index.ts";
 import type { PeerState } from "./peers.ts";
 
+/** What is said of a peer of which there is nothing to say. */
+export const liveMessage = "It is heard, and its control plane beats.";
+
 const conditions = {
-  live: { status: "True", reason: "Live", message: "It is heard, and its control plane beats." },
+  live: { status: "True", reason: "Live", message: liveMessage },
   stale: { status: "Unknown", reason: "Stale", message: "Its offers stand" },
   refused: {
     status: "Unknown",

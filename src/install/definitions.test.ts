@@ -8,11 +8,13 @@ import { definitionManifests } from "./manifests.ts";
 import { cluster } from "./testing/cluster.ts";
 
 /** Raise `definitionRevision` when this changes, and put the new pair here. */
-const known = { revision: 1, sha256: "4eaa210d84be0372" };
+const known = { revision: 2, sha256: "cd73bf6e1f8794f3" };
 
 test("a changed definition has a new revision", () => {
   const sha256 = createHash("sha256").update(JSON.stringify(definitions)).digest("hex");
-  assert.deepEqual({ revision: definitionRevision, sha256: sha256.slice(0, 16) }, known);
+  const found = { revision: definitionRevision, sha256: sha256.slice(0, 16) };
+  const todo = "raise definitionRevision in manifests.ts, put the new pair here, run node scripts/helm.ts";
+  assert.deepEqual(found, known, `${todo}: ${JSON.stringify(found)}`);
 });
 
 describe("versions", () => {

@@ -85,13 +85,16 @@ async function makeNamespace(client: KubeClient, signal: AbortSignal | undefined
   await apply(client, systemNamespaceManifest(), signal);
 }
 
-/** Tells the cluster's DNS where `clusterset.local` is answered; by itself for clusters that Helm installed in. */
+/**
+ * Tells the cluster's DNS where `clusterset.local` is answered; by itself for clusters that Helm installed in.
+ * Resolves to false when something is left to do by hand, which `onNote` is told.
+ */
 export async function forwardDns(
   client: KubeClient,
   known: Service | undefined,
   options: { patchCoreDns?: boolean },
   hooks: InstallHooks = {},
-): Promise<void> {
+): Promise<boolean> {
   const { signal } = hooks;
   const ref = { namespace: systemNamespace, name: dnsService };
   const service = known ?? (await client.get(services, ref, signal ? { signal } : {}));
@@ -100,6 +103,7 @@ export async function forwardDns(
   if (!address) throw new Error(`Service ${service.metadata.name} was given no address`);
   const left = await forwardClusterSet(client, address, { ...options, ...(signal && { signal }) });
   if (left) hooks.onNote?.(left);
+  return left === undefined;
 }
 
 /** Makes the cluster a member: everything, and the control plane running. */

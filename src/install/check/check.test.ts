@@ -1,0 +1,158 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import {
+  clusterRoles,
+  configMaps,
+  customResourceDefinitions,
+  deployments,
+  leases,
+  nodes,
+  secrets,
+} from "../../api/index.ts";
+import { deploymentManifest, joinClusters, prepareCluster } from "../index.ts";
+import { cluster, world } from "../testing/cluster.ts";
+import { skewFinding } from "./cluster.ts";
+import { type Check, checkCluster, checkPair } from "./index.ts";
+import { lifeFinding } from "./peers.ts";
+import { overlaps } from "./ranges.ts";
+
+const find = (checks: Check[], name: string | RegExp) => {
+  const found = checks.find((check) =>
+    typeof name === "string" ? check.name === name : name.test(check.name),
+  );
+  assert.ok(found, `${name} in ${checks.map((check) => check.name).join("; ")}`);
+  return found;
+};
+
+describe("a cluster", () => {
+  test("without Weft fails in everything but that it answers, and each failure says what to do", async () => {
+    const { client } = await cluster("a");
+    const checks = await checkCluster(client, "ctx");
+    assert.equal(find(checks, "the API server answers").status, "ok");
+    for (const name of [
+      /^definition/,
+      "the cluster has a name",
+      "the control plane runs",
+      "one control plane leads",
+    ]) {
+      assert.equal(find(checks, name).status, "failed", String(name));
+    }
+    for (const { status, fix, name } of checks) assert.equal(status !== "ok", fix !== undefined, name);
+  });
+
+  test("with Weft: what is broken fails, one thing at a time", async () => {
+    const { client } = await cluster("a");
+    await prepareCluster(client, { name: "a" });
+    const { object } = deploymentManifest({ name: "a" });
+    await client.apply(deployments, object, { manager: "weft-install", force: true });
+    const status = {
+      replicas: 1,
+      updatedReplicas: 1,
+      readyReplicas: 1,
+      availableReplicas: 1,
+      observedGeneration: 1,
+    };
+    await client.patch(deployments, "weft-system/weft", { status }, { subresource: "status" });
+    const renewTime = new Date(world.now()).toISOString().replace("Z", "000Z");
+    for (const name of ["weft-leader", "weft-heartbeat"]) {
+      await client.create(leases, {
+        metadata: { namespace: "weft-system", name },
+        spec: { holderIdentity: "pod", leaseDurationSeconds: 30, renewTime },
+      });
+    }
+    const statusOf = async (name: string | RegExp) => find(await checkCluster(client, "ctx"), name).status;
+    const checks = await checkCluster(client, "ctx");
+    const bad = checks.filter(({ status }) => status === "failed").map(({ name }) => name);
+    assert.deepEqual(bad, ["clusterset.local is answered"], "no pod is behind the Service here");
+
+    await client.delete(customResourceDefinitions, "peerreports.offer.weft.dev");
+    assert.equal(await statusOf("definition peerreports.offer.weft.dev"), "failed");
+    const rules = [{ apiGroups: [""], resources: ["services"], verbs: ["get"] }];
+    await client.patch(clusterRoles, "weft", { rules });
+    assert.equal(await statusOf("the control plane may do what it does"), "failed");
+    await client.patch(configMaps, "kube-system/kube-dns", { data: { stubDomains: "{}" } });
+    assert.equal(await statusOf("the cluster's DNS forwards clusterset.local"), "failed");
+    await client.patch(leases, "weft-system/weft-leader", {
+      spec: { renewTime: "2020-01-01T00:00:00.000000Z" },
+    });
+    assert.equal(await statusOf("one control plane leads"), "failed");
+  });
+
+  test("names a Secret that cannot be used and a token that is over", async () => {
+    const { client } = await cluster("a");
+    await prepareCluster(client, { name: "a" });
+    const labels = { "weft.dev/peer": "b" };
+    const data = { kubeconfig: Buffer.from("{{{").toString("base64") };
+    await client.create(secrets, {
+      metadata: { namespace: "weft-system", name: "weft-peer-b", labels },
+      data,
+    });
+    const found = find(await checkCluster(client, "ctx"), "the credential for b is good");
+    assert.equal(found.status, "failed");
+    assert.match(found.message ?? "", /Secret weft-system\/weft-peer-b/);
+    const day = 24 * 3600_000;
+    const life = { from: 0, to: 100 * day };
+    assert.equal(lifeFinding(life, 50 * day, "").status, "ok");
+    assert.equal(lifeFinding(life, 80 * day, "").status, "warning");
+    assert.equal(lifeFinding(life, 100 * day, "").status, "failed");
+  });
+});
+
+describe("two clusters", () => {
+  test("are told apart by names, addresses and credentials", async () => {
+    const [a, b] = [await cluster("a"), await cluster("b")];
+    const pair = () => checkPair({ client: a.client, context: "A" }, { client: b.client, context: "B" });
+    for (const [name, { client }] of Object.entries({ a, b })) await prepareCluster(client, { name });
+    assert.equal(find(await pair(), "each has a credential for the other").status, "failed");
+    await joinClusters([a, b].map(({ client }) => ({ client, server: "https://x:6443", ca: undefined })));
+    const node = (name: string, podCIDR: string, address: string) => ({
+      metadata: { name },
+      spec: { podCIDR, podCIDRs: [podCIDR] },
+      status: { addresses: [{ type: "InternalIP", address }] },
+    });
+    await a.client.create(nodes, node("n", "10.244.0.0/24", "192.0.2.1"));
+    await b.client.create(nodes, node("n", "10.245.0.0/24", "192.0.2.2"));
+    assert.deepEqual(
+      (await pair()).filter(({ status }) => status !== "ok"),
+      [],
+    );
+    await b.client.create(nodes, node("m", "10.244.0.128/25", "192.0.2.1"));
+    const checks = await pair();
+    assert.match(
+      find(checks, "their pods have different addresses").message ?? "",
+      /10\.244\.0\.0\/24 and 10\.244\.0\.128\/25/,
+    );
+    assert.equal(find(checks, "their nodes have different addresses").status, "warning");
+  });
+});
+
+test("ranges overlap when an address is in both, whichever comes first", () => {
+  const ip = (n: number) => [24, 16, 8, 0].map((shift) => (n >>> shift) & 255).join(".");
+  const range = fc.tuple(
+    fc.nat(0xffff).map((n) => n << 8),
+    fc.integer({ min: 8, max: 32 }),
+  );
+  const bounds = ([n, bits]: [number, number]) => {
+    const size = 2 ** (32 - bits);
+    const first = Math.floor((n >>> 0) / size) * size;
+    return [first, first + size - 1] as const;
+  };
+  fc.assert(
+    fc.property(range, range, (x, y) => {
+      const [[a, b], [c, d]] = [bounds(x), bounds(y)];
+      const text = ([n, bits]: [number, number]) => `${ip(n)}/${bits}`;
+      assert.equal(overlaps(text(x), text(y)), a <= d && c <= b);
+      assert.equal(overlaps(text(x), text(y)), overlaps(text(y), text(x)));
+    }),
+  );
+  assert.ok(overlaps("fd00::/8", "fd00:1::/32"));
+  assert.ok(!overlaps("10.0.0.0/8", "fd00::/8"));
+});
+
+test("clocks may differ by what a Date header cannot tell", () => {
+  assert.equal(skewFinding(1_000_000, 1_004_000, "it").status, "ok");
+  assert.equal(skewFinding(1_000_000, 1_020_000, "it").status, "warning");
+  assert.equal(skewFinding(1_000_000, 2_000_000, "it").status, "failed");
+  assert.equal(skewFinding(undefined, 0, "it").status, "ok");
+});
