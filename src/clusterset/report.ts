@@ -54,7 +54,7 @@ export function peerReport(
 
 /** Words of others, of which there may be any number, as a sentence. */
 function sentence(text: string): string {
-  const short = text.length > 500 ? `${text.slice(0, 497)}...` : text;
+  const short = text.length > 500 ? `${text.slice(0, 497)}...` : text.replace(/[:;,\s]+$/, "");
   return short.endsWith(".") ? short : `${short}.`;
 }
 
