@@ -6,7 +6,7 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createReadStream, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 
 /** Whom a container runs as unless its pod says otherwise: nobody in particular, and not root. */
 export const nonRoot = 65532;
@@ -29,6 +29,10 @@ interface Descriptor {
   size: number;
 }
 
+export const manifestType = "application/vnd.oci.image.manifest.v1+json";
+/** In a layout's index: the full name of the image, as containerd and we read it. */
+export const imageNameAnnotation = "io.containerd.image.name";
+
 /** What OCI calls this machine's processor. */
 export function architecture(): string {
   return { x64: "amd64", arm64: "arm64" }[process.arch as string] ?? process.arch;
@@ -37,59 +41,62 @@ export function architecture(): string {
 /** Writes one archive that holds all the images; layers that several have are in it once. */
 export async function writeArchive(file: string, images: readonly ImageSpec[]): Promise<void> {
   const layout = `${resolve(file)}.layout`;
-  const blobs = join(layout, "blobs/sha256");
   rmSync(layout, { recursive: true, force: true });
-  mkdirSync(blobs, { recursive: true });
   try {
-    const layers = new Map<string, Descriptor>();
-    for (const directory of new Set(images.flatMap((image) => image.layers))) {
-      const tarball = join(layout, "layer.tar");
-      pack(directory, tarball);
-      const digest = await sha256(tarball);
-      layers.set(directory, {
-        mediaType: "application/vnd.oci.image.layer.v1.tar",
-        digest: `sha256:${digest}`,
-        size: statSync(tarball).size,
-      });
-      renameSync(tarball, join(blobs, digest));
-    }
-    const blob = (mediaType: string, value: unknown): Descriptor => {
-      const text = JSON.stringify(value);
-      const digest = createHash("sha256").update(text).digest("hex");
-      writeFileSync(join(blobs, digest), text);
-      return { mediaType, digest: `sha256:${digest}`, size: Buffer.byteLength(text) };
-    };
-    const manifests = images.map((image) => {
-      const own = image.layers.map((directory) => layers.get(directory)!);
-      const config = blob("application/vnd.oci.image.config.v1+json", {
-        architecture: architecture(),
-        os: "linux",
-        config: {
-          User: String(image.user ?? nonRoot),
-          Entrypoint: image.entrypoint,
-          ...(image.cmd && { Cmd: image.cmd }),
-          Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ...(image.env ?? [])],
-          WorkingDir: "/",
-        },
-        rootfs: { type: "layers", diff_ids: own.map(({ digest }) => digest) },
-      });
-      const mediaType = "application/vnd.oci.image.manifest.v1+json";
-      return {
-        ...blob(mediaType, { schemaVersion: 2, mediaType, config, layers: own }),
-        annotations: {
-          "io.containerd.image.name": image.name,
-          "org.opencontainers.image.ref.name": image.name.slice(image.name.lastIndexOf(":") + 1),
-        },
-      };
-    });
-    writeFileSync(join(layout, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
-    const mediaType = "application/vnd.oci.image.index.v1+json";
-    writeFileSync(join(layout, "index.json"), JSON.stringify({ schemaVersion: 2, mediaType, manifests }));
-    mkdirSync(dirname(resolve(file)), { recursive: true });
+    await writeLayout(layout, images);
     pack(layout, resolve(file));
   } finally {
     rmSync(layout, { recursive: true, force: true });
   }
+}
+
+/** The same as a directory. */
+export async function writeLayout(layout: string, images: readonly ImageSpec[]): Promise<void> {
+  const blobs = join(layout, "blobs/sha256");
+  mkdirSync(blobs, { recursive: true });
+  const layers = new Map<string, Descriptor>();
+  for (const directory of new Set(images.flatMap((image) => image.layers))) {
+    const tarball = join(layout, "layer.tar");
+    pack(directory, tarball);
+    const digest = await sha256(tarball);
+    layers.set(directory, {
+      mediaType: "application/vnd.oci.image.layer.v1.tar",
+      digest: `sha256:${digest}`,
+      size: statSync(tarball).size,
+    });
+    renameSync(tarball, join(blobs, digest));
+  }
+  const blob = (mediaType: string, value: unknown): Descriptor => {
+    const text = JSON.stringify(value);
+    const digest = createHash("sha256").update(text).digest("hex");
+    writeFileSync(join(blobs, digest), text);
+    return { mediaType, digest: `sha256:${digest}`, size: Buffer.byteLength(text) };
+  };
+  const manifests = images.map((image) => {
+    const own = image.layers.map((directory) => layers.get(directory)!);
+    const config = blob("application/vnd.oci.image.config.v1+json", {
+      architecture: architecture(),
+      os: "linux",
+      config: {
+        User: String(image.user ?? nonRoot),
+        Entrypoint: image.entrypoint,
+        ...(image.cmd && { Cmd: image.cmd }),
+        Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ...(image.env ?? [])],
+        WorkingDir: "/",
+      },
+      rootfs: { type: "layers", diff_ids: own.map(({ digest }) => digest) },
+    });
+    return {
+      ...blob(manifestType, { schemaVersion: 2, mediaType: manifestType, config, layers: own }),
+      annotations: {
+        [imageNameAnnotation]: image.name,
+        "org.opencontainers.image.ref.name": image.name.slice(image.name.lastIndexOf(":") + 1),
+      },
+    };
+  });
+  writeFileSync(join(layout, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
+  const mediaType = "application/vnd.oci.image.index.v1+json";
+  writeFileSync(join(layout, "index.json"), JSON.stringify({ schemaVersion: 2, mediaType, manifests }));
 }
 
 /** Everything belongs to root, is in order of names, and is as old as Unix time. */

@@ -13,6 +13,15 @@ export interface NodeFiles {
   node: string;
 }
 
+/** Where the images of all clusters are pulled from: on the backbone, at the first API server's address. */
+export const registryPort = 5000;
+
+/** For containerd: every registry is this one. https://github.com/containerd/containerd/blob/main/docs/hosts.md */
+export function registryHosts(address: string): string {
+  const url = `http://${address}:${registryPort}`;
+  return `server = "${url}"\n[host."${url}"]\n  capabilities = ["pull", "resolve"]\n`;
+}
+
 export const containerdSocket = "/run/containerd/containerd.sock";
 
 /** containerd 1.6 and 1.7; what is not named is as it comes. */
@@ -26,6 +35,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   restrict_oom_score_adj = true
   disable_apparmor = true
   enable_unprivileged_ports = true
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "${join(node, "registries")}"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "${join(node, "cni")}"

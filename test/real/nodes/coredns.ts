@@ -14,7 +14,7 @@ import { coreDnsImage } from "./images.ts";
 const namespace = "kube-system";
 const labels = { "k8s-app": "kube-dns" };
 
-/** Without `forward`: these clusters know no names but their own. */
+/** As kubeadm writes it, but that the world it forwards to is one in which no other names exist. */
 const corefile = (domain: string) => `.:53 {
     errors
     health {
@@ -26,9 +26,17 @@ const corefile = (domain: string) => `.:53 {
        fallthrough in-addr.arpa ip6.arpa
        ttl 30
     }
+    forward . 127.0.0.1:5300
     cache 30
+    loop
     reload 5s 1s
     loadbalance
+}
+.:5300 {
+    bind 127.0.0.1
+    template ANY ANY {
+       rcode NXDOMAIN
+    }
 }
 `;
 
@@ -100,7 +108,6 @@ export async function deployCoreDns(client: KubeClient, cluster: ClusterSpec): P
                 {
                   name: "coredns",
                   image: coreDnsImage,
-                  imagePullPolicy: "Never",
                   args: ["-conf", "/etc/coredns/Corefile"],
                   ports: [port("dns", "UDP"), port("dns-tcp", "TCP")],
                   readinessProbe: { httpGet: { path: "/ready", port: 8181 }, periodSeconds: 2 },

@@ -4,8 +4,8 @@ import { LabState, weftHome } from "../../../src/lab/index.ts";
 
 export const openState = () => new LabState(join(weftHome(), "real"));
 
-/** The archive of all images that a node imports. */
-export const imagesFile = (state: LabState) => join(state.dir, "images.tar");
+/** All images, as an OCI image layout. */
+export const imagesDir = (state: LabState) => join(state.dir, "images");
 
 /** The directories of the control groups that everything of the pair is in, JSON. */
 export const groupsFile = (state: LabState) => join(state.dir, "groups.json");

@@ -1,5 +1,5 @@
 /**
- * The images that a pair of real clusters runs, made here from files: nothing is pulled. Weft's own is the one
+ * The images that a pair of real clusters runs, made here from files: nothing comes from elsewhere. Weft's own is the one
  * that `npm run image` builds. The demo's are the samples of this repository under the seed's names, with a shell
  * and curl from this machine, for the scenarios look out of these containers.
  */
@@ -8,7 +8,7 @@ import { copyFileSync, cpSync, mkdirSync, realpathSync, symlinkSync, writeFileSy
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { weftImage } from "../../../deploy/image/build.ts";
-import { type ImageSpec, writeArchive } from "../../../deploy/image/oci.ts";
+import { type ImageSpec, writeLayout } from "../../../deploy/image/oci.ts";
 import { findProgram } from "../programs.ts";
 
 const samples = fileURLToPath(new URL("../../../samples", import.meta.url));
@@ -16,8 +16,8 @@ const samples = fileURLToPath(new URL("../../../samples", import.meta.url));
 export const pauseImage = "docker.io/weft/pause:1";
 export const coreDnsImage = "docker.io/coredns/coredns:local";
 
-/** Writes the archive of all images; `work` is an empty directory for what they are made of. */
-export async function writeImages(file: string, work: string, coreDns: string): Promise<void> {
+/** Writes the image layout of all images; `work` is a directory for what they are made of. */
+export async function writeImages(layout: string, work: string, coreDns: string): Promise<void> {
   const layer = (name: string, fill: (directory: string) => void): string => {
     const directory = join(work, name);
     mkdirSync(directory, { recursive: true });
@@ -39,7 +39,7 @@ export async function writeImages(file: string, work: string, coreDns: string): 
     layers: [runtime, shell, demo],
     entrypoint: ["/usr/bin/node", `/samples/${name}/main.ts`],
   });
-  await writeArchive(file, [
+  await writeLayout(layout, [
     { name: pauseImage, layers: [shell], entrypoint: ["/usr/bin/sleep", "2147483647"] },
     {
       name: coreDnsImage,
@@ -49,6 +49,21 @@ export async function writeImages(file: string, work: string, coreDns: string): 
     },
     sample("serve"),
     sample("request"),
+    // As they come, these run as root; a person looks around in them.
+    {
+      name: "docker.io/library/busybox:latest",
+      layers: [runtime, shell, demo],
+      entrypoint: [],
+      cmd: ["sh"],
+      user: 0,
+    },
+    {
+      name: "docker.io/library/node:latest",
+      layers: [runtime, shell, demo],
+      entrypoint: [],
+      cmd: ["node"],
+      user: 0,
+    },
     weft,
   ]);
 }

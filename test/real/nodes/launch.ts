@@ -37,7 +37,7 @@ import { realWorld, sleep, timestamp } from "../../../src/world/index.ts";
 import { findProgram, goProgram, kubernetesPrograms, NotToBeHad, requirePackages } from "../programs.ts";
 import { createGroups, joinGroups, processesIn, removeGroups } from "./cgroups.ts";
 import { deployCoreDns } from "./coredns.ts";
-import { groupsFile, imagesFile, openState } from "./files.ts";
+import { groupsFile, imagesDir, openState } from "./files.ts";
 import { writeImages } from "./images.ts";
 import type { PairEvent } from "./pair.ts";
 
@@ -121,19 +121,19 @@ export async function up(options: UpOptions): Promise<void> {
     kubeconfig,
     started: timestamp(world),
   });
+  let images: Promise<void> | undefined;
   try {
-    const work = join(state.dir, "images");
-    mkdirSync(work);
-    const [keys] = await Promise.all([
-      writeKeys(world, state, clusters),
-      writeImages(imagesFile(state), work, programs.coreDns),
-    ]);
-    rmSync(work, { recursive: true });
-    said("keys and images");
+    const work = join(state.dir, "work");
+    const keys = await writeKeys(world, state, clusters);
     signal.throwIfAborted();
     const pair = startPair(state, programs.kubernetes);
+    images = writeImages(imagesDir(state), work, programs.coreDns).then(() => {
+      rmSync(work, { recursive: true });
+      said("images");
+      pair.tell("images");
+    });
     const members = clusters.map((cluster, i) => member(cluster, ports[i]!, keys[cluster.name]!));
-    const all = Promise.all(members.map((each) => bring(each)));
+    const all = Promise.all([images, ...members.map((each) => bring(each))]);
     await Promise.race([all, pair.failed, aborted(signal)]);
     await mergeContexts(
       kubeconfig,
@@ -141,7 +141,7 @@ export async function up(options: UpOptions): Promise<void> {
     );
     await installWeft(members, kubeconfig, programs.helm, signal);
     said("Weft is installed and the clusters are joined");
-    pair.release();
+    pair.tell("release");
 
     async function bring({ cluster, client, context }: Member): Promise<void> {
       await pair.ready(cluster.name);
@@ -162,6 +162,7 @@ export async function up(options: UpOptions): Promise<void> {
       said(`${context}: CoreDNS`);
     }
   } catch (error) {
+    await images?.catch(() => {}); // what is still being written would be left behind
     if (signal.aborted) {
       await down();
       throw signal.reason;
@@ -215,8 +216,8 @@ interface Pair {
   ready(name: string): Promise<void>;
   /** Rejects when it ends. */
   failed: Promise<never>;
-  /** From here on it stays when this process ends. */
-  release(): void;
+  /** That the images are written; that it is to stay when this process ends. */
+  tell(what: "images" | "release"): void;
 }
 
 /** Starts `pair.ts` in control groups and namespaces of its own. */
@@ -266,8 +267,9 @@ function follow(child: ChildProcess): Pair {
   return {
     ready: (name) => Promise.race([of(name).promise, failed.promise]),
     failed: failed.promise,
-    release() {
-      child.send("release", () => {
+    tell(what) {
+      child.send(what, () => {
+        if (what === "images") return;
         child.disconnect();
         child.unref();
       });

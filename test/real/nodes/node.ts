@@ -1,30 +1,28 @@
 /**
  * A real node: containerd, kubelet and kube-proxy. `node node.ts PROGRAMS DIR CLUSTER NODE`, in the node's network
- * namespace and a mount namespace of its own, where it has a /var and a /run of its own. It sends `ready` when
- * containerd has the images, and starts the kubelet when it is told `api`: there is somebody to register with.
+ * namespace and a mount namespace of its own, where it has a /var and a /run of its own. The kubelet starts when it
+ * is told `api`: there is somebody to register with.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { quote, run } from "../../../src/lab/network/index.ts";
 import { LabState } from "../../../src/lab/state.ts";
-import { realWorld, sleep } from "../../../src/world/index.ts";
 import { findProgram } from "../programs.ts";
 import {
   cniConfig,
   containerdConfig,
-  containerdSocket,
   kernelTunables,
   kubeletConfig,
   kubeProxyConfig,
   nodeKubeconfig,
+  registryHosts,
 } from "./config.ts";
-import { imagesFile } from "./files.ts";
 
 const [programs, dir, clusterName, nodeName] = process.argv.slice(2) as [string, string, string, string];
-const world = realWorld();
 const state = new LabState(dir);
 const cluster = state.read()!.spec.clusters.find(({ name }) => name === clusterName)!;
+const registry = state.read()!.spec.clusters[0]!.apiAddress;
 const node = cluster.nodes.find(({ name }) => name === nodeName)!;
 const files = { cluster: state.clusterDir(clusterName), node: state.nodeDir(clusterName, nodeName) };
 const file = (name: string) => join(files.node, name);
@@ -58,10 +56,9 @@ await prepare();
 const containerd = write("containerd.toml", containerdConfig(files, findProgram("runc")!));
 mkdirSync(file("cni"), { recursive: true });
 write("cni/10-pods.conflist", cniConfig(node));
+mkdirSync(file("registries/_default"), { recursive: true });
+write("registries/_default/hosts.toml", registryHosts(registry));
 start("containerd", findProgram("containerd")!, ["--config", containerd]);
-await importImages();
-process.send?.("ready");
-
 await told;
 const kubeconfig = write("kubeconfig", nodeKubeconfig(files, cluster));
 start("kube-proxy", join(programs, "kube-proxy"), [
@@ -95,17 +92,4 @@ async function prepare(): Promise<void> {
     "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables",
   ];
   await run(["/bin/sh", "-s"], script.join("\n"));
-}
-
-/** Waits for containerd, then gives it the images. */
-async function importImages(): Promise<void> {
-  const ctr = ["ctr", "--address", containerdSocket, "--namespace", "k8s.io"];
-  for (const end = world.monotonic() + 30_000; ; await sleep(world, 100)) {
-    try {
-      await run([...ctr, "images", "import", imagesFile(state)]);
-      return;
-    } catch (error) {
-      if (world.monotonic() > end) fail(`the images were not taken: ${String(error)}`);
-    }
-  }
 }

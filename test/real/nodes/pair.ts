@@ -5,7 +5,8 @@
  *
  *   node pair.ts PROGRAMS DIR
  *
- * Its parent hears over IPC what is ready, and why it ends; until the parent says `release`, it goes with it.
+ * Its parent hears over IPC what is ready, and why it ends. It says `images` when they are there to be pulled, and
+ * `release` in the end; until then this process goes with its parent.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -14,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import { namespaceFile, nodeNamespace, run, setUpBackbone } from "../../../src/lab/network/index.ts";
 import { LabState } from "../../../src/lab/state.ts";
 import { mountGroups } from "./cgroups.ts";
+import { imagesDir } from "./files.ts";
 
 /** What the parent is told. */
 export type PairEvent = { ready: string } | { failed: string };
@@ -25,11 +27,12 @@ const backbone = "/run/weft-backbone";
 const inBackbone = (command: readonly string[]) => ["nsenter", `--net=${backbone}`, ...command];
 
 let released = false;
+const imagesWritten = Promise.withResolvers<void>();
 process.on("message", (message) => {
-  if (message === "release") {
-    released = true;
-    process.disconnect();
-  }
+  if (message === "images") imagesWritten.resolve();
+  if (message !== "release") return;
+  released = true;
+  process.disconnect();
 });
 process.on("disconnect", () => {
   if (!released) process.exit(1);
@@ -70,6 +73,16 @@ const script = (name: string) => [
   programs,
   state.dir,
 ];
+const images = imagesWritten.promise.then(() => {
+  const served = Promise.withResolvers<void>();
+  const program = [
+    process.execPath,
+    fileURLToPath(new URL("registry.ts", import.meta.url)),
+    imagesDir(state),
+  ];
+  start("registry", inBackbone([...program, record.spec.clusters[0]!.apiAddress]), served.resolve);
+  return served.promise;
+});
 for (const cluster of record.spec.clusters) {
   const api = Promise.withResolvers<void>();
   start(
@@ -86,9 +99,8 @@ for (const cluster of record.spec.clusters) {
       "--ipc",
       "--uts",
     ];
-    const child = start(node.name, [...own, ...script("node.ts"), cluster.name, node.name], () => {
-      void api.promise.then(() => child.send("api"));
-    });
+    const child = start(node.name, [...own, ...script("node.ts"), cluster.name, node.name], () => {});
+    void Promise.all([api.promise, images]).then(() => child.send("api"));
   }
   createServer((client) => relay(client, state.apiSocket(cluster.name))).listen(
     record.ports[cluster.name],
