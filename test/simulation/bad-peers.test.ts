@@ -1,6 +1,6 @@
 /**
  * Peers whose Secrets or API servers are bad in every way that we know of, beside one that is good: the reason shows
- * in the PeerReport, the good peer notices nothing, requests and memory stay bounded. Half a minute, most of it the flood.
+ * in the PeerReport, the good peer notices nothing, requests and memory stay bounded. A minute of CPU, most of it the flood.
  */
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
