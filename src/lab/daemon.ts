@@ -43,7 +43,7 @@ import { Supervised } from "./supervisor.ts";
 /** The lab's root network namespace, the backbone: a file that the namespace is bound to. */
 const backboneFile = "/run/weft-backbone";
 /** Small heaps: these processes hold little that lives long, and there are many of them. */
-const leanFlags = ["--max-semi-space-size=2", "--v8-pool-size=1"];
+const leanFlags = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"];
 const world = realWorld();
 
 /** Nodes of a cluster start when its API server is ready. */

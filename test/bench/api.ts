@@ -130,7 +130,7 @@ async function startServer(): Promise<Server> {
   // In a network namespace of its own, which has the address that the API server listens on.
   const script = `ip link set lo up && ip addr add ${cluster.apiAddress}/32 dev lo && exec "$@"`;
   const command = ["--user", "--map-root-user", "--net", "sh", "-c", script, "sh"];
-  const flags = ["--max-semi-space-size=2", "--v8-pool-size=1"]; // as the daemon gives them
+  const flags = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"]; // as the daemon gives them
   command.push(process.execPath, ...flags, program, state.dir, "c1");
   const start = () =>
     new Promise<{ child: ChildProcess; ready: number }>((resolve, reject) => {

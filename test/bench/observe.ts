@@ -93,7 +93,7 @@ export async function planeOf(client: KubeClient, observer: Observer): Promise<P
 export async function poll<T>(
   attempt: () => Promise<T | undefined | false>,
   what: string,
-  patience = 180_000,
+  patience = 600_000,
 ): Promise<T> {
   const end = monotonic() + patience;
   for (;;) {
