@@ -48,9 +48,8 @@ export function importedSlice(
         [mcsServiceNameLabel]: offer.spec.service,
         [mcsSourceClusterLabel]: cluster,
         [sliceManagedByLabel]: sliceManager,
-        ...(import_.spec.type === "ClusterSetIP" && {
-          [serviceNameLabel]: derivedName({ namespace, name: offer.spec.service }),
-        }),
+        // A headless import has no derived Service, but a slice that names none stops kube-proxy and CoreDNS.
+        [serviceNameLabel]: derivedName({ namespace, name: offer.spec.service }),
       },
       annotations: { [offerAnnotation]: name },
     },

@@ -241,8 +241,6 @@ describe("conflicts", () => {
     await fleet.pass(2);
     assert.deepEqual(await shape(), ["Headless", 0, 0]);
     assert.equal(await derived(), 0);
-    const [again] = await importedSlices(fleet.of("c3").person, "turn");
-    assert.equal(again?.metadata.labels?.["kubernetes.io/service-name"], undefined);
     assert.deepEqual(fleet.lookUp("c3", "turn.demo", "A"), ["10.12.1.1"]);
   });
 
