@@ -4,7 +4,8 @@ import type { Call } from "./core.ts";
 import { duplicateFields, hasDuplicates, jsonProblem } from "./json.ts";
 import { type ApiObject, asRecord } from "./object.ts";
 import { type ResourceType, versionOf } from "./registry.ts";
-import { badRequest, type StatusError, unsupportedMediaType } from "./status.ts";
+import { invalid as invalidField } from "./schema/index.ts";
+import { badRequest, invalid, type StatusError, unsupportedMediaType } from "./status.ts";
 
 /** Larger bodies are refused with 413, as kube-apiserver does. Bytes. */
 export const bodyLimit = 3 * 1024 * 1024;
@@ -187,7 +188,14 @@ export async function decodeObject(call: Call, type: ResourceType): Promise<ApiO
     if (error instanceof ParseError) throw unrecognized(call, type, error.message);
     throw error;
   }
-  if (!asRecord(value) && value !== null) throw unrecognized(call, type, notAnObject(value));
+  const sent = asRecord(value);
+  if (type.custom && sent && typeof sent.kind !== "string") {
+    const text = Buffer.from(call.body ?? []).toString();
+    throw badRequest(
+      `the object provided is unrecognized (must be of type ${type.kind}): Object 'Kind' is missing in '${text}' (${summary(call)})`,
+    );
+  }
+  if (!sent && value !== null) throw unrecognized(call, type, notAnObject(value));
   return asObject(value ?? {}, { apiVersion: versionOf(type), kind: type.kind }, !type.custom);
 }
 
@@ -199,16 +207,20 @@ function notAnObject(value: unknown): string {
   return `json: cannot unmarshal ${is} into Go value of type ${goEnvelope}`;
 }
 
+/** The beginning of a body, as refusals show it. */
+function summary(call: Call): string {
+  const bytes = Buffer.from(call.body ?? []);
+  if (bytes.length === 0) return "<empty>";
+  const start = bytes.subarray(0, 30);
+  const text = bytes[0] === openBrace ? start.toString() : start.toString("hex");
+  return bytes.length > 30 ? `${text} ...` : text;
+}
+
 /** 400 for a body that says nothing of a kind, with its beginning. */
 function unrecognized(call: Call, type: ResourceType, says: string): StatusError {
-  const bytes = Buffer.from(call.body ?? []);
-  const start = bytes.subarray(0, 30);
-  const more = bytes.length > 30 ? " ..." : "";
-  const shown =
-    bytes.length === 0 ? "<empty>" : bytes[0] === openBrace ? start.toString() : start.toString("hex");
   const problem = `couldn't get version/kind; json parse error: ${says}`;
   return badRequest(
-    `the object provided is unrecognized (must be of type ${type.kind}): ${problem} (${shown}${more})`,
+    `the object provided is unrecognized (must be of type ${type.kind}): ${problem} (${summary(call)})`,
   );
 }
 
@@ -267,7 +279,11 @@ export function asObject(
     const problem = envelopeProblem(object, expected);
     if (problem) throw refuse(problem.startsWith("the API version") ? problem : `${prefix}${problem}`);
   } else if (object.kind !== expected.kind) {
-    throw refuse(`${prefix}the object's kind does not match the request`);
+    const name = asRecord(object.metadata)?.name;
+    const of = { group: groupOf(String(object.apiVersion)), name: String(object.kind) };
+    throw invalid(of, typeof name === "string" ? name : "", [
+      invalidField("kind", object.kind, `must be ${expected.kind}`),
+    ]);
   } else if (object.apiVersion !== expected.apiVersion) {
     throw refuse(
       `the API version in the data (${String(object.apiVersion)}) does not match the expected API version (${expected.apiVersion})`,

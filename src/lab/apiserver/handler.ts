@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import { authorize, impersonate } from "./auth/authorize.ts";
 import { review } from "./auth/reviews.ts";
 import { bodyLimit } from "./body.ts";
+import { builtinTypes } from "./builtins.ts";
 import type { Answer, Call, Core, Reply, ResourceCall } from "./core.ts";
 import { pathReply } from "./discovery/paths.ts";
 import { reply } from "./negotiate.ts";
@@ -79,12 +80,15 @@ export function resolve(core: Core, call: Call): ResourceCall | undefined {
     if (isUnserved(route.group, route.plural)) {
       throw unknownResource({ group: route.group, name: route.plural }, route.version);
     }
-    throw core.registry.has(route.group) ? unknownPath() : new PageNotFound();
+    const isOwn = builtinTypes().some(({ group }) => group === route.group);
+    throw isOwn ? unknownPath() : new PageNotFound();
   }
   if (route.namespace !== undefined && !type.namespaced && route.plural !== "namespaces") throw unknownPath();
   if (type.namespaced && route.namespace === undefined) {
     if (route.name !== undefined) throw unknownPath();
-    if (route.verb !== "list" && route.verb !== "watch") throw methodNotAllowed();
+    if (route.verb !== "list" && route.verb !== "watch") {
+      throw type.custom ? new PageNotFound() : methodNotAllowed();
+    }
   }
   if (type.bucket === "/endpoints") call.warnings.push(endpointsWarning);
   if (type.custom?.deprecationWarning) call.warnings.push(type.custom.deprecationWarning);

@@ -5,7 +5,6 @@
 import {
   checkAnnotations,
   checkLabels,
-  dns1035Label,
   dnsLabel,
   dnsSubdomain,
   pathSegment,
@@ -22,7 +21,7 @@ const standardFinalizers = new Set(["kubernetes", "orphan", "foregroundDeletion"
 function nameProblems(type: ResourceType, name: string): string[] {
   if (type.group === "rbac.authorization.k8s.io") return pathSegment(name);
   if (type.group === "" && type.plural === "namespaces") return dnsLabel(name);
-  if (type.group === "" && type.plural === "services") return dns1035Label(name);
+  if (type.group === "" && type.plural === "services") return dnsLabel(name);
   return dnsSubdomain(name);
 }
 

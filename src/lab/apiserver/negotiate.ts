@@ -109,8 +109,11 @@ export async function reply(
       ? body!.metadata
       : { resourceVersion: (body as ApiObject).metadata.resourceVersion };
     checkPartial(type!, wanted.form, isList);
-    if (wanted.form === "table") value = tableOf(core, type!, objects, includeObject(call), listMeta);
-    else if (isList) {
+    if (wanted.form === "table") {
+      const { continue: next, ...metadata } = listMeta as { continue?: string };
+      const shown = { ...metadata, ...(next && { continue: next }) };
+      value = tableOf(core, type!, objects, includeObject(call), shown);
+    } else if (isList) {
       value = {
         kind: "PartialObjectMetadataList",
         apiVersion: "meta.k8s.io/v1",

@@ -9,7 +9,7 @@ import type { Rbac } from "./auth/rbac.ts";
 import { rbacStrategies } from "./auth/strategies.ts";
 import type { Core, UserInfo } from "./core.ts";
 import { definitionStrategy } from "./extensions/definitions.ts";
-import type { ApiObject } from "./object.ts";
+import { type ApiObject, asRecord, sameJson } from "./object.ts";
 import type { FieldError } from "./schema/index.ts";
 
 /** Facts about the write that a strategy may need. */
@@ -46,6 +46,20 @@ export interface Strategy {
 
 export type Strategies = Map<string, Strategy>;
 
+const templateGeneration = "deprecated.daemonset.template.generation";
+
+/** The generation of a DaemonSet's template is an annotation, and the server's own. */
+const daemonSetStrategy: Strategy = {
+  prepareUpdate(_, object, current) {
+    const before = Number(current.metadata.annotations?.[templateGeneration] ?? 1);
+    const isSame = sameJson(asRecord(object.spec)?.template, asRecord(current.spec)?.template);
+    object.metadata.annotations = {
+      ...object.metadata.annotations,
+      [templateGeneration]: String(isSame ? before : before + 1),
+    };
+  },
+};
+
 /** Kinds that are kept for those who read them, but that nothing here acts on: whoever makes one is told. */
 const storedOnly = (what: string): Strategy => ({
   prepareCreate(_, __, { warnings }) {
@@ -60,6 +74,7 @@ export function builtinStrategies(addresses: ServiceAddresses, rbac: Rbac): Stra
     ["/pods", podStrategy],
     ["/services", serviceStrategy(addresses)],
     ["batch/jobs", jobStrategy],
+    ["apps/daemonsets", daemonSetStrategy],
     ["/nodes", { createsWithStatus: true }],
     ["apiextensions.k8s.io/customresourcedefinitions", definitionStrategy],
     ["/resourcequotas", storedOnly("a ResourceQuota is stored but not enforced")],

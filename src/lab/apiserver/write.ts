@@ -7,7 +7,7 @@ import { checkEvent, defaultBuiltin, validateBuiltin, writeNulls } from "./built
 import type { Core } from "./core.ts";
 import { immutableMetadata, keepSystemFields, sameExceptTimes, validateMetadata } from "./metadata.ts";
 import { type ApiObject, sameJson } from "./object.ts";
-import { trackUpdate } from "./patch/index.ts";
+import { PatchError, trackUpdate } from "./patch/index.ts";
 import { keyOf, kindName, pluralName, type ResourceType, resetFields, shown, versionOf } from "./registry.ts";
 import { applyDefaults, type FieldError, validate } from "./schema/index.ts";
 import { schemaOf } from "./schemas.ts";
@@ -114,6 +114,7 @@ export function insert(
   setDefaults(type, fresh);
   strategy?.allocate?.(core, fresh, undefined, write);
   check(core, type, fresh, undefined);
+  if (type.custom) warnOfFinalizers(fresh, write.warnings);
   if (!type.custom) writeNulls(fresh);
   if (bucket.objects.has(keyOf(namespace, metadata.name))) {
     const clash = alreadyExists(pluralName(type), metadata.name);
@@ -192,8 +193,8 @@ export function replace(
   if (write.dryRun) return fresh;
   const key = keyOf(current.metadata.namespace, name);
   if (isGone(core, type, fresh)) {
-    // What watchers see last is the object without its last finalizer; the answer is of no revision of its own.
-    remove(core, type, fresh);
+    // The change itself is never stored: watchers see the object go as it was, the answer has no revision of its own.
+    remove(core, type, current);
     return {
       ...fresh,
       metadata: { ...fresh.metadata, resourceVersion: current.metadata.resourceVersion! },
@@ -219,6 +220,15 @@ function statusMetadata(type: ResourceType, next: ApiObject, current: ApiObject)
   return metadata as unknown as ApiObject["metadata"];
 }
 
+function warnOfFinalizers({ metadata }: ApiObject, warnings: string[]): void {
+  for (const finalizer of metadata.finalizers ?? []) {
+    if (finalizer.includes("/") || ["orphan", "foregroundDeletion"].includes(finalizer)) continue;
+    const advice =
+      "prefer a domain-qualified finalizer name to avoid accidental conflicts with other finalizer writers";
+    warnings.push(`metadata.finalizers: ${JSON.stringify(finalizer)}: ${advice}`);
+  }
+}
+
 /** Records what the write changes for its manager, unless that was done already (apply). */
 function tracked(
   type: ResourceType,
@@ -229,16 +239,22 @@ function tracked(
   time: string,
 ): ApiObject {
   if (write.manager === undefined) return after;
-  return trackUpdate({
-    schema: schemaOf(type),
-    before,
-    after,
-    manager: write.manager,
-    apiVersion: versionOf(type),
-    subresource,
-    reset: resetFields(type, subresource),
-    time,
-  });
+  try {
+    return trackUpdate({
+      schema: schemaOf(type),
+      before,
+      after,
+      manager: write.manager,
+      apiVersion: versionOf(type),
+      subresource,
+      reset: resetFields(type, subresource),
+      time,
+    });
+  } catch (error) {
+    // An object whose lists cannot be told apart by their keys: validation says what is wrong with it.
+    if (!(error instanceof PatchError)) throw error;
+    return after;
+  }
 }
 
 /** Whether an object that is being deleted has nothing left that holds it. */

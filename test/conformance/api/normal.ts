@@ -54,7 +54,7 @@ export class Normalizer {
     if (Array.isArray(value)) return value.map((item) => this.value(item, [...path, "[]"]));
     if (typeof value !== "object" || value === null) return value;
     const isList = Array.isArray(value.items) || Array.isArray(value.rows);
-    const entries = Object.entries(value).map(([key, item]): [string, Loose] => {
+    const entries = Object.entries(value as Record<string, Loose>).map(([key, item]): [string, Loose] => {
       const at = [...path, key];
       if (key === "resourceVersion" && typeof item === "string") {
         // A list's revision is the store's, which others move as well.
@@ -65,10 +65,20 @@ export class Normalizer {
       if (key === "description" && path.includes("columnDefinitions")) return [key, ""];
       if (key === "continue" && item) return [key, "TOKEN"];
       if (key === "nodePort" || key === "healthCheckNodePort") return [key, Number(item) > 0 ? "PORT" : item];
+      // Conflicts are collected from a map there: in any order of managers.
+      if (key === "causes" && item[0]?.reason === "FieldManagerConflict") {
+        return [
+          key,
+          this.value(
+            item.toSorted((a: Loose, b: Loose) => (a.field < b.field ? -1 : 1)),
+            at,
+          ),
+        ];
+      }
       // Their order follows the clock.
       if (key === "managedFields" && Array.isArray(item)) {
-        const named = ({ manager, operation, subresource = "" }: Loose) =>
-          `${operation} ${manager} ${subresource}`;
+        const named = ({ manager, operation, apiVersion, subresource = "" }: Loose) =>
+          `${operation} ${manager} ${apiVersion} ${subresource}`;
         return [
           key,
           this.value(

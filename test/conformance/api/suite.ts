@@ -296,16 +296,24 @@ export function suite(area: string, file: string, scenarios: readonly Scenario[]
 
 function compare(expected: Step[] | undefined, steps: Step[]): void {
   assert.ok(expected, "this scenario has no recording yet: WEFT_CONFORMANCE_RECORD=1 makes it");
+  const found = stepDifferences(expected, steps);
+  if (found.length > 0) assert.fail(`answers differ from kube-apiserver's:\n${found.join("\n")}`);
+}
+
+/** Where two series of answers differ, in lines. */
+export function stepDifferences(expected: readonly Step[], steps: readonly Step[]): string[] {
   const found = steps.flatMap((step, index) => {
     // A recording went through JSON, where undefined is absent.
-    const [ask, ...answer] = JSON.parse(JSON.stringify(step)) as Step;
-    const [asked, ...recorded] = expected[index] ?? ["(nothing)"];
+    const [ask, ...answer] = plain(step);
+    const [asked, ...recorded] = expected[index] ? plain(expected[index]) : ["(nothing)"];
     const lines = ask === asked ? differing(recorded, answer) : [`expected the request ${asked}`];
     return lines.length === 0 ? [] : [`${index + 1}. ${ask}`, ...lines.map((line) => `     ${line}`)];
   });
   if (steps.length !== expected.length) found.push(`${steps.length} steps, recorded are ${expected.length}`);
-  if (found.length > 0) assert.fail(`answers differ from kube-apiserver's:\n${found.join("\n")}`);
+  return found;
 }
+
+const plain = (step: Step) => JSON.parse(JSON.stringify(step)) as Step;
 
 /** Answers that have nothing in common are shown whole, others where they differ. */
 function differing(expected: Loose[], answer: Loose[]): string[] {

@@ -1,5 +1,5 @@
 /** Jobs select their pods by their own uid. Source: Kubernetes `pkg/registry/batch/job/strategy.go` (generateSelector). */
-import { asRecord } from "../object.ts";
+import { asRecord, sameJson } from "../object.ts";
 import type { Strategy } from "../strategies.ts";
 
 const prefix = "batch.kubernetes.io/";
@@ -11,6 +11,8 @@ export const jobStrategy: Strategy = {
     if (!spec || !template || spec.manualSelector === true) return;
     const metadata = asRecord(template.metadata) ?? {};
     const { uid, name } = object.metadata;
+    // Labels that the Job took from its template are the template's own, and change with them.
+    const isShared = sameJson(object.metadata.labels, metadata.labels ?? {});
     metadata.labels = {
       ...asRecord(metadata.labels),
       [`${prefix}controller-uid`]: uid,
@@ -19,6 +21,7 @@ export const jobStrategy: Strategy = {
       "job-name": name,
     };
     template.metadata = metadata;
+    if (isShared) object.metadata.labels = { ...(metadata.labels as Record<string, string>) };
     const selector = asRecord(spec.selector) ?? {};
     spec.selector = {
       ...selector,

@@ -1,8 +1,10 @@
 /** What happens to pods on their way in and out. Source: Kubernetes `pkg/registry/core/pod/strategy.go`. */
 import type { Pod } from "../../../api/index.ts";
+import { updatable } from "../builtin/index.ts";
 import type { ApiObject } from "../object.ts";
 import { asRecord } from "../object.ts";
-import { forbidden } from "../status.ts";
+import { forbidden as forbiddenField } from "../schema/index.ts";
+import { forbidden, invalid } from "../status.ts";
 import type { Strategy } from "../strategies.ts";
 import { admitPriority, defaultTolerations } from "./priority.ts";
 import { admitServiceAccount, serviceAccountThere } from "./serviceaccounts.ts";
@@ -18,6 +20,13 @@ export const podStrategy: Strategy = {
     admitServiceAccount(core, pod);
     admitPriority(core, pod);
     defaultTolerations(pod);
+  },
+  prepareUpdate(_, object, current) {
+    const after = asRecord(object.spec)?.nodeName ?? "";
+    if (after === (asRecord(current.spec)?.nodeName ?? "")) return;
+    // Only a binding gives a pod a node.
+    const says = `pod updates may not change fields other than ${updatable.join(",")}`;
+    throw invalid({ group: "", name: "Pod" }, object.metadata.name, [forbiddenField("spec", says)]);
   },
   /** The kubelet confirms the end of a pod that is on a node and has not ended yet. */
   graceful(object, requested) {

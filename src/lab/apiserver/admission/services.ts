@@ -2,6 +2,7 @@
  * Addresses and ports of Services. Source: Kubernetes `pkg/registry/core/service/storage/alloc.go`,
  * `pkg/registry/core/service/strategy.go` (values that an update leaves out are carried over).
  */
+import { isIP } from "node:net";
 import type { Core } from "../core.ts";
 import { type ApiObject, asRecord } from "../object.ts";
 import { keyOf } from "../registry.ts";
@@ -50,6 +51,7 @@ export function serviceStrategy(addresses: ServiceAddresses): Strategy {
         next.clusterIPs = before.clusterIPs;
       }
       if (needsPorts(next) && needsPorts(before)) keepNodePorts(next, before);
+      dropForType(next, before);
       object.spec = next;
     },
     allocate(core, object, current) {
@@ -65,6 +67,21 @@ export function serviceStrategy(addresses: ServiceAddresses): Strategy {
       addresses.change(before, after);
     },
   };
+}
+
+const isExternal = (spec: Spec) => kindOf(spec) === "NodePort" || kindOf(spec) === "LoadBalancer";
+
+/** What only another type has goes with it, unless the update says something else about it. */
+function dropForType(next: Spec, before: Spec): void {
+  const drop = (field: string) => {
+    if (next[field] === before[field]) delete next[field];
+  };
+  if (isExternal(before) && !isExternal(next)) drop("externalTrafficPolicy");
+  if (needsAddress(before) && !needsAddress(next)) drop("internalTrafficPolicy");
+  if (kindOf(before) === "LoadBalancer" && kindOf(next) !== "LoadBalancer") {
+    for (const field of ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"])
+      drop(field);
+  }
 }
 
 function allocateAddress(
@@ -86,7 +103,7 @@ function allocateAddress(
     delete spec.ipFamilyPolicy;
     return [];
   }
-  if (spec.ipFamilies?.some((family) => family !== "IPv4")) {
+  if (spec.ipFamilies?.includes("IPv6")) {
     return [
       invalidField(
         "spec.ipFamilies",
@@ -106,7 +123,7 @@ function allocateAddress(
   if (!spec.clusterIP) {
     spec.clusterIP = addresses.pickAddress(core.world);
     if (!spec.clusterIP) throw internalError("failed to allocate a serviceIP: range is full");
-  } else if (spec.clusterIP !== "None") {
+  } else if (spec.clusterIP !== "None" && isIP(spec.clusterIP) !== 0) {
     const owner = addresses.ownerOf(spec.clusterIP);
     const problem = !addresses.inRange(spec.clusterIP)
       ? "the provided network does not match the current range"
@@ -119,7 +136,8 @@ function allocateAddress(
     }
   }
   spec.clusterIPs = [spec.clusterIP];
-  spec.ipFamilies = ["IPv4"];
+  // What is no family at all is for validation to say.
+  spec.ipFamilies ??= ["IPv4"];
   spec.ipFamilyPolicy ??= "SingleStack";
   return [];
 }

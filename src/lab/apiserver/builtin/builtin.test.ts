@@ -396,7 +396,7 @@ describe("validation", () => {
     [
       "no selector, which selects nothing",
       deployment({ selector: undefined }),
-      "[spec.selector: Required value, spec.template.metadata.labels: Invalid value: {\"app\":\"w\"}: `selector` does not match template `labels`]",
+      '[spec.selector: Required value, spec.template.metadata.labels: Invalid value: {"app":"w"}: `selector` does not match template `labels`]',
     ],
     [
       "an empty selector",

@@ -201,7 +201,11 @@ function checkValueSource(kind: string, source: JsonObject, field: string): Fiel
     if (path === "") return [required(`${field}.fieldPath`)];
     const subscript = /^(metadata\.(?:annotations|labels))\['(.*)'\]$/.exec(path);
     if (subscript) return checkText(qualifiedName, field, subscript[2]!.toLowerCase());
-    return fieldPaths.includes(path) ? [] : [notSupported(`${field}.fieldPath`, path, fieldPaths)];
+    if (fieldPaths.includes(path)) return [];
+    // What pods have in no version cannot even be converted.
+    return [
+      invalid(`${field}.fieldPath`, path, `error converting fieldPath: field label not supported: ${path}`),
+    ];
   }
   if (kind === "resourceFieldRef") {
     const resource = text(source.resource);

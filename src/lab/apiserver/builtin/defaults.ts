@@ -3,6 +3,8 @@ import { isObject, type JsonObject } from "../schema/index.ts";
 import { defaultPodSpec, defaultPodTemplate } from "./pod-defaults.ts";
 import { at, ensure, fill, fillZero, record, records, text } from "./values.ts";
 
+const templateGeneration = "deprecated.daemonset.template.generation";
+
 /** By `<group>/<kind>`; each fills in what a user may leave out, in place. */
 export const defaults: Record<string, (object: JsonObject) => void> = {
   "/Pod": (pod) => {
@@ -25,6 +27,8 @@ export const defaults: Record<string, (object: JsonObject) => void> = {
     fillZero(ensure(namespace, "status"), "phase", "Active");
   },
   "/Node": (node) => {
+    const spec = record(node.spec);
+    if (text(spec.podCIDR) !== "" && spec.podCIDRs === undefined) spec.podCIDRs = [spec.podCIDR];
     const status = ensure(node, "status");
     if (status.allocatable === undefined && isObject(status.capacity))
       status.allocatable = { ...status.capacity };
@@ -61,7 +65,11 @@ export const defaults: Record<string, (object: JsonObject) => void> = {
     defaultPodTemplate(ensure(spec, "template"));
   },
   "apps/StatefulSet": statefulSet,
-  "apps/DaemonSet": daemonSet,
+  "apps/DaemonSet": (set) => {
+    daemonSet(set);
+    // Kept for clients of before apps/v1; the kind's strategy counts it.
+    fill(ensure(record(set.metadata), "annotations"), templateGeneration, "1");
+  },
   "batch/Job": job,
   "batch/CronJob": (cron) => {
     const spec = ensure(cron, "spec");

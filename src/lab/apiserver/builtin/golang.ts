@@ -235,6 +235,18 @@ function time(
       message: `parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`,
     };
   }
+  if (type === "microTime" && (match[1] ?? "").length !== 7) {
+    const fraction = match[1] ?? "";
+    const zone = value.slice(19 + fraction.length);
+    const cannot =
+      fraction.length > 7
+        ? `${JSON.stringify(`${fraction.slice(7)}${zone}`)} as "Z07:00"`
+        : `${JSON.stringify(`${fraction}${zone}`)} as ".000000"`;
+    return {
+      field: path,
+      message: `parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05.000000Z07:00": cannot parse ${cannot}`,
+    };
+  }
   const seconds = instant.toISOString().slice(0, 19);
   const written =
     type === "time" ? `${seconds}Z` : `${seconds}.${(match[1] ?? ".").slice(1, 7).padEnd(6, "0")}Z`;

@@ -6,9 +6,12 @@ import {
   checkBinding,
   checkClusterRole,
   checkConfigMap,
+  checkControllerRevision,
   checkCustomResourceDefinition,
+  checkDisruptionBudget,
   checkEndpoints,
   checkLease,
+  checkPriorityClass,
   checkRole,
   checkSecret,
   checkWebhooks,
@@ -39,6 +42,7 @@ export {
   qualifiedName,
   type TextCheck,
 } from "./names.ts";
+export { updatable } from "./pods.ts";
 export { canonicalQuantity, parseQuantity, type Quantity } from "./quantity.ts";
 export { checkSelector, selects } from "./selectors.ts";
 
@@ -68,6 +72,9 @@ const checks: Record<string, Check> = {
   "/Endpoints": checkEndpoints,
   "/ConfigMap": checkConfigMap,
   "/Secret": checkSecret,
+  "apps/ControllerRevision": checkControllerRevision,
+  "scheduling.k8s.io/PriorityClass": checkPriorityClass,
+  "policy/PodDisruptionBudget": checkDisruptionBudget,
   "apps/Deployment": checkDeployment,
   "apps/ReplicaSet": checkReplicaSet,
   "apps/StatefulSet": checkStatefulSet,

@@ -30,7 +30,7 @@ function fits(source: string, value: string): boolean {
 /** RFC 1123 label: namespaces, containers, volumes, ports. */
 export const dnsLabel: TextCheck = (value) => {
   const errors: string[] = [];
-  if (value.length > 63) errors.push(mostBytes(63));
+  if (value.length > 63) errors.push(mostCharacters(63));
   if (fits(label, value)) return errors;
   if (fits(subdomain, value)) errors.push("must not contain dots");
   else {
@@ -57,7 +57,7 @@ export const dnsSubdomain: TextCheck = (value) => {
 export const dns1035Label: TextCheck = (value) => {
   const source = "[a-z]([-a-z0-9]*[a-z0-9])?";
   const errors: string[] = [];
-  if (value.length > 63) errors.push(mostBytes(63));
+  if (value.length > 63) errors.push(mostCharacters(63));
   if (!fits(source, value)) {
     const says =
       "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
@@ -105,7 +105,7 @@ export const labelValue: TextCheck = (value) => {
 /** Names of ports (RFC 6335). */
 export const portName: TextCheck = (value) => {
   const errors: string[] = [];
-  if (value.length > 15) errors.push(mostBytes(15));
+  if (value.length > 15) errors.push(mostCharacters(15));
   if (!fits("[-a-z0-9]+", value))
     errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
   if (!/[a-z]/.test(value)) errors.push("must contain at least one letter (a-z)");

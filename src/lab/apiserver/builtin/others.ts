@@ -1,5 +1,8 @@
 /** What the remaining kinds must be: configuration, RBAC, leases, definitions, webhooks. */
+import { isIP } from "node:net";
+import { jsonProblem } from "../json.ts";
 import {
+  asStruct,
   checkStructural,
   duplicate,
   equalJson,
@@ -23,6 +26,7 @@ import {
   portNumber,
 } from "./names.ts";
 import { checkSelector } from "./selectors.ts";
+import { checkSpecialAddress } from "./services.ts";
 import { at, record, records, strings, text } from "./values.ts";
 
 const mostBytes = 1024 * 1024;
@@ -85,7 +89,8 @@ export function checkSecret(secret: JsonObject, old?: JsonObject): FieldError[] 
   for (const name of secretKeys[type] ?? []) {
     if (!Object.hasOwn(data, name)) errors.push(required(`data[${name}]`));
     else if (type.startsWith("kubernetes.io/docker") && !isJsonObject(text(data[name]))) {
-      errors.push(invalid(`data[${name}]`, "<secret contents redacted>", "invalid character in JSON"));
+      const says = jsonProblem(Buffer.from(text(data[name]), "base64").toString());
+      errors.push(invalid(`data[${name}]`, "<secret contents redacted>", says ?? "must be an object"));
     }
   }
   if (type === "kubernetes.io/service-account-token") {
@@ -120,14 +125,27 @@ export function checkEndpoints(endpoints: JsonObject): FieldError[] {
     const errors: FieldError[] = [];
     if (addresses.length === 0)
       errors.push(required(field, "must specify `addresses` or `notReadyAddresses`"));
+    for (const kind of ["addresses", "notReadyAddresses"]) {
+      records(subset[kind]).forEach((address, n) => {
+        const ip = text(address.ip);
+        const at = `${field}.${kind}[${n}].ip`;
+        if (isIP(ip) !== 0) errors.push(...checkSpecialAddress(ip, at));
+        // Two of Kubernetes' checks find the same.
+        else
+          errors.push(
+            invalid(at, ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+            invalid(at, ip, "must be a valid IP address"),
+          );
+      });
+    }
     ports.forEach((port, n) => {
       const number = typeof port.port === "number" ? port.port : 0;
-      errors.push(
-        ...portNumber(number).map((detail) => invalid(`${field}.ports[${n}].port`, number, detail)),
-      );
       const name = text(port.name);
       if (ports.length > 1 && name === "") errors.push(required(`${field}.ports[${n}].name`));
       else if (name !== "") errors.push(...checkText(dnsLabel, `${field}.ports[${n}].name`, name));
+      errors.push(
+        ...portNumber(number).map((detail) => invalid(`${field}.ports[${n}].port`, number, detail)),
+      );
     });
     return errors;
   });
@@ -398,4 +416,30 @@ export function checkWebhooks(configuration: JsonObject): FieldError[] {
     errors.push(...checkSelector(`${field}.objectSelector`, hook.objectSelector));
     return errors;
   });
+}
+
+/** ControllerRevisions carry what they are revisions of. */
+export function checkControllerRevision(revision: JsonObject): FieldError[] {
+  return revision.data === undefined || revision.data === null ? [required("data", "data is mandatory")] : [];
+}
+
+const systemPriorities = ["system-cluster-critical", "system-node-critical"];
+
+export function checkPriorityClass(priority: JsonObject): FieldError[] {
+  const name = text(record(priority.metadata).name);
+  if (!name.startsWith("system-") || systemPriorities.includes(name)) return [];
+  const says = `priority class names with 'system-' prefix are reserved for system use only. error: ${name} is not a known system priority class`;
+  return [forbidden("metadata.name", says)];
+}
+
+export function checkDisruptionBudget(budget: JsonObject): FieldError[] {
+  const { minAvailable, maxUnavailable, selector, unhealthyPodEvictionPolicy } = record(budget.spec);
+  if (minAvailable === undefined || maxUnavailable === undefined) return [];
+  const shown = {
+    MinAvailable: minAvailable,
+    Selector: selector ?? null,
+    MaxUnavailable: maxUnavailable,
+    UnhealthyPodEvictionPolicy: unhealthyPodEvictionPolicy ?? null,
+  };
+  return [invalid("spec", asStruct(shown), "minAvailable and maxUnavailable cannot be both set")];
 }

@@ -193,7 +193,8 @@ function checkTolerations(tolerations: JsonObject[], path: string): FieldError[]
   });
 }
 
-const updatable = [
+/** What may change of a pod. */
+export const updatable = [
   "`spec.containers[*].image`",
   "`spec.initContainers[*].image`",
   "`spec.activeDeadlineSeconds`",

@@ -1,6 +1,7 @@
 /** What Services and EndpointSlices must be (kubernetes `pkg/apis/core/validation`, `pkg/apis/discovery/validation`). */
 import { isIP, isIPv4, isIPv6 } from "node:net";
 import {
+  asStruct,
   duplicate,
   type FieldError,
   forbidden,
@@ -11,7 +12,7 @@ import {
   required,
   tooMany,
 } from "../schema/index.ts";
-import { immutable, oneOf, portOrName, protocols } from "./checks.ts";
+import { immutable, oneOf, portOrName, protocols, sameSemantics } from "./checks.ts";
 import {
   checkLabels,
   checkText,
@@ -50,7 +51,8 @@ export function checkService(service: JsonObject, old?: JsonObject): FieldError[
   }
   if (spec.type !== "ExternalName") errors.push(...checkClusterIps(spec, ips));
   strings(spec.externalIPs).forEach((ip, i) => {
-    if (isIP(ip) === 0) errors.push(invalid(`spec.externalIPs[${i}]`, ip, notAnIp));
+    const field = `spec.externalIPs[${i}]`;
+    errors.push(...(isIP(ip) === 0 ? [invalid(field, ip, notAnIp)] : checkSpecialAddress(ip, field)));
   });
   errors.push(...oneOf("spec.type", spec.type, ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]));
   errors.push(...checkNodePorts(spec, ports), ...checkDoublePorts(ports));
@@ -143,7 +145,7 @@ function checkClusterIps(spec: JsonObject, ips: string[]): FieldError[] {
   }
   given.forEach((address, i) => {
     const family = families[i];
-    if (address === "None" || family === undefined) return;
+    if (address === "None" || (family !== "IPv4" && family !== "IPv6")) return;
     if ((family === "IPv4") !== isIPv4(address)) {
       const expected = `expected an ${family} value as indicated by \`ipFamilies[${i}]\``;
       errors.push(invalid(`${field}[${i}]`, address, expected));
@@ -198,7 +200,10 @@ function checkDoublePorts(ports: JsonObject[]): FieldError[] {
   return ports.flatMap((port, i) => {
     const key = `${text(port.protocol)}/${String(port.port)}`;
     if (seen.has(key)) {
-      return [duplicate(`spec.ports[${i}]`, { port: port.port, protocol: port.protocol, targetPort: 0 })];
+      // As Kubernetes' internal type shows what it compares.
+      const [Protocol, Port] = [port.protocol, port.port];
+      const shown = { Name: "", Protocol, AppProtocol: null, Port, TargetPort: 0, NodePort: 0 };
+      return [duplicate(`spec.ports[${i}]`, asStruct(shown))];
     }
     seen.add(key);
     return [];
@@ -256,8 +261,11 @@ export function checkEndpointSlice(slice: JsonObject, old?: JsonObject): FieldEr
     }
   });
   const endpoints = records(slice.endpoints);
-  if (endpoints.length > mostEndpoints) errors.push(tooMany("endpoints", endpoints.length, mostEndpoints));
-  else {
+  // Endpoints that an update leaves as they are have been judged before.
+  const isKept = old !== undefined && sameSemantics(slice.endpoints, old.endpoints);
+  if (!isKept && endpoints.length > mostEndpoints) {
+    errors.push(tooMany("endpoints", endpoints.length, mostEndpoints));
+  } else if (!isKept) {
     endpoints.forEach((endpoint, i) => {
       errors.push(...checkEndpoint(endpoint, type, `endpoints[${i}]`));
     });
@@ -275,11 +283,11 @@ function checkEndpoint(endpoint: JsonObject, type: string, field: string): Field
   addresses.forEach((address, i) => {
     if (type === "FQDN") errors.push(...checkText(dnsSubdomain, `${path}[${i}]`, address));
     else if (isIP(address) === 0) errors.push(invalid(`${path}[${i}]`, address, notAnIp));
-    else if (type === "IPv4" && !isIPv4(address))
-      errors.push(invalid(path, address, "must be an IPv4 address"));
-    else if (type === "IPv6" && !isIPv6(address))
-      errors.push(invalid(path, address, "must be an IPv6 address"));
-    else errors.push(...checkSpecialAddress(address, `${path}[${i}]`));
+    else {
+      if (type === "IPv4" && !isIPv4(address)) errors.push(invalid(path, address, "must be an IPv4 address"));
+      if (type === "IPv6" && !isIPv6(address)) errors.push(invalid(path, address, "must be an IPv6 address"));
+      errors.push(...checkSpecialAddress(address, `${path}[${i}]`));
+    }
   });
   if (typeof endpoint.nodeName === "string") {
     errors.push(...checkText(dnsSubdomain, `${field}.nodeName`, endpoint.nodeName));
@@ -306,7 +314,7 @@ function checkEndpoint(endpoint: JsonObject, type: string, field: string): Field
 }
 
 /** Addresses that must not be reached through a Service (ValidateEndpointIP). */
-function checkSpecialAddress(address: string, field: string): FieldError[] {
+export function checkSpecialAddress(address: string, field: string): FieldError[] {
   const v6 = address.toLowerCase();
   if (address === "0.0.0.0" || v6 === "::")
     return [invalid(field, address, "may not be unspecified (0.0.0.0 or ::)")];

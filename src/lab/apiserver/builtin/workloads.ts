@@ -1,5 +1,6 @@
 /** What Deployments, ReplicaSets, StatefulSets, DaemonSets and Jobs must be (kubernetes `pkg/apis/{apps,batch}/validation`). */
 import {
+  asStruct,
   type FieldError,
   forbidden,
   invalid,
@@ -21,7 +22,7 @@ function checkTemplate(spec: JsonObject, called: string, kind: string): FieldErr
   const labels = record(record(template.metadata).labels);
   const errors: FieldError[] = [];
   if (!isObject(selector)) {
-    errors.push(required("spec.selector"));
+    if (called !== "daemonset") errors.push(required("spec.selector"));
     // No selector selects nothing.
     const shown = Object.keys(labels).length > 0 ? labels : null;
     errors.push(
@@ -32,8 +33,9 @@ function checkTemplate(spec: JsonObject, called: string, kind: string): FieldErr
     if (isEmptySelector(selector)) {
       errors.push(invalid("spec.selector", selector, `empty selector is invalid for ${called}`));
     } else if (!selects(selector, labels)) {
+      const shown = Object.keys(labels).length > 0 ? labels : null;
       errors.push(
-        invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"),
+        invalid("spec.template.metadata.labels", shown, "`selector` does not match template `labels`"),
       );
     }
   }
@@ -103,7 +105,12 @@ function checkDeploymentStrategy(strategy: JsonObject): FieldError[] {
       : [forbidden(field, "may not be specified when strategy `type` is 'Recreate'")];
   }
   if (strategy.type !== "RollingUpdate")
-    return [notSupported("spec.strategy", strategy, ["Recreate", "RollingUpdate"])];
+    return [
+      notSupported("spec.strategy", asStruct({ Type: strategy.type, RollingUpdate: null }), [
+        "Recreate",
+        "RollingUpdate",
+      ]),
+    ];
   const { maxUnavailable, maxSurge } = record(strategy.rollingUpdate);
   const errors = [
     ...countOrPercent(`${field}.maxUnavailable`, maxUnavailable),
@@ -241,8 +248,9 @@ export function checkJob(job: JsonObject, old?: JsonObject): FieldError[] {
   else {
     errors.push(...checkSelector("spec.selector", spec.selector));
     if (!selects(spec.selector, labels)) {
+      const shown = Object.keys(labels).length > 0 ? labels : null;
       errors.push(
-        invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"),
+        invalid("spec.template.metadata.labels", shown, "`selector` does not match template `labels`"),
       );
     }
   }

@@ -110,9 +110,6 @@ function completeNames(object: ApiObject): void {
 export const definitionStrategy: Strategy = {
   prepareCreate(_, object) {
     completeNames(object);
-    const finalizers = object.metadata.finalizers ?? [];
-    if (!finalizers.includes(cleanupFinalizer))
-      object.metadata.finalizers = [...finalizers, cleanupFinalizer];
   },
   prepareUpdate(_, object) {
     completeNames(object);
@@ -122,6 +119,10 @@ export const definitionStrategy: Strategy = {
     if (isWhole(object) && !object.metadata.deletionTimestamp) establish(core, object);
   },
   deleting(object, core) {
+    const finalizers = object.metadata.finalizers ?? [];
+    if (!finalizers.includes(cleanupFinalizer)) {
+      object.metadata.finalizers = [...finalizers, cleanupFinalizer];
+    }
     setConditions(core, object, [
       {
         type: "Terminating",

@@ -1,7 +1,7 @@
 /** From a CustomResourceDefinition to the types that it adds to the registry. */
 import type { CustomResourceDefinition } from "../../../api/index.ts";
 import { type ApiObject, asRecord, valueAt } from "../object.ts";
-import { allVerbs, type ResourceType, type ScalePaths, type Subresource } from "../registry.ts";
+import type { ResourceType, ScalePaths, Subresource } from "../registry.ts";
 import type { Schema } from "../schema/index.ts";
 
 /** The bucket of a definition's objects. */
@@ -53,7 +53,8 @@ export function customTypes(definition: CustomResourceDefinition): ResourceType[
         namespaced: spec.scope === "Namespaced",
         shortNames: spec.names.shortNames ?? [],
         categories: spec.names.categories ?? [],
-        verbs: allVerbs,
+        // In the order of apiextensions.
+        verbs: ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
         subresources,
         bucket: bucketOf(definition),
         storedAs: `${spec.group}/${storage.name}`,
@@ -66,13 +67,21 @@ export function customTypes(definition: CustomResourceDefinition): ResourceType[
           rawSchema: version.schema?.openAPIV3Schema as Schema | undefined,
           columns: version.additionalPrinterColumns,
           deprecationWarning: version.deprecated
-            ? (version.deprecationWarning ?? `${spec.group}/${version.name} ${spec.names.kind} is deprecated`)
+            ? (version.deprecationWarning ?? deprecation(definition, version.name))
             : undefined,
           definition: definition.metadata.name,
           terminating: definition.metadata.deletionTimestamp !== undefined,
         },
       };
     });
+}
+
+/** The usual warning names what to use instead: the newest version that is served and not deprecated. */
+function deprecation({ spec }: CustomResourceDefinition, version: string): string {
+  const { kind } = spec.names;
+  const text = `${spec.group}/${version} ${kind} is deprecated`;
+  const better = spec.versions.find((other) => other.served && !other.deprecated);
+  return better ? `${text}; use ${spec.group}/${better.name} ${kind}` : text;
 }
 
 function fieldReader(path: string[]): (object: ApiObject) => string {

@@ -174,13 +174,22 @@ function takeOver(managers: Managers, self: string, difference: Comparison): Fie
   for (const [id, manager] of managers) {
     if (id === self) continue;
     const lost = manager.set.intersection(changed);
-    const paths = [...lost.paths()].sort((a, b) => (pathText(a) < pathText(b) ? -1 : 1));
+    const paths = [...lost.paths()].sort(byPlace);
     for (const path of paths) conflicts.push({ manager, path });
     const set = manager.set.difference(lost).difference(difference.removed);
     if (set.isEmpty) managers.delete(id);
     else if (!set.equals(manager.set)) managers.set(id, { ...manager, set });
   }
   return conflicts;
+}
+
+/** The order in which structured-merge-diff walks a set: what ends at a level comes before what goes deeper. */
+function byPlace(a: Path, b: Path): number {
+  const depth = a.findIndex((element, i) => element !== b[i]);
+  if (depth < 0) return -1;
+  const ends = [a, b].map((path) => depth === path.length - 1);
+  if (ends[0] !== ends[1]) return ends[0] ? -1 : 1;
+  return a[depth]! < (b[depth] ?? "") ? -1 : 1;
 }
 
 function describe({ manager, path }: FieldConflict): Conflict {
@@ -297,6 +306,30 @@ export function trackUpdate<T extends object>(update: UpdateToTrack<T>): T {
   }
   capUpdaters(managers);
   return withManagers(after as JsonObject, managers) as T;
+}
+
+/**
+ * A field as a subresource shows it: whoever owns it in the object owns it through the subresource from now on, and
+ * without a time (`fieldmanager/scalehandler.go`).
+ */
+export function ownThroughSubresource<T extends object>(
+  object: T,
+  names: readonly string[],
+  subresource: string,
+): T {
+  const managers = decodeManagers(managedFieldsOf(object)) ?? new Map<string, Manager>();
+  const moved = FieldSet.of(names.map(field));
+  for (const [id, manager] of [...managers]) {
+    const owned = manager.set.intersection(moved);
+    if (owned.isEmpty) continue;
+    const rest = manager.set.difference(owned);
+    if (rest.isEmpty) managers.delete(id);
+    else managers.set(id, { ...manager, set: rest });
+    const self: Manager = { ...manager, subresource, time: undefined, set: owned };
+    const known = managers.get(identityOf(self));
+    managers.set(identityOf(self), known ? { ...self, set: known.set.union(owned) } : self);
+  }
+  return withManagers(object as JsonObject, managers) as T;
 }
 
 function selfOf(by: Tracked, operation: Manager["operation"]): Manager {

@@ -4,6 +4,7 @@ export {
   applyPatch,
   type Conflict,
   conflictMessage,
+  ownThroughSubresource,
   trackUpdate,
   type UpdateToTrack,
 } from "./apply.ts";

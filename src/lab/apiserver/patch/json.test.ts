@@ -35,8 +35,8 @@ describe("JSON patch", () => {
       'remove operation does not apply: doc is missing path: "/nope/x": missing value',
     ],
     [
-      { op: "replace", path: "/spec/x", value: 1 },
-      "replace operation does not apply: doc is missing key: /spec/x: missing value",
+      { op: "replace", path: "/spec/list/9", value: 1 },
+      "replace operation does not apply: doc is missing key: /spec/list/9: missing value",
     ],
     [{ op: "test", path: "/spec/replicas", value: 2 }, "testing value /spec/replicas failed: test failed"],
     [

@@ -48,7 +48,8 @@ function applyOperation(root: Root, operation: JsonPatchOperation): void {
       break;
     case "replace": {
       const at = findFor(op, root, path);
-      if (get(at) === undefined) {
+      // A member of an object that is not there is added, as Kubernetes' library does; an item of a list is not.
+      if (Array.isArray(at.container) && get(at) === undefined) {
         throw refused(`replace operation does not apply: doc is missing key: ${path}: missing value`);
       }
       set(at, newValue(operation));

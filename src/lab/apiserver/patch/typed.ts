@@ -88,6 +88,13 @@ export function typeProblems(schema: Schema, object: object): string[] {
   return problems;
 }
 
+function goTypeOf(value: unknown): string {
+  if (Array.isArray(value)) return "[]interface {}";
+  if (isObject(value)) return "map[string]interface {}";
+  if (typeof value === "number") return Number.isInteger(value) ? "int64" : "float64";
+  return typeof value === "boolean" ? "bool" : "string";
+}
+
 function findProblems(type: Typed, value: unknown, path: Path, problems: string[]): void {
   const { schema } = type;
   if (!schema || value === null) return;
@@ -97,9 +104,9 @@ function findProblems(type: Typed, value: unknown, path: Path, problems: string[
   if (kind === "string") {
     if (typeof value !== "string") report(`expected string, got ${raw}`);
   } else if (kind === "boolean") {
-    if (typeof value !== "boolean") report(`expected boolean, got ${raw}`);
+    if (typeof value !== "boolean") report(`expected boolean, got ${goTypeOf(value)}`);
   } else if (kind === "integer" || kind === "number") {
-    if (typeof value !== "number") report(`expected numeric (int or float), got ${raw}`);
+    if (typeof value !== "number") report(`expected numeric (int or float), got ${goTypeOf(value)}`);
   } else if (kind === "array") {
     if (!Array.isArray(value)) report(`expected list, got &{${goText(value)}}`);
     else {

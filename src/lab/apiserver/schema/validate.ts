@@ -118,12 +118,12 @@ function shortest(attempts: FieldError[][]): FieldError[] {
 
 function checkString(schema: Schema, value: string, path: string, errors: FieldError[]): void {
   const length = [...value].length;
+  // Kubernetes' validator says the first of these.
   if (schema.maxLength !== undefined && length > schema.maxLength)
     errors.push(tooLong(path, schema.maxLength));
-  if (schema.minLength !== undefined && length < schema.minLength) {
+  else if (schema.minLength !== undefined && length < schema.minLength) {
     errors.push(wrong(path, value, `should be at least ${schema.minLength} chars long`));
-  }
-  if (schema.pattern !== undefined && !compiled(schema.pattern).test(value)) {
+  } else if (schema.pattern !== undefined && !compiled(schema.pattern).test(value)) {
     errors.push(wrong(path, value, `should match '${schema.pattern}'`));
   }
   if (
@@ -131,7 +131,10 @@ function checkString(schema: Schema, value: string, path: string, errors: FieldE
     (schema.type === "string" || schema.type === undefined) &&
     !matchesFormat(schema.format, value)
   ) {
-    errors.push(wrong(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`));
+    errors.push({
+      ...wrong(path, value, `must be of type ${schema.format}: ${JSON.stringify(value)}`),
+      type: "FieldValueTypeInvalid",
+    });
   }
 }
 

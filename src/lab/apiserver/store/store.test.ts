@@ -137,7 +137,8 @@ describe("a store in a file", () => {
         ],
       },
     });
-    assert.equal((await first.client.post(things, { metadata: { name: "t" } })).code, 201);
+    const thing = { apiVersion: "example.com/v1", kind: "Thing", metadata: { name: "t" } };
+    assert.equal((await first.client.post(things, thing)).code, 201);
     await first.server.close();
     await using second = await testServer({ storage, seed: 2 });
     assert.equal((await second.client.get(things)).body.items.length, 1);

@@ -2,8 +2,8 @@
 import { asObject, decodeBody } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { asRecord } from "../object.ts";
-import { shown, versionOf } from "../registry.ts";
-import { badRequest, methodNotAllowed, notServed, unknownPath } from "../status.ts";
+import { pluralName, shown, versionOf } from "../registry.ts";
+import { badRequest, methodNotAllowed, notFound, notServed, unknownPath } from "../status.ts";
 import { writeOf } from "../verbs/options.ts";
 import { get } from "../verbs/read.ts";
 import { patch, update } from "../verbs/write.ts";
@@ -21,6 +21,7 @@ export async function subresource(core: Core, call: ResourceCall): Promise<Answe
   const known = type.subresources.get(name);
   if (!known) {
     if (!type.custom && leftOut.has(name)) throw notServed(`the subresource ${type.plural}/${name}`);
+    if (type.custom && (name === "status" || name === "scale")) throw notFound(pluralName(type), route.name!);
     throw unknownPath();
   }
   if (!known.verbs.includes(route.verb)) throw methodNotAllowed();

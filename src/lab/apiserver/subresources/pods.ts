@@ -20,6 +20,7 @@ export async function bind(core: Core, call: ResourceCall): Promise<Answer> {
   const binding = asObject(await decodeBody(call), { apiVersion: "v1", kind: "Binding" });
   const pods = core.registry.get("", "v1", "pods")!;
   const name = call.route.name ?? binding.metadata.name;
+  if (binding.metadata.name !== name) throw badRequest("name in URL does not match name in Binding object");
   const target = asRecord(binding.target);
   if (typeof target?.name !== "string" || target.name === "") throw badRequest("target.name: Required value");
   if (target.kind !== undefined && target.kind !== "" && target.kind !== "Node") {

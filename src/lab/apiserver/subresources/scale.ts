@@ -2,7 +2,7 @@
 import { asObject, decodeBody, mediaType, parseJson, parseYaml } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { type ApiObject, asRecord, clone, valueAt } from "../object.ts";
-import { applyPatch, jsonPatch, mergePatch, trackUpdate } from "../patch/index.ts";
+import { applyPatch, jsonPatch, mergePatch, ownThroughSubresource, trackUpdate } from "../patch/index.ts";
 import type { ScalePaths } from "../registry.ts";
 import { shown, versionOf } from "../registry.ts";
 import { isTrue } from "../route.ts";
@@ -23,7 +23,7 @@ function scaleOf(object: ApiObject, paths: ScalePaths): ApiObject {
     kind: scaleKind.kind,
     apiVersion: scaleKind.apiVersion,
     metadata: { name, namespace, uid, resourceVersion, creationTimestamp },
-    spec: typeof replicas === "number" ? { replicas } : {},
+    spec: typeof replicas === "number" && replicas !== 0 ? { replicas } : {},
     status: { replicas: Number(valueAt(object, paths.statusReplicas) ?? 0), ...(text && { selector: text }) },
   };
 }
@@ -79,8 +79,9 @@ export async function scale(core: Core, call: ResourceCall): Promise<Answer> {
 }
 
 /** The object with its new number of replicas, which a manager owns through `scale`, without a time. */
-function owned(call: ResourceCall, before: ApiObject, replicas: number, manager: string): ApiObject {
+function owned(call: ResourceCall, live: ApiObject, replicas: number, manager: string): ApiObject {
   const { type, query } = call;
+  const before = ownThroughSubresource(live, type.scale!.specReplicas, "scale");
   const tracking = {
     schema: schemaOf(type),
     manager,
@@ -92,7 +93,14 @@ function owned(call: ResourceCall, before: ApiObject, replicas: number, manager:
   if (mediaType(call) !== patchTypes.apply) {
     const after = clone(before);
     setAt(after, type.scale!.specReplicas, replicas);
-    return trackUpdate({ ...tracking, before, after });
+    if (replicas !== 0) return trackUpdate({ ...tracking, before, after });
+    // A Scale leaves zero out, so nobody owns it then.
+    const without = clone(before);
+    setAt(without, type.scale!.specReplicas, undefined);
+    const { managedFields } = trackUpdate({ ...tracking, before, after: without }).metadata;
+    if (managedFields) after.metadata.managedFields = managedFields;
+    else delete after.metadata.managedFields;
+    return after;
   }
   const { name, namespace } = before.metadata;
   const applied: ApiObject = {
@@ -125,6 +133,7 @@ async function wantedScale(call: ResourceCall, now: ApiObject): Promise<ApiObjec
   throw unknownPatchType();
 }
 
+/** Sets the value at a path; undefined takes it away. */
 function setAt(object: ApiObject, path: readonly string[], value: unknown): void {
   let at: Record<string, unknown> = object;
   for (const step of path.slice(0, -1)) {
@@ -133,5 +142,6 @@ function setAt(object: ApiObject, path: readonly string[], value: unknown): void
     at[step] = child ?? {};
     at = at[step] as Record<string, unknown>;
   }
-  at[path.at(-1)!] = value;
+  if (value === undefined) delete at[path.at(-1)!];
+  else at[path.at(-1)!] = value;
 }

@@ -128,7 +128,13 @@ export async function removeMany(core: Core, call: ResourceCall): Promise<Answer
     begin(core, type, object, { ...options, uid: undefined, resourceVersion: undefined });
   }
   await core.store.committed();
-  return { code: 200, object: listObject(type, removed, { resourceVersion: String(core.store.revision) }) };
+  return {
+    code: 200,
+    object: listObject(type, removed, {
+      ...(type.custom && { continue: "" }),
+      resourceVersion: String(core.store.revision),
+    }),
+  };
 }
 
 /** Deletes one object as a request would. */

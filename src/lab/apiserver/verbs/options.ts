@@ -73,10 +73,11 @@ export function enforceFields(
 ): void {
   const mode = strictness(call);
   const unknown = dropUnknown(schemaOf(call.type), object);
+  if (call.type.custom) unknown.sort();
   // Go refuses values of a wrong type while it decodes. A patch, an apply above all, stays as it was written: the
   // zero values that Go would add to it are nobody's wish and must not be owned.
   const decoded = call.method === "PATCH" ? structuredClone(object) : object;
-  const problem = call.type.custom ? undefined : normalizeBuiltin(decoded);
+  const problem = call.type.custom ? metadataProblem(object) : normalizeBuiltin(decoded);
   if (problem) throw refuse(problem.message);
   if (mode === "Ignore") return;
   const texts = strictProblems(object, unknown);
@@ -89,4 +90,29 @@ export function enforceFields(
     throw refuse(`strict decoding error: ${all.join(", ")}`);
   }
   call.warnings.push(...texts);
+}
+
+/** The first value of a wrong type in the metadata of a custom object, which Go decodes into a type of its own. */
+function metadataProblem(object: ApiObject): { message: string } | undefined {
+  const fields = object.metadata as unknown as Record<string, unknown>;
+  const wrong = (field: string, value: unknown, type: string) => {
+    const is = Array.isArray(value) ? "array" : typeof value === "boolean" ? "bool" : typeof value;
+    return {
+      message: `json: cannot unmarshal ${is} into Go struct field ObjectMeta.${field} of type ${type}`,
+    };
+  };
+  for (const field of ["name", "namespace", "generateName", "uid", "resourceVersion"]) {
+    const value = fields[field];
+    if (value !== undefined && value !== null && typeof value !== "string")
+      return wrong(field, value, "string");
+  }
+  for (const field of ["labels", "annotations"]) {
+    const map = fields[field];
+    if (map === undefined || map === null) continue;
+    if (typeof map !== "object" || Array.isArray(map)) return wrong(field, map, "map[string]string");
+    for (const value of Object.values(map)) {
+      if (typeof value !== "string" && value !== null) return wrong(field, value, "string");
+    }
+  }
+  return undefined;
 }

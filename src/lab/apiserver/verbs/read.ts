@@ -150,6 +150,8 @@ export function list(core: Core, call: ResourceCall): Answer {
   return {
     code: 200,
     object: listObject(type, found, {
+      // Lists of custom objects say that there is no more, where others say nothing.
+      ...(type.custom && { continue: "" }),
       resourceVersion: String(revision),
       ...(left > 0 && { continue: encodeToken(revision, last) }),
       ...(left > 0 && !selection.test && { remainingItemCount: left }),

@@ -25,7 +25,14 @@ import {
 import { keyOf, pluralName, type ResourceType, resetFields, shown, versionOf } from "../registry.ts";
 import { forbidden } from "../schema/index.ts";
 import { schemaOf } from "../schemas.ts";
-import { badRequest, conflict, invalid, StatusError, unknownPatchType } from "../status.ts";
+import {
+  badRequest,
+  conflict,
+  invalid,
+  StatusError,
+  unknownPatchType,
+  unsupportedMediaType,
+} from "../status.ts";
 import { existing, insert, replace, type Write } from "../write.ts";
 import { enforceFields, optionsKind, strictness, writeOf } from "./options.ts";
 
@@ -65,8 +72,31 @@ export async function update(core: Core, call: ResourceCall): Promise<Answer> {
     return settled(core, call, 201, insert(core, type, route.namespace, object, write));
   }
   checkUid(type, current, object);
+  if (!object.metadata.resourceVersion && neverUnconditional(type)) {
+    throw invalid(pluralName(type), route.name!, [
+      {
+        field: "metadata.resourceVersion",
+        type: "FieldValueInvalid",
+        value: 0,
+        detail: "must be specified for an update",
+      },
+    ]);
+  }
   return settled(core, call, 200, replace(core, type, current, object, route.subresource, write));
 }
+
+/** Kinds whose updates have to say what they are based on (`AllowUnconditionalUpdate` in Kubernetes). */
+function neverUnconditional(type: ResourceType): boolean {
+  return type.custom !== undefined || conditionalKinds.has(type.bucket);
+}
+
+const conditionalKinds = new Set([
+  "admissionregistration.k8s.io/mutatingwebhookconfigurations",
+  "admissionregistration.k8s.io/validatingwebhookconfigurations",
+  "apiextensions.k8s.io/customresourcedefinitions",
+  "coordination.k8s.io/leases",
+  "policy/poddisruptionbudgets",
+]);
 
 function checkNamed({ route }: ResourceCall, { metadata }: ApiObject): void {
   if (metadata.name) return;
@@ -171,6 +201,10 @@ function patchOf(call: ResourceCall, kind: string, body: Uint8Array): PatchToDo 
       return { content, change, shows: goText(content) };
     }
   }
+  if (kind === patchTypes.strategic) {
+    const known = Object.values(patchTypes).filter((one) => one !== patchTypes.strategic);
+    throw unsupportedMediaType(known);
+  }
   throw unknownPatchType();
 }
 
@@ -261,10 +295,6 @@ function checkTyped(call: ResourceCall, applied: ApiObject): void {
   const what = `${namespace}/${name}; ${group}/${version}, Kind=${type.kind}`;
   const untyped = (says: string) =>
     new StatusError(500, "", `failed to create typed patch object (${what}): ${says}`);
-  if (type.custom) {
-    enforceFields(call, applied);
-    return;
-  }
   const problems = typeProblems(schemaOf(type), applied);
   if (problems.length === 1) throw untyped(problems[0]!);
   if (problems.length > 1) throw untyped(`errors:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
