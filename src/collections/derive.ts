@@ -69,17 +69,32 @@ export class Cell {
   /** One timer for the earliest deadline that has not been reached, or none. */
   adoptDeadline(deadline: number | undefined): void {
     if (deadline !== undefined && deadline === this.deadline && this.#timer) return;
-    this.#timer?.cancel();
-    this.#timer = undefined;
+    this.#sleep(undefined);
     this.deadline = deadline;
     if (deadline === undefined) return;
-    const engine = this.node.engine;
+    const { engine } = this.node;
     const delay = Math.min(deadline - engine.world.monotonic(), longestDelay);
-    this.#timer = engine.world.after(delay, () => {
-      this.#timer = undefined;
-      this.mark();
-      engine.schedule();
-    });
+    this.#sleep(
+      engine.world.after(delay, () => {
+        this.#wake();
+        // Whoever waits for the same moment wakes in the same batch, whichever timer fires first (law 5).
+        const now = engine.world.monotonic();
+        for (const cell of engine.sleeping) if (cell.deadline! <= now) cell.#wake();
+        engine.schedule();
+      }),
+    );
+  }
+
+  #wake(): void {
+    this.#sleep(undefined);
+    this.mark();
+  }
+
+  #sleep(timer: Timer | undefined): void {
+    this.#timer?.cancel();
+    this.#timer = timer;
+    if (timer) this.node.engine.sleeping.add(this);
+    else this.node.engine.sleeping.delete(this);
   }
 
   drop(): void {

@@ -127,6 +127,22 @@ describe("time", () => {
     assert.equal(world.nextDeadline(), undefined, "a key that goes takes its timer along");
   });
 
+  test("keys that wait for the same moment wake in one batch", async () => {
+    const { engine, make, world } = setup();
+    const rows = make("rows");
+    const late = derive(rows, (row, read) => ({ late: read.reached(row.n) }), { name: "late" });
+    rows.replace([
+      { id: "a", n: 100 },
+      { id: "b", n: 100 },
+    ]);
+    engine.settle();
+    const batches: number[] = [];
+    late.subscribe((changes) => batches.push(changes.length));
+    await world.advance(100);
+    assert.deepEqual(batches, [2]);
+    assert.equal(world.nextDeadline(), undefined);
+  });
+
   test("a deadline months away is not taken for one that has passed", async () => {
     const { engine, make, world } = setup();
     const rows = make("rows");

@@ -1,4 +1,5 @@
 import type { World } from "../world/index.ts";
+import type { Cell } from "./derive.ts";
 import type { Sink, Table } from "./table.ts";
 
 /** A derivation or a sink threw: a bug of ours (law 6). */
@@ -31,6 +32,8 @@ export interface Work {
 export class Engine {
   readonly world: World;
   readonly work: Work = { evaluated: 0, changed: 0, batches: 0, bugs: 0 };
+  /** Evaluations that wait for a moment. @internal */
+  readonly sleeping = new Set<Cell>();
   readonly #onBug: ((bug: Bug) => void) | undefined;
   readonly #tables = new Set<Table<unknown>>();
   #now = 0;
