@@ -40,13 +40,13 @@ export class Normalizer {
   }
 
   text(value: string): string {
-    let text = value.replaceAll(this.#namespace, "NS");
-    for (const [pattern, by] of this.#masks) text = text.replace(pattern, by);
-    return text
+    // Times and uids go first: a mask for a revision would find its number in them.
+    let text = value
+      .replaceAll(this.#namespace, "NS")
       .replace(uuid, (found) => (found.startsWith("00000000-") ? found : this.#name("uid", found)))
-      .replace(time, "TIME")
-      .replace(clusterIp, "10.96.x.y")
-      .replace(generated, "made-*****");
+      .replace(time, "TIME");
+    for (const [pattern, by] of this.#masks) text = text.replace(pattern, by);
+    return text.replace(clusterIp, "10.96.x.y").replace(generated, "made-*****");
   }
 
   value(value: Loose, path: readonly string[] = []): Loose {
