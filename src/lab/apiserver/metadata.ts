@@ -75,7 +75,7 @@ export function validateMetadata(
       }
       if (current?.metadata.deletionTimestamp) {
         const known = new Set(current.metadata.finalizers ?? []);
-        const added = (finalizers as string[]).filter((item) => !known.has(item));
+        const added = (finalizers as string[]).filter((item) => !known.has(item)).sort();
         if (added.length > 0) {
           const refusal: FieldError = {
             field: "metadata.finalizers",

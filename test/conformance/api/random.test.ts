@@ -211,14 +211,6 @@ const stepOnDeployments = fc.oneof(
       type: applyPatch,
     }),
   ),
-  fc.tuple(name, fc.constantFrom(0, 1, 3)).map(
-    ([of, replicas]): Step => ({
-      method: "PATCH",
-      path: `${deployments}/${of}/scale`,
-      body: { spec: { replicas } },
-      type: merge,
-    }),
-  ),
   fc.tuple(name, fc.constantFrom(0, 1), manager).map(
     ([of, replicas, by]): Step => ({
       method: "PATCH",

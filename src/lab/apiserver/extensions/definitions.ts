@@ -6,7 +6,7 @@ import type { CustomResourceDefinition } from "../../../api/index.ts";
 import { timestamp } from "../../../world/index.ts";
 import type { Core } from "../core.ts";
 import { type ApiObject, asRecord, clone, sameJson } from "../object.ts";
-import { applyDefaults, type FieldError, forbidden } from "../schema/index.ts";
+import { applyDefaults, type FieldError, forbidden, ruleProblems, type Schema } from "../schema/index.ts";
 import { schemaOf } from "../schemas.ts";
 import type { Strategy } from "../strategies.ts";
 import { bucketOf, customTypes } from "./types.ts";
@@ -107,12 +107,24 @@ function completeNames(object: ApiObject): void {
   spec.conversion ??= { strategy: "None" };
 }
 
+/** CEL rules that this server cannot compile and so does not check: whoever makes the definition is told. */
+function uncheckedRules(object: ApiObject): string[] {
+  const versions = asRecord(object.spec)?.versions;
+  return (Array.isArray(versions) ? (versions as unknown[]) : []).flatMap((version) => {
+    const schema = asRecord(asRecord(asRecord(version)?.schema)?.openAPIV3Schema);
+    const problems = schema ? ruleProblems(schema as Schema) : [];
+    return problems.map((problem) => `spec.versions[${String(asRecord(version)?.name)}]: ${problem}`);
+  });
+}
+
 export const definitionStrategy: Strategy = {
-  prepareCreate(_, object) {
+  prepareCreate(_, object, { warnings }) {
     completeNames(object);
+    warnings.push(...uncheckedRules(object));
   },
-  prepareUpdate(_, object) {
+  prepareUpdate(_, object, current, { warnings }) {
     completeNames(object);
+    if (!sameJson(object.spec, current.spec)) warnings.push(...uncheckedRules(object));
   },
   validate: (_, object) => problems(object),
   allocate(core, object) {

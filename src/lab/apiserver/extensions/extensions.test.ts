@@ -129,6 +129,17 @@ describe("a CustomResourceDefinition", () => {
     assert.equal(condition(body, "NamesAccepted"), "False");
     assert.equal((await cluster.client.get("/apis/example.com/v1/namespaces/default/gadgets")).code, 404);
   });
+
+  test("warns of rules that are not checked because they cannot be compiled", async () => {
+    await using cluster = await testServer();
+    const openAPIV3Schema = { type: "object", "x-kubernetes-validations": [{ rule: "self.odd(" }] };
+    const { code, headers } = await cluster.client.post(
+      definitions,
+      definition({ versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema } }] }),
+    );
+    assert.equal(code, 201);
+    assert.match(headers.warning!, /spec.versions\[v1\]: <root>: rule self.odd\( is not checked/);
+  });
 });
 
 describe("custom objects", () => {

@@ -2,7 +2,7 @@
  * Server-side apply (KEP-555) and the bookkeeping of field managers that it rests on: structured-merge-diff
  * `merge/update.go` and apimachinery `util/managedfields`. All versions of a kind are taken to have the same fields.
  */
-import { isObject, type JsonObject, type Schema } from "../schema/index.ts";
+import { equalJson, isObject, type JsonObject, type Schema } from "../schema/index.ts";
 import { PatchError } from "./errors.ts";
 import { FieldSet, field, type Path, pathText } from "./fieldset.ts";
 import {
@@ -143,7 +143,8 @@ function tryApply(
   const difference = without(compare(type, live ?? {}, object), resetOf(request));
   const conflicts = takeOver(managers, id, difference);
   if (conflicts.length > 0 && !force) return { object: live ?? {}, managers: before, conflicts };
-  const isNoop = changes(difference).isEmpty && difference.removed.isEmpty;
+  // The order of a keyed list is nobody's field, but a change nevertheless.
+  const isNoop = changes(difference).isEmpty && difference.removed.isEmpty && equalJson(live ?? {}, object);
   // An apply that changes nothing has no time of its own.
   if (isNoop) self.time = last?.time;
   return { object, managers, conflicts: [] };
@@ -308,28 +309,11 @@ export function trackUpdate<T extends object>(update: UpdateToTrack<T>): T {
   return withManagers(after as JsonObject, managers) as T;
 }
 
-/**
- * A field as a subresource shows it: whoever owns it in the object owns it through the subresource from now on, and
- * without a time (`fieldmanager/scalehandler.go`).
- */
-export function ownThroughSubresource<T extends object>(
-  object: T,
-  names: readonly string[],
-  subresource: string,
-): T {
+/** Whether any manager owns the field at a path of names. */
+export function isOwned(object: object, names: readonly string[]): boolean {
+  const wanted = FieldSet.of(names.map(field));
   const managers = decodeManagers(managedFieldsOf(object)) ?? new Map<string, Manager>();
-  const moved = FieldSet.of(names.map(field));
-  for (const [id, manager] of [...managers]) {
-    const owned = manager.set.intersection(moved);
-    if (owned.isEmpty) continue;
-    const rest = manager.set.difference(owned);
-    if (rest.isEmpty) managers.delete(id);
-    else managers.set(id, { ...manager, set: rest });
-    const self: Manager = { ...manager, subresource, time: undefined, set: owned };
-    const known = managers.get(identityOf(self));
-    managers.set(identityOf(self), known ? { ...self, set: known.set.union(owned) } : self);
-  }
-  return withManagers(object as JsonObject, managers) as T;
+  return [...managers.values()].some(({ set }) => !set.intersection(wanted).isEmpty);
 }
 
 function selfOf(by: Tracked, operation: Manager["operation"]): Manager {

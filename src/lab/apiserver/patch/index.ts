@@ -4,7 +4,7 @@ export {
   applyPatch,
   type Conflict,
   conflictMessage,
-  ownThroughSubresource,
+  isOwned,
   trackUpdate,
   type UpdateToTrack,
 } from "./apply.ts";

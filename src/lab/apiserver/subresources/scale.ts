@@ -2,7 +2,7 @@
 import { asObject, decodeBody, mediaType, parseJson, parseYaml } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { type ApiObject, asRecord, clone, valueAt } from "../object.ts";
-import { applyPatch, jsonPatch, mergePatch, ownThroughSubresource, trackUpdate } from "../patch/index.ts";
+import { applyPatch, isOwned, jsonPatch, mergePatch, trackUpdate } from "../patch/index.ts";
 import type { ScalePaths } from "../registry.ts";
 import { shown, versionOf } from "../registry.ts";
 import { isTrue } from "../route.ts";
@@ -78,10 +78,13 @@ export async function scale(core: Core, call: ResourceCall): Promise<Answer> {
   return { code: 200, object: scaleOf(shown(type, stored), paths) };
 }
 
-/** The object with its new number of replicas, which a manager owns through `scale`, without a time. */
-function owned(call: ResourceCall, live: ApiObject, replicas: number, manager: string): ApiObject {
+/**
+ * The object with its new number of replicas, which a manager owns through `scale`, without a time
+ * (`fieldmanager/scalehandler.go`).
+ */
+function owned(call: ResourceCall, before: ApiObject, replicas: number, manager: string): ApiObject {
   const { type, query } = call;
-  const before = ownThroughSubresource(live, type.scale!.specReplicas, "scale");
+  const path = type.scale!.specReplicas;
   const tracking = {
     schema: schemaOf(type),
     manager,
@@ -90,33 +93,32 @@ function owned(call: ResourceCall, live: ApiObject, replicas: number, manager: s
     reset: ["status"],
     time: undefined,
   };
-  if (mediaType(call) !== patchTypes.apply) {
-    const after = clone(before);
-    setAt(after, type.scale!.specReplicas, replicas);
-    if (replicas !== 0) return trackUpdate({ ...tracking, before, after });
-    // A Scale leaves zero out, so nobody owns it then.
-    const without = clone(before);
-    setAt(without, type.scale!.specReplicas, undefined);
-    const { managedFields } = trackUpdate({ ...tracking, before, after: without }).metadata;
-    if (managedFields) after.metadata.managedFields = managedFields;
-    else delete after.metadata.managedFields;
-    return after;
+  if (mediaType(call) === patchTypes.apply) {
+    const { name, namespace } = before.metadata;
+    const applied: ApiObject = {
+      apiVersion: before.apiVersion,
+      kind: before.kind,
+      metadata: { name, ...(namespace && { namespace }) },
+    };
+    setAt(applied, path, replicas);
+    const force = isTrue(query.get("force"));
+    const { object, conflicts } = applyPatch({ ...tracking, live: before, applied, force });
+    if (conflicts.length > 0) throw applyConflict(conflicts);
+    return clone(object);
   }
-  const { name, namespace } = before.metadata;
-  const applied: ApiObject = {
-    apiVersion: before.apiVersion,
-    kind: before.kind,
-    metadata: { name, ...(namespace && { namespace }) },
-  };
-  setAt(applied, type.scale!.specReplicas, replicas);
-  const { object, conflicts } = applyPatch({
-    ...tracking,
-    live: before,
-    applied,
-    force: isTrue(query.get("force")),
-  });
-  if (conflicts.length > 0) throw applyConflict(conflicts);
-  return clone(object);
+  const after = clone(before);
+  if (replicas === (valueAt(before, path) ?? 0)) return after;
+  setAt(after, path, replicas);
+  // A Scale without managers is not tracked, as no object without them is.
+  if (!isOwned(before, path)) return after;
+  if (replicas !== 0) return trackUpdate({ ...tracking, before, after });
+  // A Scale leaves zero out, so nobody owns it then.
+  const without = clone(before);
+  setAt(without, path, undefined);
+  const { managedFields } = trackUpdate({ ...tracking, before, after: without }).metadata;
+  if (managedFields) after.metadata.managedFields = managedFields;
+  else delete after.metadata.managedFields;
+  return after;
 }
 
 async function wantedScale(call: ResourceCall, now: ApiObject): Promise<ApiObject> {
