@@ -85,7 +85,7 @@ export async function startApiServer(programs: string): Promise<RealApiServer> {
     "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
     "service-account-signing-key-file": file("sa.key", pki.serviceAccount.privateKey),
     "service-account-key-file": file("sa.pub", pki.serviceAccount.publicKey),
-    "authorization-mode": "Node,RBAC",
+    "authorization-mode": "RBAC",
     "endpoint-reconciler-type": "none",
     "allow-privileged": true,
     v: 0,
