@@ -2,7 +2,6 @@
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { WeftError } from "../api/index.ts";
-import { isHolder, killLab } from "./holder.ts";
 import { type LabAnswer, type LabRequest, type LabStatus, readLines, writeLine } from "./protocol.ts";
 import type { LabState } from "./state.ts";
 
@@ -51,7 +50,7 @@ export async function endLab(state: LabState, keep = false): Promise<boolean> {
     socket.resume();
   });
   // A daemon that does not listen any more cannot end itself.
-  if (!ended && pid !== undefined) killLab(pid);
+  if (!ended && pid !== undefined) process.kill(pid, "SIGKILL");
   // The daemon is gone; the process that holds the namespaces follows when the kernel has ended the others.
   while (pid !== undefined && isHolder(pid)) await new Promise((resolve) => setTimeout(resolve, 2));
   if (keep) state.keep();
@@ -66,5 +65,18 @@ function holder(state: LabState): number | undefined {
     return isHolder(pid) ? pid : undefined;
   } catch {
     return undefined;
+  }
+}
+
+/**
+ * Whether the process is there and is what we started: numbers are used again. One that has ended and waits for
+ * its parent does not count: the machine's first process may take seconds for that, or never do it.
+ */
+function isHolder(pid: number): boolean {
+  try {
+    const [, name, state] = /^\d+ \((.*)\) (\w)/s.exec(readFileSync(`/proc/${pid}/stat`, "utf8"))!;
+    return name === "unshare" && state !== "Z" && state !== "X";
+  } catch {
+    return false;
   }
 }

@@ -1,11 +1,10 @@
 /** Starts a lab's daemon in namespaces of its own and follows it until the lab stands. */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { delimiter } from "node:path";
 import { fileURLToPath } from "node:url";
 import { WeftError } from "../api/index.ts";
-import { killLab } from "./holder.ts";
 import { systemPath } from "./network/index.ts";
 import { namespaceOptions, namespaceTrouble } from "./preflight.ts";
 import { type LabEvent, type LabOrder, readLines, writeLine } from "./protocol.ts";
@@ -103,7 +102,8 @@ export function launchLab(state: LabState): Launch {
       channel.end();
     },
     async kill() {
-      if (child.pid) killLab(child.pid);
+      // unshare's --kill-child takes pid 1 with it, and pid 1 takes the rest.
+      killTree(child);
       await exit;
     },
   };
@@ -112,6 +112,14 @@ export function launchLab(state: LabState): Launch {
 /** A process that ended so often before it was ever ready will not be. */
 const maxFailures = 4;
 const daemonFlags = ["--max-semi-space-size=1", "--v8-pool-size=1"];
+
+function killTree(child: ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch {
+    // It is gone.
+  }
+}
 
 /** What the lab's processes inherit: no more than they need. */
 function environment(): NodeJS.ProcessEnv {
