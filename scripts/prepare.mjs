@@ -2,13 +2,14 @@
  * Makes a fresh clone ready, and says nothing when there is nothing to do. Plain JavaScript: it runs on whatever
  * Node the machine has, before the pinned one is there.
  *
- *   node scripts/prepare.mjs           packages, and the pinned Node among them
+ *   node scripts/prepare.mjs           packages, and the pinned Node among them; code made from protocol files
  *   node scripts/prepare.mjs --tools   also the programs that a lab needs; exit code 1 when one cannot be had
  */
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { prepareProtocols } from "./protocols.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -31,6 +32,7 @@ const managers = {
 };
 
 preparePackages();
+prepareProtocols();
 if (process.argv.includes("--tools")) prepareTools();
 
 function preparePackages() {
