@@ -1,0 +1,2 @@
+/** What runs beside an application: redirection, certificates, the embedded proxy or Envoy, health. */
+export {};

@@ -1,0 +1,2 @@
+/** A mesh's discovery on one page: sources → traffic → xDS, certificates, webhook, conditions. */
+export {};

@@ -1,0 +1,2 @@
+/** Trust domains, the certificate authority, and workload certificates: both ends. */
+export {};

@@ -1,0 +1,2 @@
+/** The embedded data plane: an xDS client that listens, routes, balances and secures. */
+export {};
