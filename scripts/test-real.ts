@@ -95,6 +95,7 @@ async function runAll(programs: string): Promise<void> {
     PATH: `${process.env.PATH ?? ""}${delimiter}${programs}`,
     WEFT_KUBECTL_136: join(programs, "kubectl"),
   };
+  if (alone.some((file) => file.includes("clients"))) goProgram("clients", say);
   if (alone.length > 0) {
     const server = await startApiServer(programs).catch((error: Error) => {
       failed = true;

@@ -3,7 +3,17 @@
  * (`~/.cache/weft`), or installed from Debian packages where this process may.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, renameSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -37,17 +47,29 @@ export function kubernetesPrograms(say: (line: string) => void = () => {}): stri
   return directory;
 }
 
-/** Each is one file without libraries. */
+/** Each is one file without libraries: from a published module, or from a folder of ours. */
 const goPrograms = {
   coredns: { module: "github.com/coredns/coredns", version: "1.15.0", minutes: 4 },
   helm: { module: "helm.sh/helm/v3/cmd/helm", version: "3.18.6", minutes: 3 },
+  clients: { folder: "../conformance/clients", minutes: 3 },
 };
 export type GoProgram = keyof typeof goPrograms;
 
 /** Where a program is once it is built: in the folder that WEFT_TOOLS names, or in the cache. */
 export function goProgramFile(name: GoProgram): string {
   const given = process.env.WEFT_TOOLS;
-  return given ? join(given, name) : join(cacheDir(), name, goPrograms[name].version, name);
+  return given ? join(given, name) : join(cacheDir(), name, versionOf(name), name);
+}
+
+/** A module's version, or what stands in a folder. */
+function versionOf(name: GoProgram): string {
+  const program = goPrograms[name];
+  if ("version" in program) return program.version;
+  const hash = createHash("sha256");
+  for (const file of readdirSync(new URL(program.folder, import.meta.url)).sort()) {
+    hash.update(readFileSync(new URL(`${program.folder}/${file}`, import.meta.url)));
+  }
+  return hash.digest("hex").slice(0, 12);
 }
 
 /** Its file. Building takes minutes on 2 cores with nothing cached. Throws NotToBeHad. */
@@ -55,11 +77,20 @@ export function goProgram(name: GoProgram, say: (line: string) => void = () => {
   const file = goProgramFile(name);
   if (!existsSync(file)) {
     requireGo();
-    const { module, version, minutes } = goPrograms[name];
-    say(`building ${name} ${version} (about ${minutes} minutes, once) ...`);
+    const program = goPrograms[name];
+    say(`building ${name} ${versionOf(name)} (about ${program.minutes} minutes, once) ...`);
     const bin = `${file}.new`;
-    const flags = ["install", "-trimpath", "-ldflags", "-s -w"];
-    execFileSync("go", [...flags, `${module}@v${version}`], {
+    const flags = ["-trimpath", "-ldflags", "-s -w"];
+    const [args, cwd] =
+      "module" in program
+        ? [["install", ...flags, `${program.module}@v${program.version}`], undefined]
+        : [
+            ["build", ...flags, "-o", `${bin}/`, "."],
+            fileURLToPath(new URL(program.folder, import.meta.url)),
+          ];
+    mkdirSync(bin, { recursive: true });
+    execFileSync("go", args, {
+      ...(cwd && { cwd }),
       env: { ...process.env, GOBIN: bin, GOFLAGS: "", CGO_ENABLED: "0" },
       stdio: ["ignore", "ignore", "inherit"],
     });
