@@ -184,8 +184,8 @@ export interface UpstreamCluster {
 }
 
 export interface PickContext {
-  /** 64 bits as two unsigned halves do not matter here: any 32 bit hash. Absent: random for hash balancers. */
-  hash?: number;
+  /** `xxhash64` (hash.ts) of what the policies say, combined as Envoy does: 64 bits. Absent: hash balancers choose at random. */
+  hash?: bigint;
   /** For ORIGINAL_DST. */
   connection?: Downstream;
   /** For ORIGINAL_DST with `use_http_header`: the value of the header, `10.0.0.1:80`. */
