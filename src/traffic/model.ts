@@ -74,6 +74,12 @@ export interface FilterChain {
   tls?: DownstreamTls;
   authorization: readonly Authorization[];
   handler: HttpHandler | TcpHandler;
+  /**
+   * What connections from this chain to mesh TLS upstreams offer as ALPN, instead of the upstream's own: on ports whose
+   * protocol is found out by looking, one upstream carries HTTP/1, HTTP/2 and TCP, and the other side tells them apart
+   * by this. Envoy: network filter set_filter_state with the key `envoy.network.application_protocols`.
+   */
+  upstreamAlpn?: readonly string[];
   origins: readonly Origin[];
 }
 
@@ -284,13 +290,21 @@ export interface Upstream {
   /** The protocol spoken to the endpoints: `auto` is what the client spoke. */
   protocol: "http1" | "http2" | "auto" | "tcp";
   discovery: "endpoints" | "strict-dns" | "logical-dns" | "original-destination" | "static" | "none";
+  /**
+   * For discovery `endpoints`: the row of `Traffic.endpoints` (EDS service name). It is `name`, unless clients of some
+   * namespace see another DestinationRule with other labels under the same subset's name.
+   */
+  endpointsName: string;
   /** For `strict-dns`, `logical-dns` and `static`; those of `endpoints` come by themselves. */
   endpoints: readonly Endpoint[];
   balancer: Balancer;
+  /** How the client's own locality orders the endpoints: see `localityFor`. */
+  locality?: LocalityPolicy;
+  /** New endpoints get their share little by little (Envoy's slow start). */
+  warmup?: { milliseconds: number; minimumPercent: number; aggression: number };
   connections: ConnectionLimits;
   outliers?: OutlierDetection;
   tls: UpstreamTls;
-  /** Send our side of the connection as PROXY protocol; ours only where asked for. */
   origins: readonly Origin[];
 }
 
@@ -299,6 +313,18 @@ export type Balancer =
   | { kind: "least-request"; choices: number }
   | { kind: "ring-hash"; minimumRingSize: number }
   | { kind: "maglev"; tableSize: number };
+
+/** `localityLbSetting` with what it needs besides (Istio `networking/v1/destination_rule.proto`). */
+export interface LocalityPolicy {
+  /** Endpoints near the client come first, others when those fail. Only where outliers are looked for. */
+  failover: boolean;
+  /** Region → the region to go to before all others. */
+  regions: readonly { from: string; to: string }[];
+  /** Labels whose values, compared in this order, say how near an endpoint is. */
+  priorityLabels: readonly string[];
+  /** `region/zone/*` → shares in percent. Takes the place of failover. */
+  distribute: readonly { from: string; to: Readonly<Record<string, number>> }[];
+}
 
 export interface ConnectionLimits {
   /** ms. */
@@ -369,6 +395,8 @@ export interface Endpoint {
   meshTls: boolean;
   /** Who it is, for metrics: the workload, its namespace, its canonical service and revision, its cluster. */
   workload: { name: string; namespace: string; service: string; revision: string; cluster: string };
+  /** Where an upstream's `locality.priorityLabels` ask for them: the values of those labels. */
+  labels?: Readonly<Record<string, string>>;
   hostname?: string;
 }
 
