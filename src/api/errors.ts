@@ -84,6 +84,10 @@ export const errorTable = {
     says: "peers cannot reach the API server of {cluster} at {server}, which is this machine only",
     fix: "say how they reach it: --server {cluster}=https://ADDRESS:PORT",
   },
+  CA_INVALID: {
+    says: "the certificate authority in the Secret {secret} cannot be used: {reason}",
+    fix: "put a signing certificate, its key, its chain and its root there (docs/errors.md)",
+  },
   API_REFUSED: { says: "the API server of {cluster} refused to {action}: {reason}", fix: "{fix}" },
 } as const satisfies Record<string, { says: string; fix: string }>;
 
