@@ -1,5 +1,7 @@
 /** From a request to a response: what is asked, whether it may be, who answers, and refusals as Status. */
 import type { Duplex } from "node:stream";
+import { kindOf } from "./admission/attributes.ts";
+import { admitOther } from "./admission/webhooks.ts";
 import { authorize, impersonate } from "./auth/authorize.ts";
 import { review } from "./auth/reviews.ts";
 import { bodyLimit } from "./body.ts";
@@ -7,8 +9,9 @@ import { builtinTypes } from "./builtins.ts";
 import type { Answer, Call, Core, Reply, ResourceCall } from "./core.ts";
 import { pathReply } from "./discovery/paths.ts";
 import { reply } from "./negotiate.ts";
+import type { ApiObject } from "./object.ts";
 import { PatchError } from "./patch/index.ts";
-import { resourceRoute } from "./route.ts";
+import { isTrue, resourceRoute } from "./route.ts";
 import {
   badRequest,
   internalError,
@@ -24,6 +27,7 @@ import { subresource } from "./subresources/dispatch.ts";
 import { bind } from "./subresources/pods.ts";
 import { isUnserved } from "./unserved.ts";
 import { removeMany, removeOne } from "./verbs/delete.ts";
+import { writeOf } from "./verbs/options.ts";
 import { get, list } from "./verbs/read.ts";
 import { watch } from "./verbs/watch.ts";
 import { create, patch, update } from "./verbs/write.ts";
@@ -139,6 +143,21 @@ async function verb(core: Core, call: ResourceCall): Promise<Answer> {
   throw methodNotAllowed();
 }
 
+/** Webhooks may refuse connections to pods; they see the options of the connection as an object of their own. */
+async function admitConnection(core: Core, call: ResourceCall): Promise<void> {
+  const { kind } = kindOf(call.type, call.route.subresource);
+  const options: Record<string, unknown> = {};
+  for (const name of ["stdin", "stdout", "stderr", "tty"]) {
+    if (isTrue(call.query.get(name))) options[name] = true;
+  }
+  const container = call.query.get("container");
+  if (container) options.container = container;
+  if (call.query.has("command")) options.command = call.query.getAll("command");
+  if (call.query.has("ports")) options.ports = call.query.getAll("ports").map(Number);
+  const object = { kind, apiVersion: "v1", ...options } as unknown as ApiObject;
+  await admitOther(core, call, { ...writeOf(call), dryRun: false }, "CONNECT", object);
+}
+
 /** Answers a request to upgrade the connection: exec, attach and port-forward. Refusals are written to the socket. */
 export async function handleUpgrade(core: Core, asked: Call, socket: Duplex, head: Buffer): Promise<void> {
   try {
@@ -150,6 +169,7 @@ export async function handleUpgrade(core: Core, asked: Call, socket: Duplex, hea
         ? notServed(`the subresource ${call.type.plural}/${name}`)
         : badRequest("nothing to upgrade to");
     }
+    await admitConnection(core, call);
     const { stream } = await import("./subresources/kubelet.ts");
     await stream(core, call, socket, head);
   } catch (error) {

@@ -5,6 +5,7 @@
 import type { KubeRequest, KubeResponse, Transport } from "../../kube/index.ts";
 import type { World } from "../../world/index.ts";
 import { ServiceAddresses } from "./admission/addresses.ts";
+import { closeWebhooks } from "./admission/webhook-call.ts";
 import { authenticate } from "./auth/authenticate.ts";
 import { Rbac } from "./auth/rbac.ts";
 import { Tokens } from "./auth/tokens.ts";
@@ -109,6 +110,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     },
     async close() {
       stopExpiry();
+      closeWebhooks(core);
       await Promise.all(listeners.map((listener) => listener.close()));
       store.close();
     },

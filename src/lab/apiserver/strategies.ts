@@ -23,7 +23,12 @@ export interface WriteFacts {
 export interface Strategy {
   /** Waits for what the creation needs, within reason. */
   ready?(core: Core, object: ApiObject, namespace: string | undefined): Promise<void>;
-  /** Sets what clients may not, allocates, refuses (by throwing). Runs before defaults and validation. */
+  /**
+   * What comes before admission webhooks (Kubernetes' own mutating plugins): completes or refuses a new object. Called
+   * once more after webhooks that changed something. The object is in the request's version.
+   */
+  admit?(core: Core, object: ApiObject, facts: WriteFacts): void;
+  /** Sets what clients may not, refuses (by throwing). Runs before defaults and validation. */
   prepareCreate?(core: Core, object: ApiObject, facts: WriteFacts): void;
   prepareUpdate?(core: Core, object: ApiObject, current: ApiObject, facts: WriteFacts): void;
   /** After defaults, before validation: what depends on defaulted fields (addresses of Services). */
@@ -79,10 +84,6 @@ export function builtinStrategies(addresses: ServiceAddresses, rbac: Rbac): Stra
     ["apiextensions.k8s.io/customresourcedefinitions", definitionStrategy],
     ["/resourcequotas", storedOnly("a ResourceQuota is stored but not enforced")],
     ["/limitranges", storedOnly("a LimitRange is stored but not applied")],
-    ...["mutating", "validating"].map((kind): [string, Strategy] => [
-      `admissionregistration.k8s.io/${kind}webhookconfigurations`,
-      storedOnly("admission webhooks are stored but not called"),
-    ]),
     ...rbacStrategies(rbac),
   ]);
 }

@@ -1,12 +1,13 @@
 /**
  * The one way into the store: creating, replacing and removing objects with everything that happens on the way.
- * Synchronous, so that no other request comes between reading and writing.
+ * A write is a generator that stops where admission webhooks have a say. Between its stops it is synchronous, so no
+ * other request comes between reading and writing; a stop that took time is followed by a look at what has changed.
  */
 import { timestamp, uuid } from "../../world/index.ts";
 import { checkEvent, defaultBuiltin, validateBuiltin, writeNulls } from "./builtin/index.ts";
 import type { Core } from "./core.ts";
 import { immutableMetadata, keepSystemFields, sameExceptTimes, validateMetadata } from "./metadata.ts";
-import { type ApiObject, sameJson } from "./object.ts";
+import { type ApiObject, clone, sameJson } from "./object.ts";
 import { PatchError, trackUpdate } from "./patch/index.ts";
 import { keyOf, kindName, pluralName, type ResourceType, resetFields, shown, versionOf } from "./registry.ts";
 import { applyDefaults, type FieldError, validate } from "./schema/index.ts";
@@ -17,6 +18,29 @@ import type { WriteFacts } from "./strategies.ts";
 export interface Write extends WriteFacts {
   /** Field manager that the change is recorded for; undefined when the caller has recorded it already (apply). */
   readonly manager: string | undefined;
+}
+
+/** Where a write stops for admission. What it is answered is the object to go on with. */
+export interface Stop {
+  /** `mutate`: the object as sent, with its defaults. `validate`: as it is to be stored. */
+  stage: "mutate" | "validate";
+  operation: "CREATE" | "UPDATE" | "DELETE";
+  /** Absent for a deletion. */
+  object?: ApiObject;
+  /** As stored. */
+  old?: ApiObject;
+}
+
+export type Writing<T> = Generator<Stop, T, ApiObject | undefined>;
+
+/** Thrown by a write whose object was changed by another while it had stopped: it has to begin anew. */
+export class Changed extends Error {}
+
+/** Runs a write that no webhook is asked about: the server's own. */
+export function atOnce<T>(writing: Writing<T>): T {
+  let step = writing.next();
+  while (!step.done) step = writing.next(step.value.object);
+  return step.value;
 }
 
 const nameAlphabet = "bcdfghjklmnpqrstvwxz2456789";
@@ -65,18 +89,69 @@ function checkNamespace(core: Core, type: ResourceType, namespace: string, name:
   }
 }
 
+/** `insertion` without admission webhooks. */
+export function insert(...of: Parameters<typeof insertion>): ApiObject {
+  return atOnce(insertion(...of));
+}
+
 /**
  * Creates `object` (of `type`'s version, owned by the callee) and returns it as stored.
  * Throws StatusErrors: 403, 404 (namespace), 409, 422.
  */
-export function insert(
+export function* insertion(
   core: Core,
   type: ResourceType,
   namespace: string | undefined,
-  object: ApiObject,
+  sent: ApiObject,
   write: Write,
-): ApiObject {
-  const metadata = object.metadata;
+): Writing<ApiObject> {
+  checkPlace(type, namespace, sent);
+  const bucket = core.store.bucket(type.bucket);
+  if (type.namespaced) checkNamespace(core, type, namespace!, sent.metadata.name ?? "");
+  const time = timestamp(core.world);
+  delete sent.metadata.selfLink;
+  const strategy = core.strategies.get(type.bucket);
+  // Managers own what they sent and its defaults, not what happens from here on.
+  setDefaults(type, sent);
+  let object = tracked(type, undefined, sent, undefined, write, time);
+  strategy?.admit?.(core, object, write);
+  object = (yield { stage: "mutate", operation: "CREATE", object })!;
+  const { metadata } = object;
+  if (!metadata.name && metadata.generateName) {
+    // A clash is as unlikely as it is harmless: try again.
+    do metadata.name = `${metadata.generateName.slice(0, 58)}${randomSuffix(core)}`;
+    while (bucket.objects.has(keyOf(namespace, metadata.name)));
+  }
+  delete metadata.deletionTimestamp;
+  delete metadata.deletionGracePeriodSeconds;
+  delete metadata.resourceVersion;
+  metadata.uid = uuid(core.world);
+  metadata.creationTimestamp = time;
+  if (type.generation || type.custom) metadata.generation = 1;
+  else delete metadata.generation;
+  const prepared = inStoredVersion(type, object);
+  if (type.subresources.has("status") && !strategy?.createsWithStatus) delete prepared.status;
+  strategy?.prepareCreate?.(core, prepared, write);
+  setDefaults(type, prepared);
+  const key = keyOf(namespace, metadata.name);
+  const fresh = yield* allocated(core, type, prepared, write);
+  if (type.custom) warnOfFinalizers(fresh, write.warnings);
+  if (!type.custom) writeNulls(fresh);
+  if (bucket.objects.has(key)) {
+    const clash = alreadyExists(pluralName(type), metadata.name);
+    const isEnding = bucket.objects.get(key)!.metadata.deletionTimestamp;
+    if (isEnding) clash.status.message = `object is being deleted: ${clash.status.message}`;
+    throw clash;
+  }
+  if (type.namespaced) checkNamespace(core, type, namespace!, metadata.name);
+  if (write.dryRun) return fresh;
+  const stored = core.store.write(bucket, key, fresh);
+  strategy?.stored?.(core, undefined, stored);
+  return stored;
+}
+
+/** Refuses a new object that is of another namespace than the request, or that says it was stored before. */
+function checkPlace(type: ResourceType, namespace: string | undefined, { metadata }: ApiObject): void {
   if (type.namespaced) {
     if (metadata.namespace && metadata.namespace !== namespace) {
       throw badRequest(
@@ -89,58 +164,45 @@ export function insert(
     // The storage says this, so it comes without a reason.
     throw new StatusError(500, "", "resourceVersion should not be set on objects to be created");
   }
-  const bucket = core.store.bucket(type.bucket);
-  if (!metadata.name && metadata.generateName) {
-    // A clash is as unlikely as it is harmless: try again.
-    do metadata.name = `${metadata.generateName.slice(0, 58)}${randomSuffix(core)}`;
-    while (bucket.objects.has(keyOf(namespace, metadata.name)));
-  }
-  if (type.namespaced) checkNamespace(core, type, namespace!, metadata.name ?? "");
-  delete metadata.selfLink;
-  delete metadata.deletionTimestamp;
-  delete metadata.deletionGracePeriodSeconds;
-  delete metadata.resourceVersion;
-  metadata.uid = uuid(core.world);
-  metadata.creationTimestamp = timestamp(core.world);
-  if (type.generation || type.custom) metadata.generation = 1;
-  else delete metadata.generation;
+}
+
+/** The new object with what is allocated for it, found valid by us and by webhooks. */
+function* allocated(core: Core, type: ResourceType, prepared: ApiObject, write: Write): Writing<ApiObject> {
   const strategy = core.strategies.get(type.bucket);
-  // Managers own what they sent and its defaults, not what happens from here on.
-  setDefaults(type, object);
-  const sent = tracked(type, undefined, object, undefined, write, metadata.creationTimestamp);
-  const fresh = inStoredVersion(type, sent);
-  if (type.subresources.has("status") && !strategy?.createsWithStatus) delete fresh.status;
-  strategy?.prepareCreate?.(core, fresh, write);
-  setDefaults(type, fresh);
-  strategy?.allocate?.(core, fresh, undefined, write);
-  check(core, type, fresh, undefined);
-  if (type.custom) warnOfFinalizers(fresh, write.warnings);
-  if (!type.custom) writeNulls(fresh);
-  if (bucket.objects.has(keyOf(namespace, metadata.name))) {
-    const clash = alreadyExists(pluralName(type), metadata.name);
-    const isEnding = bucket.objects.get(keyOf(namespace, metadata.name))!.metadata.deletionTimestamp;
-    if (isEnding) clash.status.message = `object is being deleted: ${clash.status.message}`;
-    throw clash;
+  for (;;) {
+    const fresh = strategy?.allocate ? clone(prepared) : prepared;
+    strategy?.allocate?.(core, fresh, undefined, write);
+    check(core, type, fresh, undefined);
+    const { revision } = core.store;
+    yield { stage: "validate", operation: "CREATE", object: fresh };
+    if (!strategy?.allocate || core.store.revision === revision) return fresh;
+    try {
+      strategy.allocate(core, clone(fresh), undefined, write);
+      return fresh;
+    } catch {
+      // What was allocated has become someone else's while webhooks were asked: once more.
+    }
   }
-  if (write.dryRun) return fresh;
-  const stored = core.store.write(bucket, keyOf(namespace, metadata.name), fresh);
-  strategy?.stored?.(core, undefined, stored);
-  return stored;
+}
+
+/** `replacement` without admission webhooks. */
+export function replace(...of: Parameters<typeof replacement>): ApiObject {
+  return atOnce(replacement(...of));
 }
 
 /**
  * Replaces `current` (as stored) by `next` (of `type`'s version, owned by the callee); `subresource` limits what
  * may change. Returns what is stored afterwards; the same object when nothing changed. An object whose last
- * finalizer goes is deleted.
+ * finalizer goes is deleted. Throws `Changed` when `current` is no longer what is stored.
  */
-export function replace(
+export function* replacement(
   core: Core,
   type: ResourceType,
   current: ApiObject,
   next: ApiObject,
   subresource: string | undefined,
   write: Write,
-): ApiObject {
+): Writing<ApiObject> {
   const name = current.metadata.name;
   const sent = next.metadata;
   if (sent.name && sent.name !== name) {
@@ -170,7 +232,9 @@ export function replace(
   const strategy = core.strategies.get(type.bucket);
   setDefaults(type, next);
   const before = shown(type, current);
-  let fresh = inStoredVersion(type, tracked(type, before, next, subresource, write, timestamp(core.world)));
+  const wanted = tracked(type, before, next, subresource, write, timestamp(core.world));
+  const mutated = yield { stage: "mutate", operation: "UPDATE", object: wanted, old: before };
+  let fresh = inStoredVersion(type, mutated!);
   if (subresource === "status") {
     fresh = { ...current, metadata: statusMetadata(type, fresh, current), status: fresh.status };
     if (fresh.status === undefined) delete fresh.status;
@@ -185,6 +249,8 @@ export function replace(
   setDefaults(type, fresh);
   if (subresource === undefined) strategy?.allocate?.(core, fresh, current, write);
   check(core, type, fresh, current);
+  yield { stage: "validate", operation: "UPDATE", object: fresh, old: current };
+  if (bucket.objects.get(keyOf(current.metadata.namespace, name)) !== current) throw new Changed();
   if (!type.custom) writeNulls(fresh);
   if ((type.generation || type.custom) && subresource !== "status" && specChanged(type, fresh, current)) {
     fresh.metadata.generation = (current.metadata.generation ?? 0) + 1;
@@ -279,7 +345,8 @@ function inStoredVersion(type: ResourceType, object: ApiObject): ApiObject {
   return object.apiVersion === type.storedAs ? { ...object } : { ...object, apiVersion: type.storedAs };
 }
 
-function setDefaults(type: ResourceType, object: ApiObject): void {
+/** Fills in the defaults of an object in a type's version, in place. */
+export function setDefaults(type: ResourceType, object: ApiObject): void {
   if (type.custom) applyDefaults(schemaOf(type), object);
   else defaultBuiltin(object);
 }

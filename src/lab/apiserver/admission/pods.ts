@@ -13,13 +13,16 @@ const asPod = (object: ApiObject) => object as unknown as Pod;
 
 export const podStrategy: Strategy = {
   ready: serviceAccountThere,
-  prepareCreate(core, object) {
-    const pod = asPod(object);
+  admit(core, object) {
     if (!asRecord(object.spec)) return; // validation says what is missing
-    object.status = { phase: "Pending", qosClass: qualityOf(pod) };
+    const pod = asPod(object);
     admitServiceAccount(core, pod);
     admitPriority(core, pod);
     defaultTolerations(pod);
+  },
+  prepareCreate(_, object) {
+    if (!asRecord(object.spec)) return;
+    object.status = { phase: "Pending", qosClass: qualityOf(asPod(object)) };
   },
   prepareUpdate(_, object, current) {
     const after = asRecord(object.spec)?.nodeName ?? "";

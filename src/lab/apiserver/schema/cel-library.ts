@@ -9,16 +9,20 @@ import { equalJson, isObject } from "./schema.ts";
 import { compiled as pattern } from "./validate.ts";
 
 export interface CompiledRule {
-  /** The variables that the expression names, of `self` and `oldSelf`. */
+  /** The variables that the expression names. */
   names: Set<string>;
   run(variables: Record<string, unknown>): unknown;
   /** For rules with `optionalOldSelf`: the old value as a CEL optional. */
   withOptional(self: unknown, oldSelf: unknown): Record<string, unknown>;
 }
 
-/** Returns a function that compiles expressions, each once. What does not compile is an Error. */
-export function makeCompiler(): (expression: string) => CompiledRule | Error {
-  const environment = makeEnvironment();
+/**
+ * Returns a function that compiles expressions over these variables, each once. What does not compile is an Error.
+ */
+export function makeCompiler(
+  variables: readonly string[] = ["self", "oldSelf"],
+): (expression: string) => CompiledRule | Error {
+  const environment = makeEnvironment(variables);
   const withOptional = (self: unknown, oldSelf: unknown) => ({ self, oldSelf: optional(oldSelf) });
   const known = new Map<string, CompiledRule | Error>();
   return (expression) => {
@@ -29,7 +33,7 @@ export function makeCompiler(): (expression: string) => CompiledRule | Error {
         const checked = program.check?.();
         if (checked && !checked.valid) throw checked.error ?? new Error("the expression has a type error");
         const bare = expression.replace(/"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'/g, '""');
-        const names = new Set(["self", "oldSelf"].filter((name) => new RegExp(`\\b${name}\\b`).test(bare)));
+        const names = new Set(variables.filter((name) => new RegExp(`\\b${name}\\b`).test(bare)));
         made = { names, run: (variables) => program(variables), withOptional };
       } catch (error) {
         made = error instanceof Error ? error : new Error(String(error));
@@ -276,14 +280,12 @@ function formatProblem(of: Format, text: string): string[] | undefined {
 }
 
 /** Registered one by one: each name, its signature and what it does. */
-function makeEnvironment(): Environment {
+function makeEnvironment(variables: readonly string[]): Environment {
   const environment = new Environment({
     unlistedVariablesAreDyn: false,
     homogeneousAggregateLiterals: false,
     enableOptionalTypes: true,
   })
-    .registerVariable("self", "dyn")
-    .registerVariable("oldSelf", "dyn")
     .registerType("kubernetes.IP", Ip)
     .registerType("kubernetes.CIDR", Cidr)
     .registerType("kubernetes.URL", KubernetesUrl)
@@ -298,6 +300,7 @@ function makeEnvironment(): Environment {
     .registerConstant("sets", "SetsNamespace", new SetsNamespace())
     .registerConstant("format", "FormatNamespace", new FormatNamespace())
     .registerConstant("strings", "StringsNamespace", new StringsNamespace());
+  for (const name of variables) environment.registerVariable(name, "dyn");
   for (const [signature, does] of Object.entries(functions)) environment.registerFunction(signature, does);
   for (const name of [
     "dns1123Label",

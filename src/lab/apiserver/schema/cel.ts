@@ -9,14 +9,44 @@ import { duplicate, type FieldError, forbidden, required } from "./errors.ts";
 import { childPath, equalJson, isObject, memberSchema, type Schema, type ValidationRule } from "./schema.ts";
 import { correlate } from "./validate.ts";
 
-let compiler: ReturnType<typeof makeCompiler> | undefined;
+type Compiler = ReturnType<typeof makeCompiler>;
+
+function loadCompiler(variables?: readonly string[]): Compiler {
+  const load = createRequire(import.meta.url);
+  return (load("./cel-library.ts") as { makeCompiler: typeof makeCompiler }).makeCompiler(variables);
+}
+
+let ofRules: Compiler | undefined;
 
 function compile(expression: string): CompiledRule | Error {
-  if (!compiler) {
-    const load = createRequire(import.meta.url);
-    compiler = (load("./cel-library.ts") as { makeCompiler: typeof makeCompiler }).makeCompiler();
+  ofRules ??= loadCompiler();
+  return ofRules(expression);
+}
+
+let ofConditions: Compiler | undefined;
+
+/**
+ * Asks a condition of admission (`matchConditions`) about plain data. Returns an Error for one that cannot be compiled
+ * or evaluated.
+ */
+export function holds(
+  expression: string,
+  about: { object: unknown; oldObject: unknown; request: unknown },
+): boolean | Error {
+  ofConditions ??= loadCompiler(["object", "oldObject", "request"]);
+  const compiled = ofConditions(expression);
+  if (compiled instanceof Error) return compiled;
+  try {
+    return (
+      compiled.run({
+        object: toCel(undefined, about.object ?? null),
+        oldObject: toCel(undefined, about.oldObject ?? null),
+        request: toCel(undefined, about.request),
+      }) === true
+    );
+  } catch (error) {
+    return new Error(error instanceof Error ? summary(error) : String(error));
   }
-  return compiler(expression);
 }
 
 const withRules = new WeakMap<Schema, boolean>();

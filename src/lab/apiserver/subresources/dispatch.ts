@@ -1,4 +1,5 @@
 /** Who answers requests for subresources. */
+import { admitted } from "../admission/webhooks.ts";
 import { asObject, decodeBody } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { asRecord } from "../object.ts";
@@ -7,7 +8,7 @@ import { badRequest, methodNotAllowed, notFound, notServed, unknownPath } from "
 import { writeOf } from "../verbs/options.ts";
 import { get } from "../verbs/read.ts";
 import { patch, update } from "../verbs/write.ts";
-import { existing, replace } from "../write.ts";
+import { existing, replacement } from "../write.ts";
 import { bind, evict } from "./pods.ts";
 import { scale } from "./scale.ts";
 import { requestToken } from "./token.ts";
@@ -54,13 +55,16 @@ export async function subresource(core: Core, call: ResourceCall): Promise<Answe
 async function finalize(core: Core, call: ResourceCall): Promise<Answer> {
   const { type, route } = call;
   const sent = asObject(await decodeBody(call), { apiVersion: versionOf(type), kind: type.kind });
-  const current = existing(core, type, undefined, route.name!);
-  const next = {
-    ...current,
-    metadata: { ...sent.metadata, resourceVersion: sent.metadata.resourceVersion ?? "" },
-    spec: { ...asRecord(current.spec), finalizers: asRecord(sent.spec)?.finalizers ?? [] },
-  };
-  const stored = replace(core, type, current, next, "finalize", writeOf(call));
+  const write = writeOf(call);
+  const stored = await admitted(core, call, write, () => {
+    const current = existing(core, type, undefined, route.name!);
+    const next = {
+      ...current,
+      metadata: { ...sent.metadata, resourceVersion: sent.metadata.resourceVersion ?? "" },
+      spec: { ...asRecord(current.spec), finalizers: asRecord(sent.spec)?.finalizers ?? [] },
+    };
+    return replacement(core, type, current, next, "finalize", write);
+  });
   await core.store.committed();
   return { code: 200, object: shown(type, stored) };
 }

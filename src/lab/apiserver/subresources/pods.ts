@@ -1,5 +1,6 @@
 /** What is done to pods through subresources: they are bound to nodes and evicted from them. */
 import { timestamp } from "../../../world/index.ts";
+import { admitOther } from "../admission/webhooks.ts";
 import { asObject, decodeBody } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { type ApiObject, asRecord, clone } from "../object.ts";
@@ -17,7 +18,9 @@ const success = (code: number): Answer => ({
 
 /** `pods/NAME/binding`, and the older `bindings`. */
 export async function bind(core: Core, call: ResourceCall): Promise<Answer> {
-  const binding = asObject(await decodeBody(call), { apiVersion: "v1", kind: "Binding" });
+  const write = writeOf(call);
+  const sent = asObject(await decodeBody(call), { apiVersion: "v1", kind: "Binding" });
+  const binding = await admitOther(core, call, write, "CREATE", sent);
   const pods = core.registry.get("", "v1", "pods")!;
   const name = call.route.name ?? binding.metadata.name;
   if (binding.metadata.name !== name) throw badRequest("name in URL does not match name in Binding object");
@@ -55,17 +58,19 @@ export async function bind(core: Core, call: ResourceCall): Promise<Answer> {
       },
     ],
   };
-  replace(core, pods, current, next, "binding", writeOf(call));
+  replace(core, pods, current, next, "binding", write);
   await core.store.committed();
   return success(201);
 }
 
 /** `pods/NAME/eviction`: a deletion that respects disruption budgets. */
 export async function evict(core: Core, call: ResourceCall): Promise<Answer> {
-  const eviction = asObject(await decodeBody(call), { apiVersion: "policy/v1", kind: "Eviction" });
+  const sent = asObject(await decodeBody(call), { apiVersion: "policy/v1", kind: "Eviction" });
   const { type, route } = call;
-  const pod = existing(core, type, route.namespace, route.name!);
+  existing(core, type, route.namespace, route.name!);
+  const eviction = await admitOther(core, call, writeOf(call), "CREATE", sent);
   const options = deleteOptionsOf(call, asRecord(eviction.deleteOptions) ?? {});
+  const pod = existing(core, type, route.namespace, route.name!);
   const phase = asRecord(pod.status)?.phase;
   if (phase !== "Succeeded" && phase !== "Failed" && phase !== "Pending") checkBudgets(core, pod);
   deleteObject(core, type, pod, options);

@@ -1,4 +1,5 @@
 /** `/scale`: the number of replicas of any kind that has one, as autoscaling/v1 Scale. */
+import { admitted } from "../admission/webhooks.ts";
 import { asObject, decodeBody, mediaType, parseJson, parseYaml } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { type ApiObject, asRecord, clone, valueAt } from "../object.ts";
@@ -10,7 +11,7 @@ import { schemaOf } from "../schemas.ts";
 import { badRequest, invalid, unknownPatchType } from "../status.ts";
 import { writeOf } from "../verbs/options.ts";
 import { applyConflict, patchTypes } from "../verbs/write.ts";
-import { existing, replace } from "../write.ts";
+import { Changed, existing, replace, type Write, type Writing } from "../write.ts";
 
 const scaleKind = { apiVersion: "autoscaling/v1", kind: "Scale" };
 
@@ -66,16 +67,29 @@ export async function scale(core: Core, call: ResourceCall): Promise<Answer> {
       },
     ]);
   }
+  const write = writeOf(call);
+  const scaled = await admitted(core, call, write, () => scaling(core, call, wanted, write));
+  await core.store.committed();
+  return { code: 200, object: scaled };
+}
+
+/** Webhooks see Scales; what is written is the object. */
+function* scaling(core: Core, call: ResourceCall, wanted: ApiObject, write: Write): Writing<ApiObject> {
+  const { type, route } = call;
+  const paths = type.scale!;
   // Read again: the body may have taken its time.
   const latest = existing(core, type, route.namespace, route.name!);
   const before = shown(type, latest);
-  const write = writeOf(call);
-  const next = owned(call, before, replicas, write.manager!);
-  next.metadata.resourceVersion = wanted.metadata.resourceVersion ?? "";
+  const old = scaleOf(before, paths);
+  const mutated = yield { stage: "mutate", operation: "UPDATE", object: clone(wanted), old };
+  const { replicas = 0 } = asRecord(mutated!.spec) ?? {};
+  const next = owned(call, before, replicas as number, write.manager!);
+  next.metadata.resourceVersion = mutated!.metadata.resourceVersion ?? "";
+  yield { stage: "validate", operation: "UPDATE", object: mutated!, old };
+  if (existing(core, type, route.namespace, route.name!) !== latest) throw new Changed();
   // An update of scale is an update of the object, but for what the status holds.
   const stored = replace(core, type, latest, next, undefined, { ...write, manager: undefined });
-  await core.store.committed();
-  return { code: 200, object: scaleOf(shown(type, stored), paths) };
+  return scaleOf(shown(type, stored), paths);
 }
 
 /**

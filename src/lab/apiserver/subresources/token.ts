@@ -1,6 +1,7 @@
 /** `serviceaccounts/NAME/token`: TokenRequest. Source: Kubernetes `pkg/registry/core/serviceaccount/storage/token.go`. */
 
 import { timestamp } from "../../../world/index.ts";
+import { admitOther } from "../admission/webhooks.ts";
 import type { Bound } from "../auth/tokens.ts";
 import { asObject, decodeBody } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
@@ -18,13 +19,14 @@ const boundKinds: Record<string, string> = { Pod: "/pods", Secret: "/secrets", N
 
 export async function requestToken(core: Core, call: ResourceCall): Promise<Answer> {
   const { type, route } = call;
-  const body = call.body
+  const sent = call.body
     ? asObject(await decodeBody(call), { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest" })
     : ({
         apiVersion: "authentication.k8s.io/v1",
         kind: "TokenRequest",
         metadata: {},
       } as unknown as ApiObject);
+  const body = await admitOther(core, call, writeOf(call), "CREATE", sent);
   if (!core.tokens) throw serviceUnavailable("this API server has no key to sign ServiceAccount tokens with");
   const account = existing(core, type, route.namespace, route.name!);
   const spec = asRecord(body.spec) ?? {};

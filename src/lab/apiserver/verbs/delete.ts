@@ -2,13 +2,14 @@
  * delete and deletecollection. Source: apiserver `pkg/registry/rest/delete.go`, `pkg/registry/generic/registry/store.go`.
  */
 import { timestamp } from "../../../world/index.ts";
+import { admitted } from "../admission/webhooks.ts";
 import { decodeBody } from "../body.ts";
 import type { Answer, Core, ResourceCall } from "../core.ts";
 import { type ApiObject, asRecord } from "../object.ts";
 import { keyOf, kindName, type ResourceType, shown } from "../registry.ts";
 import { type FieldError, invalid as invalidField, notSupported } from "../schema/index.ts";
 import { badRequest, conflict, invalid } from "../status.ts";
-import { existing, isGone, remove, type Write } from "../write.ts";
+import { atOnce, Changed, existing, isGone, remove, type Write, type Writing } from "../write.ts";
 import { optionsKind, writeOf } from "./options.ts";
 import { listObject } from "./read.ts";
 import { selectionOf } from "./select.ts";
@@ -20,6 +21,8 @@ export interface DeleteOptions {
   uid: string | undefined;
   resourceVersion: string | undefined;
   write: Write;
+  /** As admission webhooks see them. */
+  sent: Record<string, unknown>;
 }
 
 async function optionsOf(call: ResourceCall): Promise<DeleteOptions> {
@@ -57,6 +60,7 @@ export function deleteOptionsOf(call: ResourceCall, body: Record<string, unknown
     uid: (preconditions.uid ?? undefined) as string | undefined,
     resourceVersion: (preconditions.resourceVersion ?? undefined) as string | undefined,
     write: writeOf(call, body),
+    sent: body,
   };
 }
 
@@ -77,8 +81,13 @@ function graceOf(inBody: unknown, inQuery: string | null): number | undefined {
 export async function removeOne(core: Core, call: ResourceCall): Promise<Answer> {
   const { type, route } = call;
   const options = await optionsOf(call);
-  const current = existing(core, type, route.namespace, route.name!);
-  const last = begin(core, type, current, options);
+  const last = await admitted(
+    core,
+    call,
+    options.write,
+    () => deletion(core, type, existing(core, type, route.namespace, route.name!), options),
+    options.sent,
+  );
   const gone = options.write.dryRun
     ? isGone(core, type, last)
     : !core.store.bucket(type.bucket).objects.has(keyOf(route.namespace, route.name!));
@@ -125,7 +134,17 @@ export async function removeMany(core: Core, call: ResourceCall): Promise<Answer
     if (!object || (name !== undefined && object.metadata.name !== name) || (test && !test(object))) continue;
     // The answer lists what was found, as it was.
     removed.push(object);
-    begin(core, type, object, { ...options, uid: undefined, resourceVersion: undefined });
+    const each = { ...options, uid: undefined, resourceVersion: undefined };
+    await admitted(
+      core,
+      call,
+      options.write,
+      function* () {
+        const now = bucket.objects.get(key);
+        if (now) yield* deletion(core, type, now, each);
+      },
+      options.sent,
+    );
   }
   await core.store.committed();
   return {
@@ -137,24 +156,24 @@ export async function removeMany(core: Core, call: ResourceCall): Promise<Answer
   };
 }
 
-/** Deletes one object as a request would. */
+/** Deletes one object as a request would, without asking admission webhooks. */
 export function deleteObject(
   core: Core,
   type: ResourceType,
   object: ApiObject,
   options: Partial<DeleteOptions> & { write: Write },
 ): ApiObject {
-  return begin(core, type, object, {
-    grace: undefined,
-    propagation: undefined,
-    uid: undefined,
-    resourceVersion: undefined,
-    ...options,
-  });
+  const none = { grace: undefined, propagation: undefined, uid: undefined, resourceVersion: undefined };
+  return atOnce(deletion(core, type, object, { ...none, sent: {}, ...options }));
 }
 
 /** Deletes what nothing holds, and marks what something does. Returns the object as it is now, or was last. */
-function begin(core: Core, type: ResourceType, current: ApiObject, options: DeleteOptions): ApiObject {
+export function* deletion(
+  core: Core,
+  type: ResourceType,
+  current: ApiObject,
+  options: DeleteOptions,
+): Writing<ApiObject> {
   const { metadata } = current;
   const strategy = core.strategies.get(type.bucket);
   const unmet = (what: string, wanted: string, found: string | undefined, perhaps: string) =>
@@ -201,19 +220,19 @@ function begin(core: Core, type: ResourceType, current: ApiObject, options: Dele
   if (finalizers.length > 0) next.metadata.finalizers = finalizers;
   else delete next.metadata.finalizers;
   strategy?.deleting?.(next, core);
+  const key = keyOf(metadata.namespace, metadata.name);
+  if (changed || isGone(core, type, next)) {
+    yield { stage: "validate", operation: "DELETE", old: current };
+    if (core.store.bucket(type.bucket).objects.get(key) !== current) throw new Changed();
+  }
   if (options.write.dryRun) return next;
   if (isGone(core, type, next)) {
     // What is gone at once is shown to watchers as it was, but kinds that end gracefully say first that they end.
     if (!strategy?.graceful) return remove(core, type, current);
-    const key = keyOf(metadata.namespace, metadata.name);
     return remove(core, type, core.store.write(core.store.bucket(type.bucket), key, next));
   }
   if (!changed) return current;
-  const stored = core.store.write(
-    core.store.bucket(type.bucket),
-    metadata.namespace ? `${metadata.namespace}/${metadata.name}` : metadata.name,
-    next,
-  );
+  const stored = core.store.write(core.store.bucket(type.bucket), key, next);
   strategy?.stored?.(core, current, stored);
   return stored;
 }

@@ -1,6 +1,7 @@
 /** create, update and patch of whole objects and of `/status`. */
 
 import { timestamp } from "../../../world/index.ts";
+import { admitted } from "../admission/webhooks.ts";
 import {
   asObject,
   decodeObject,
@@ -33,7 +34,7 @@ import {
   unknownPatchType,
   unsupportedMediaType,
 } from "../status.ts";
-import { existing, insert, replace, type Write } from "../write.ts";
+import { existing, insertion, replacement, type Write, type Writing } from "../write.ts";
 import { enforceFields, optionsKind, strictness, writeOf } from "./options.ts";
 
 /** Waits until the write is durable. */
@@ -53,7 +54,10 @@ export async function create(core: Core, call: ResourceCall): Promise<Answer> {
   const object = await decodeObject(call, call.type);
   enforceFields(call, object);
   await core.strategies.get(call.type.bucket)?.ready?.(core, object, call.route.namespace);
-  const stored = insert(core, call.type, call.route.namespace, object, writeOf(call));
+  const write = writeOf(call);
+  const stored = await admitted(core, call, write, () =>
+    insertion(core, call.type, call.route.namespace, object, write),
+  );
   return settled(core, call, 201, stored);
 }
 
@@ -64,16 +68,26 @@ export async function update(core: Core, call: ResourceCall): Promise<Answer> {
   const write = writeOf(call);
   checkNamed(call, object);
   checkName(call, object);
-  const current = core.store.bucket(type.bucket).objects.get(keyOf(route.namespace, route.name!));
-  if (!current) {
+  let code = 200;
+  const stored = await admitted(core, call, write, () => {
+    const current = core.store.bucket(type.bucket).objects.get(keyOf(route.namespace, route.name!));
+    // What is written belongs to the write, which may have to begin again.
+    const next = clone(object);
+    if (current) return replacement(core, type, checked(type, current, next), next, route.subresource, write);
     if (route.subresource || !madeByUpdate.has(type.bucket))
       existing(core, type, route.namespace, route.name!);
-    delete object.metadata.resourceVersion;
-    return settled(core, call, 201, insert(core, type, route.namespace, object, write));
-  }
+    delete next.metadata.resourceVersion;
+    code = 201;
+    return insertion(core, type, route.namespace, next, write);
+  });
+  return settled(core, call, code, stored);
+}
+
+/** The object that an update is about, or why it cannot be. */
+function checked(type: ResourceType, current: ApiObject, object: ApiObject): ApiObject {
   checkUid(type, current, object);
   if (!object.metadata.resourceVersion && neverUnconditional(type)) {
-    throw invalid(pluralName(type), route.name!, [
+    throw invalid(pluralName(type), current.metadata.name, [
       {
         field: "metadata.resourceVersion",
         type: "FieldValueInvalid",
@@ -82,7 +96,7 @@ export async function update(core: Core, call: ResourceCall): Promise<Answer> {
       },
     ]);
   }
-  return settled(core, call, 200, replace(core, type, current, object, route.subresource, write));
+  return current;
 }
 
 /** Kinds whose updates have to say what they are based on (`AllowUnconditionalUpdate` in Kubernetes). */
@@ -154,20 +168,28 @@ export async function patch(core: Core, call: ResourceCall): Promise<Answer> {
   }
   const { content, change, shows } = patchOf(call, kind, body);
   const write = writeOf(call);
-  const current = existing(core, type, route.namespace, route.name!);
-  const before = shown(type, current);
-  const changed = change(clone(before));
-  const refuse = (message: string) =>
-    invalid({ group: "", name: "" }, "", [
-      { field: "patch", type: "FieldValueInvalid", value: shows ?? JSON.stringify(changed), detail: message },
-    ]);
-  const expected = { apiVersion: versionOf(type), kind: type.kind };
-  const patched = asObject(changed, expected, !type.custom, refuse);
-  if (typeof content === "object" && content !== null) inheritTwice(content, patched);
-  enforceFields(call, patched, refuse);
-  checkNamed(call, patched);
-  checkName(call, patched);
-  return settled(core, call, 200, replace(core, type, current, patched, route.subresource, write));
+  const begin = (): Writing<ApiObject> => {
+    const current = existing(core, type, route.namespace, route.name!);
+    const before = shown(type, current);
+    const changed = change(clone(before));
+    const refuse = (message: string) =>
+      invalid({ group: "", name: "" }, "", [
+        {
+          field: "patch",
+          type: "FieldValueInvalid",
+          value: shows ?? JSON.stringify(changed),
+          detail: message,
+        },
+      ]);
+    const expected = { apiVersion: versionOf(type), kind: type.kind };
+    const patched = asObject(changed, expected, !type.custom, refuse);
+    if (typeof content === "object" && content !== null) inheritTwice(content, patched);
+    enforceFields(call, patched, refuse);
+    checkNamed(call, patched);
+    checkName(call, patched);
+    return replacement(core, type, current, patched, route.subresource, write);
+  };
+  return settled(core, call, 200, await admitted(core, call, write, begin));
 }
 
 interface PatchToDo {
@@ -255,31 +277,39 @@ async function apply(core: Core, call: ResourceCall, content: unknown): Promise<
     throw badRequest("metadata.managedFields must be nil");
   }
   applied.metadata.name = route.name!;
-  const current = core.store.bucket(type.bucket).objects.get(keyOf(route.namespace, route.name!));
-  if (!current && route.subresource) existing(core, type, route.namespace, route.name!);
-  if (!current && applied.metadata.uid) {
-    throw conflict(
-      pluralName(type),
-      route.name!,
-      `uid mismatch: the provided object specified uid ${applied.metadata.uid}, and no existing object was found`,
-    );
-  }
-  if (!current) delete applied.metadata.resourceVersion;
-  const { object, conflicts } = applyPatch({
-    schema: schemaOf(type),
-    live: current && shown(type, current),
-    applied,
-    manager,
-    force: query.get("force") === "true",
-    apiVersion: versionOf(type),
-    subresource: route.subresource,
-    reset: resetFields(type, route.subresource),
-    time: timestamp(core.world),
-  });
-  if (conflicts.length > 0) throw applyConflict(conflicts);
-  const next = object as ApiObject;
-  if (!current) return settled(core, call, 201, insert(core, type, route.namespace, next, write));
-  return settled(core, call, 200, replace(core, type, current, next, route.subresource, write));
+  const force = query.get("force") === "true";
+  let code = 200;
+  const begin = (): Writing<ApiObject> => {
+    const current = core.store.bucket(type.bucket).objects.get(keyOf(route.namespace, route.name!));
+    if (!current && route.subresource) existing(core, type, route.namespace, route.name!);
+    if (!current && applied.metadata.uid) {
+      throw conflict(
+        pluralName(type),
+        route.name!,
+        `uid mismatch: the provided object specified uid ${applied.metadata.uid}, and no existing object was found`,
+      );
+    }
+    const config = clone(applied);
+    if (!current) delete config.metadata.resourceVersion;
+    const { object, conflicts } = applyPatch({
+      schema: schemaOf(type),
+      live: current && shown(type, current),
+      applied: config,
+      manager,
+      force,
+      apiVersion: versionOf(type),
+      subresource: route.subresource,
+      reset: resetFields(type, route.subresource),
+      time: timestamp(core.world),
+    });
+    if (conflicts.length > 0) throw applyConflict(conflicts);
+    const next = object as ApiObject;
+    if (current) return replacement(core, type, current, next, route.subresource, write);
+    code = 201;
+    return insertion(core, type, route.namespace, next, write);
+  };
+  const stored = await admitted(core, call, write, begin);
+  return settled(core, call, code, stored);
 }
 
 function splitVersion(apiVersion: unknown): [group: string, version: string] {
