@@ -1,2 +1,11 @@
 /** What runs beside an application: redirection, certificates, the embedded proxy or Envoy, health. */
-export {};
+export { addressesPassedBy, redirect, undo } from "./redirect.ts";
+export {
+  inboundSource,
+  proxyAddress,
+  proxyUid,
+  type Redirection,
+  readPorts,
+  readRanges,
+  redirectionFile,
+} from "./redirection.ts";

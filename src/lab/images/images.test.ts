@@ -54,7 +54,11 @@ describe("images", () => {
     assert.equal(serve.entrypoint.at(-1), "/weft/samples/serve/main.ts");
     assert.match(serve.id, /^sha256:[0-9a-f]{64}$/);
     const { entrypoint } = images.resolve("weft/control-plane:latest");
-    assert.deepEqual(entrypoint.slice(-2), ["/weft/src/cli/main.ts", "control-plane"]);
+    assert.equal(entrypoint.at(-1), "/weft/deploy/image/main.ts");
+    const catalog = (tag: string) =>
+      images.resolve(`docker.io/rhtgptetraining/foundation-catalog-service:${tag}`).entrypoint.at(-1);
+    assert.equal(catalog("1.0.0"), "/weft/samples/coolapp/apps/catalog.ts");
+    assert.equal(catalog("2.0.0"), "--version=v2", "an image for one tag alone");
   });
 
   test("of base systems are the machine's own files, with a shell and nothing else to run", () => {

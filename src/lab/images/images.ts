@@ -94,7 +94,20 @@ export function openImages({ packageMount, file, lab = [] }: ImagesOptions): Ima
   const builtIn: Record<string, Program> = {
     "docker.io/jeremyot/serve": own("samples/serve/main.ts"),
     "docker.io/jeremyot/request": own("samples/request/main.ts"),
-    "docker.io/weft/control-plane": own("src/cli/main.ts", "control-plane"),
+    "docker.io/rhtgptetraining/foundation-catalog-service": own("samples/coolapp/apps/catalog.ts"),
+    "docker.io/rhtgptetraining/foundation-catalog-service:2.0.0": own(
+      "samples/coolapp/apps/catalog.ts",
+      "--version=v2",
+    ),
+    "docker.io/rhtgptetraining/foundation-partner-service": own(
+      "samples/coolapp/apps/hop.ts",
+      ...["--name=partner", "--next=http://catalog:8080/"],
+    ),
+    "docker.io/rhtgptetraining/foundation-gateway-service": own(
+      "samples/coolapp/apps/hop.ts",
+      ...["--name=gateway", "--next=http://partner:8080/"],
+    ),
+    "docker.io/weft/control-plane": own("deploy/image/main.ts"),
     "docker.io/library/busybox": { entrypoint: [], cmd: ["sh"] },
     "docker.io/library/alpine": { entrypoint: [], cmd: ["/bin/sh"] },
     "docker.io/library/debian": { entrypoint: [], cmd: ["bash"] },
@@ -129,7 +142,7 @@ export function openImages({ packageMount, file, lab = [] }: ImagesOptions): Ima
         return { entrypoint: added.command ?? [], cmd: added.command ? [] : ["/bin/sh"] };
       }
     }
-    const program = builtIn[repositoryOf(image)];
+    const program = builtIn[full] ?? builtIn[repositoryOf(image)];
     return program && (program.needs === undefined || isInstalled(program.needs)) ? program : undefined;
   };
 
