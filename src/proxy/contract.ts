@@ -373,6 +373,8 @@ export interface StreamFacts {
   clusterName?: string;
   upstream?: { host?: Host; local?: Address; tls?: TlsFacts; transportFailure?: string };
   downstream: Downstream;
+  /** The client as x-forwarded-for says, where that is trusted; else the connection's peer. */
+  remote?: Address;
   /** ms from start: the request read whole, the first and last byte of the response sent, … by operator name. */
   times?: Readonly<Record<string, number>>;
   requestHeader?(name: string): string | undefined;
