@@ -42,6 +42,7 @@ const wanted = [
   "extensions/filters/listener/tls_inspector/v3",
   "extensions/filters/network/http_connection_manager/v3",
   "extensions/filters/network/rbac/v3",
+  "extensions/filters/network/set_filter_state/v3",
   "extensions/filters/network/sni_cluster/v3",
   "extensions/filters/network/tcp_proxy/v3",
   "extensions/retry/host/previous_hosts/v3",

@@ -1,2 +1,2 @@
 /** The routing model as Envoy's resources, each encoded once, and the server that hands them out (delta ADS). */
-export {};
+export * from "./encode/index.ts";
