@@ -14,7 +14,7 @@ import {
   renameSync,
   rmSync,
 } from "node:fs";
-import { homedir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -38,6 +38,7 @@ export function kubernetesPrograms(say: (line: string) => void = () => {}): stri
   const directory = join(cacheDir(), "kubernetes", kubernetesVersion);
   if (!existsSync(join(directory, "kube-proxy"))) {
     requireGo();
+    requireModule("k8s.io/kubernetes", kubernetesVersion);
     say(`building Kubernetes ${kubernetesVersion} (about 7 minutes, once) ...`);
     const script = fileURLToPath(new URL("build-kubernetes.mjs", import.meta.url));
     execFileSync(process.execPath, [script, directory, kubernetesVersion], {
@@ -78,6 +79,7 @@ export function goProgram(name: GoProgram, say: (line: string) => void = () => {
   if (!existsSync(file)) {
     requireGo();
     const program = goPrograms[name];
+    if ("module" in program) requireModule(moduleOf(program.module), program.version);
     say(`building ${name} ${versionOf(name)} (about ${program.minutes} minutes, once) ...`);
     const bin = `${file}.new`;
     const flags = ["-trimpath", "-ldflags", "-s -w"];
@@ -104,6 +106,24 @@ function requireGo(): void {
   if (spawnSync("go", ["version"]).error) {
     throw new NotToBeHad("the program 'go' is not installed, so what is written in Go cannot be built");
   }
+}
+
+/** Modules that cannot be fetched (no network, no proxy) are a reason to skip; what does not build is not. */
+function requireModule(module: string, version: string): void {
+  const got = spawnSync("go", ["mod", "download", `${module}@v${version}`], {
+    cwd: tmpdir(),
+    encoding: "utf8",
+  });
+  if (got.status !== 0) {
+    throw new NotToBeHad(
+      `the Go module ${module} cannot be fetched: ${got.stderr.trim().split("\n").at(-1)}`,
+    );
+  }
+}
+
+/** A program's folder belongs to the module above `cmd`. */
+function moduleOf(path: string): string {
+  return path.replace(/\/cmd\/.*$/, "");
 }
 
 const places = [...(process.env.PATH ?? "").split(":"), "/usr/local/sbin", "/usr/sbin", "/sbin"];
