@@ -27,6 +27,19 @@ const discoveryTypes = {
 
 const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
+/**
+ * To the application beside the proxy connections come from 127.0.0.6: that is what redirection lets through, where a
+ * call from the proxy's usual source to its own pod is one that is to pass the inbound side. Source: Istio,
+ * `InboundPassthroughBindIpv4`.
+ */
+const inboundSource = {
+  sourceAddress: { address: "127.0.0.6", portSpecifier: { $case: "portValue" as const, value: 0 } },
+};
+
+function isInbound(name: string): boolean {
+  return name.startsWith("inbound|") || name === "InboundPassthroughCluster";
+}
+
 function clusterOf(upstream: Upstream): Parameters<typeof Cluster.fromPartial>[0] {
   const { name, discovery, connections, outliers } = upstream;
   const { keepalive } = connections;
@@ -46,6 +59,7 @@ function clusterOf(upstream: Upstream): Parameters<typeof Cluster.fromPartial>[0
       dnsRefreshRate: duration(60_000),
       respectDnsTtl: true,
     }),
+    ...(isInbound(name) && { upstreamBindConfig: inboundSource }),
     connectTimeout: duration(connections.connectTimeout),
     ...(byOriginalDestination ? { lbPolicy: 6 /* CLUSTER_PROVIDED */ } : balancerOf(upstream)),
     commonLbConfig: {
