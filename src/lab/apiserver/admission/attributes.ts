@@ -130,11 +130,22 @@ export interface Verdict {
   warnings: string[];
 }
 
-/** Reads a webhook's answer. Throws an Error that says what is wrong with it. */
+/** Reads a webhook's answer. Throws an Error that says what is wrong with it, as kube-apiserver does. */
 export function verdictOf(answer: unknown, version: string, uid: string, mutating: boolean): Verdict {
   const review = asRecord(answer) ?? {};
   const response = asRecord(review.response);
-  if (!response) throw new Error("webhook response was absent");
+  const { apiVersion = "", kind = "" } = review as { apiVersion?: string; kind?: string };
+  const wanted = `admission.k8s.io/${version}`;
+  // What is told before the answer is looked at, Go's decoder says.
+  if (kind !== "" && apiVersion !== "" && (kind !== "AdmissionReview" || apiVersion !== wanted)) {
+    const isOther = kind === "AdmissionReview" && /^admission\.k8s\.io\/v1(?:beta1)?$/.test(apiVersion);
+    const says = isOther
+      ? `converting (${apiVersion.split("/")[1]}.AdmissionReview) to (${version}.AdmissionReview): unknown conversion`
+      : `no kind ${JSON.stringify(kind)} is registered for version ${JSON.stringify(apiVersion)} in scheme "pkg/runtime/scheme.go:111"`;
+    throw new Error(`failed to call webhook: ${says}`);
+  }
+  const received = (says: string) => new Error(`received invalid webhook response: ${says}`);
+  if (!response) throw received("webhook response was absent");
   const { patchType } = response;
   let patch =
     typeof response.patch === "string" && response.patch !== ""
@@ -142,22 +153,22 @@ export function verdictOf(answer: unknown, version: string, uid: string, mutatin
       : undefined;
   if (version === "v1") {
     if (response.uid !== uid) {
-      throw new Error(
-        `expected response.uid=${JSON.stringify(uid)}, got ${JSON.stringify(String(response.uid ?? ""))}`,
-      );
+      const got = JSON.stringify(String(response.uid ?? ""));
+      throw received(`expected response.uid=${JSON.stringify(uid)}, got ${got}`);
     }
-    const [group, is] = /^(?:(.*)\/)?(.*)$/.exec(String(review.apiVersion ?? ""))!.slice(1);
-    const got = `${group ?? ""}/${is}, Kind=${String(review.kind ?? "")}`;
-    const wanted = "admission.k8s.io/v1, Kind=AdmissionReview";
-    if (got !== wanted) throw new Error(`expected webhook response of ${wanted}, got ${got}`);
+    if (kind === "" || apiVersion === "") {
+      const [group, is] = apiVersion.includes("/") ? apiVersion.split("/") : ["", apiVersion];
+      const got = `${group}/${is}, Kind=${kind}`;
+      throw received(`expected webhook response of ${wanted}, Kind=AdmissionReview, got ${got}`);
+    }
     const has = patchType !== undefined && patchType !== null;
-    if (!mutating && patch !== undefined) throw new Error("validating webhook may not return response.patch");
-    if (!mutating && has) throw new Error("validating webhook may not return response.patchType");
+    if (!mutating && patch !== undefined) throw received("validating webhook may not return response.patch");
+    if (!mutating && has) throw received("validating webhook may not return response.patchType");
     if (patch !== undefined && !has)
-      throw new Error("webhook returned response.patch but not response.patchType");
+      throw received("webhook returned response.patch but not response.patchType");
     if (patch === undefined && has)
-      throw new Error("webhook returned response.patchType but not response.patch");
-    if (has && patchType === "") throw new Error('webhook returned invalid response.patchType of ""');
+      throw received("webhook returned response.patchType but not response.patch");
+    if (patchType === "") throw received('webhook returned invalid response.patchType of ""');
     if (has && patchType !== "JSONPatch")
       throw new Error(`unsupported patch type ${JSON.stringify(patchType)}`);
   } else if (!mutating) patch = undefined;

@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from "node:http";
 import { Agent, request as httpsRequest } from "node:https";
+import { isIP } from "node:net";
 import type { Core } from "../core.ts";
 import { jsonProblem } from "../json.ts";
 import { asRecord } from "../object.ts";
@@ -127,7 +128,7 @@ async function exchange(
       method: "POST",
       host: target.host,
       port: target.port,
-      servername: target.serverName,
+      ...(isIP(target.serverName) === 0 && { servername: target.serverName }),
       path: `${target.url.pathname}${target.url.search}`,
       headers: {
         host: target.url.host,

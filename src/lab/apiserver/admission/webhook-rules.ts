@@ -187,10 +187,13 @@ function conditionsHold(core: Core, hook: Hook, attributes: Attributes, as: Reso
   for (const { expression } of hook.conditions) {
     const told = holds(expression, about);
     if (told === false) return false;
-    if (told instanceof Error) problems.push(`expression '${expression}' resulted in error: ${told.message}`);
+    if (told instanceof Error)
+      problems.push(`expression '${expression}' resulted in error: ${lowerFirst(told.message)}`);
   }
   if (problems.length === 0) return true;
   if (hook.failsOpen) return false;
   const says = problems.length === 1 ? problems[0]! : `[${problems.join(", ")}]`;
   throw forbidden(pluralName(attributes.type), attributes.name, says);
 }
+
+const lowerFirst = (text: string) => text.charAt(0).toLowerCase() + text.slice(1);

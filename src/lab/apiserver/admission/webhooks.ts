@@ -2,7 +2,9 @@
  * Admission webhooks: who may change and who may refuse what is written. Source: apiserver
  * `pkg/admission/plugin/webhook/{mutating,validating}/dispatcher.go`, `pkg/admission/reinvocation.go`.
  */
+import { normalizeBuiltin } from "../builtin/index.ts";
 import type { Core, ResourceCall } from "../core.ts";
+import { jsonProblem } from "../json.ts";
 import { type ApiObject, asRecord, clone, sameJson } from "../object.ts";
 import { jsonPatch } from "../patch/index.ts";
 import type { ResourceType } from "../registry.ts";
@@ -137,7 +139,7 @@ async function callMutating(
     if (!Array.isArray(operations)) throw new Error("the patch is not a list of operations");
   } catch (error) {
     if (hook.failsOpen) return undefined;
-    const says = error instanceof Error ? error.message : String(error);
+    const says = jsonProblem(verdict.patch) ?? (error as Error).message;
     throw failed(hook, `received undecodable patch in webhook response: ${says}`);
   }
   if ((operations as unknown[]).length === 0) return undefined;
@@ -159,6 +161,8 @@ async function callMutating(
   const isWhole = attributes.subresource === undefined || attributes.subresource === "status";
   if (!isWhole) return patched;
   dropUnknown(schemaOf(as), patched);
+  const problem = as.custom ? undefined : normalizeBuiltin(patched);
+  if (problem) throw internalError(problem.message);
   setDefaults(as, patched);
   return inVersion(as, type, patched);
 }
@@ -206,12 +210,7 @@ async function call(
         throw new Error(`failed to call webhook: ${error.message}`);
       },
     );
-    let verdict: ReturnType<typeof verdictOf>;
-    try {
-      verdict = verdictOf(answer, hook.reviewVersion, request.uid, mutating);
-    } catch (error) {
-      throw new Error(`received invalid webhook response: ${(error as Error).message}`);
-    }
+    const verdict = verdictOf(answer, hook.reviewVersion, request.uid, mutating);
     write.warnings.push(...verdict.warnings);
     if (!verdict.allowed) throw denied(hook, verdict.result);
     return verdict;

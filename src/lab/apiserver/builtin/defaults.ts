@@ -8,9 +8,7 @@ const templateGeneration = "deprecated.daemonset.template.generation";
 /** By `<group>/<kind>`; each fills in what a user may leave out, in place. */
 export const defaults: Record<string, (object: JsonObject) => void> = {
   "/Pod": (pod) => {
-    const spec = ensure(pod, "spec");
-    defaultPodSpec(spec, true);
-    fillZero(ensure(pod, "status"), "phase", "Pending");
+    defaultPodSpec(ensure(pod, "spec"), true);
   },
   "/PodTemplate": (template) => defaultPodTemplate(template.template),
   "/Service": service,

@@ -14,11 +14,11 @@ import {
   checkPriorityClass,
   checkRole,
   checkSecret,
-  checkWebhooks,
 } from "./others.ts";
 import { checkPod, checkPodStatus, checkPodTemplate } from "./pods.ts";
 import { checkEndpointSlice, checkService } from "./services.ts";
 import { record, records } from "./values.ts";
+import { checkWebhooks } from "./webhooks.ts";
 import {
   checkCronJob,
   checkDaemonSet,

@@ -4,7 +4,6 @@ import { jsonProblem } from "../json.ts";
 import {
   asStruct,
   checkStructural,
-  duplicate,
   equalJson,
   type FieldError,
   forbidden,
@@ -375,47 +374,6 @@ function checkDefinitionNames(names: JsonObject): FieldError[] {
     errors.push(invalid("spec.names.listKind", names.listKind, "kind and listKind may not be the same"));
   }
   return errors;
-}
-
-export function checkWebhooks(configuration: JsonObject): FieldError[] {
-  const seen = new Set<string>();
-  return records(configuration.webhooks).flatMap((hook, i) => {
-    const field = `webhooks[${i}]`;
-    const errors: FieldError[] = [];
-    const name = text(hook.name);
-    if (name === "") errors.push(required(`${field}.name`));
-    else {
-      const problems = dnsSubdomain(name);
-      if (problems.length > 0) errors.push(invalid(`${field}.name`, name, problems.join(",")));
-      else if (name.split(".").length < 3) {
-        const says = "should be a domain with at least three segments separated by dots";
-        errors.push(invalid(`${field}.name`, name, says));
-      }
-      if (seen.has(name)) errors.push(duplicate(`${field}.name`, name));
-      seen.add(name);
-    }
-    if (strings(hook.admissionReviewVersions).length === 0) {
-      errors.push(required(`${field}.admissionReviewVersions`, "must specify one of v1, v1beta1"));
-    } else if (
-      !strings(hook.admissionReviewVersions).some((version) => version === "v1" || version === "v1beta1")
-    ) {
-      const says = "must include at least one of v1, v1beta1";
-      errors.push(invalid(`${field}.admissionReviewVersions`, hook.admissionReviewVersions, says));
-    }
-    errors.push(...oneOf(`${field}.sideEffects`, hook.sideEffects, ["None", "NoneOnDryRun"]));
-    const seconds = hook.timeoutSeconds;
-    if (typeof seconds === "number" && (seconds < 1 || seconds > 30)) {
-      const says = `the timeout value must be between 1 and 30 seconds`;
-      errors.push(invalid(`${field}.timeoutSeconds`, seconds, says));
-    }
-    const client = record(hook.clientConfig);
-    const ways = [text(client.url) !== "", isObject(client.service)].filter(Boolean).length;
-    if (ways !== 1)
-      errors.push(required(`${field}.clientConfig`, "exactly one of url or service is required"));
-    errors.push(...checkSelector(`${field}.namespaceSelector`, hook.namespaceSelector));
-    errors.push(...checkSelector(`${field}.objectSelector`, hook.objectSelector));
-    return errors;
-  });
 }
 
 /** ControllerRevisions carry what they are revisions of. */

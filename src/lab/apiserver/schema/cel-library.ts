@@ -12,6 +12,8 @@ export interface CompiledRule {
   /** The variables that the expression names. */
   names: Set<string>;
   run(variables: Record<string, unknown>): unknown;
+  /** What comes of it, as far as that is known before it is run (`bool`, `dyn`). */
+  type: string | undefined;
   /** For rules with `optionalOldSelf`: the old value as a CEL optional. */
   withOptional(self: unknown, oldSelf: unknown): Record<string, unknown>;
 }
@@ -34,7 +36,8 @@ export function makeCompiler(
         if (checked && !checked.valid) throw checked.error ?? new Error("the expression has a type error");
         const bare = expression.replace(/"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'/g, '""');
         const names = new Set(variables.filter((name) => new RegExp(`\\b${name}\\b`).test(bare)));
-        made = { names, run: (variables) => program(variables), withOptional };
+        const type = checked?.type === undefined ? undefined : String(checked.type);
+        made = { names, type, run: (variables) => program(variables), withOptional };
       } catch (error) {
         made = error instanceof Error ? error : new Error(String(error));
       }

@@ -25,6 +25,17 @@ function compile(expression: string): CompiledRule | Error {
 
 let ofConditions: Compiler | undefined;
 
+/** Why an expression can be no condition of admission; undefined where it can. */
+export function conditionProblem(expression: string): string | undefined {
+  ofConditions ??= loadCompiler(["object", "oldObject", "request"]);
+  const compiled = ofConditions(expression);
+  if (compiled instanceof Error) return `compilation failed: ${compiled.message}`;
+  const { type } = compiled;
+  return type === undefined || type === "bool" || type === "dyn"
+    ? undefined
+    : `must evaluate to bool but got ${type}`;
+}
+
 /**
  * Asks a condition of admission (`matchConditions`) about plain data. Returns an Error for one that cannot be compiled
  * or evaluated.

@@ -9,7 +9,7 @@ import type { Schema } from "./schema.ts";
 import { validateStructure } from "./validate.ts";
 
 export { builtinSchema, objectMetaSchema, openApiDefinitions, openApiName } from "./builtin.ts";
-export { holds, ruleProblems } from "./cel.ts";
+export { conditionProblem, holds, ruleProblems } from "./cel.ts";
 export { applyDefaults, dropUnknown } from "./defaults.ts";
 export * from "./errors.ts";
 export {

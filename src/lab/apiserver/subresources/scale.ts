@@ -81,10 +81,12 @@ function* scaling(core: Core, call: ResourceCall, wanted: ApiObject, write: Writ
   const latest = existing(core, type, route.namespace, route.name!);
   const before = shown(type, latest);
   const old = scaleOf(before, paths);
-  const mutated = yield { stage: "mutate", operation: "UPDATE", object: clone(wanted), old };
+  const { resourceVersion } = old.metadata;
+  const sent = { ...wanted, metadata: { resourceVersion, ...wanted.metadata } };
+  const mutated = yield { stage: "mutate", operation: "UPDATE", object: sent, old };
   const { replicas = 0 } = asRecord(mutated!.spec) ?? {};
   const next = owned(call, before, replicas as number, write.manager!);
-  next.metadata.resourceVersion = mutated!.metadata.resourceVersion ?? "";
+  next.metadata.resourceVersion = wanted.metadata.resourceVersion ?? "";
   yield { stage: "validate", operation: "UPDATE", object: mutated!, old };
   if (existing(core, type, route.namespace, route.name!) !== latest) throw new Changed();
   // An update of scale is an update of the object, but for what the status holds.

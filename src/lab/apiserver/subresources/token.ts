@@ -26,6 +26,7 @@ export async function requestToken(core: Core, call: ResourceCall): Promise<Answ
         kind: "TokenRequest",
         metadata: {},
       } as unknown as ApiObject);
+  sent.metadata = { ...sent.metadata, name: route.name!, namespace: route.namespace! };
   const body = await admitOther(core, call, writeOf(call), "CREATE", sent);
   if (!core.tokens) throw serviceUnavailable("this API server has no key to sign ServiceAccount tokens with");
   const account = existing(core, type, route.namespace, route.name!);
