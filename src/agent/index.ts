@@ -1,4 +1,5 @@
 /** What runs beside an application: redirection, certificates, the embedded proxy or Envoy, health. */
+export { runAgent } from "./agent.ts";
 export { addressesPassedBy, redirect, undo } from "./redirect.ts";
 export {
   inboundSource,
@@ -9,3 +10,4 @@ export {
   readRanges,
   redirectionFile,
 } from "./redirection.ts";
+export { waitForProxy } from "./wait.ts";

@@ -46,6 +46,16 @@ const commands: Record<string, Entry> = {
     load: () => import("./control-plane.ts"),
     hidden: true,
   },
+  proxy: {
+    summary: "run the proxy of the pod that this process is in",
+    load: () => import("./proxy.ts"),
+    hidden: true,
+  },
+  "proxy-init": {
+    summary: "redirect the traffic of the pod that this process is in to its proxy",
+    load: () => import("./proxy-init.ts"),
+    hidden: true,
+  },
 };
 
 /** Runs the command that `argv` names and sets the exit code: 0, or 1 after an error. */

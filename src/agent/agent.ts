@@ -1,0 +1,146 @@
+/**
+ * `weft proxy`: the process beside the application. It gets the pod its identity, runs the proxy with it, says whether
+ * that serves, and ends it so that nobody notices. Nothing passes until there is a certificate and a configuration:
+ * what is redirected meets a closed port, never a way around the proxy.
+ */
+import { readFile } from "node:fs/promises";
+import { startWorkloadIdentity, type WorkloadCertificate } from "../identity/index.ts";
+import { realWorld, sleep, type World } from "../world/index.ts";
+import { discoveryOf, files, type Role, readSettings, type Settings } from "./environment.ts";
+import { nodeOf } from "./node.ts";
+import type { RunningProxy } from "./running.ts";
+import { serveStatus } from "./status.ts";
+
+/** Runs until the pod ends it (SIGTERM, SIGINT, `/quitquitquit`). Throws Error when it cannot go on. */
+export async function runAgent(role: Role): Promise<void> {
+  const world = realWorld();
+  const log = (line: string) => console.log(`${new Date(world.now()).toISOString()} ${line}`);
+  const settings = await readSettings(role, process.env);
+  const { promise: told, resolve: tell } = Promise.withResolvers<string>();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => tell(signal));
+
+  const state: { proxy?: RunningProxy; ending?: boolean; waits: string } = {
+    waits: "waits for a certificate",
+  };
+  const status = await serveStatus({
+    async notReady() {
+      if (state.ending) return "it is ending";
+      return state.proxy ? state.proxy.notReady() : `it ${state.waits}`;
+    },
+    metrics: async () => (await state.proxy?.metrics()) ?? "",
+    address: settings.pod.address,
+    appProbes: settings.appProbes,
+    ...(settings.appMetrics && { appMetrics: settings.appMetrics }),
+    quit: () => tell("/quitquitquit"),
+  });
+
+  const discovery = discoveryOf(settings);
+  const { pod, trustDomain } = settings;
+  const identity = startWorkloadIdentity({
+    world,
+    url: discovery.certificates,
+    tokenFile: files.token,
+    rootFile: files.root,
+    identity: { trustDomain, namespace: pod.namespace, serviceAccount: pod.serviceAccount },
+    log,
+  });
+  log(
+    `${role} ${pod.name}.${pod.namespace} with the ${settings.implementation} proxy asks ${discovery.certificates}`,
+  );
+  const first = await Promise.race([identity.ready, told]);
+  if (typeof first !== "string") {
+    log(`it is ${first.id} until ${new Date(first.notAfter).toISOString()}`);
+    state.waits = "waits for the proxy to start";
+    state.proxy = await startProxy(settings, world, { ...identity, current: first }, log);
+    const ready = new AbortController();
+    void sayWhenReady(world, state.proxy, log, ready.signal).catch(() => {});
+    const reason = await Promise.race([told, state.proxy.ended.then((why) => new Error(why))]);
+    ready.abort();
+    if (reason instanceof Error) throw reason;
+    log(`${reason}: no new connections are asked for, those that there are come to their end`);
+    state.ending = true;
+    await drained(world, settings, state.proxy, log);
+    await state.proxy.stop();
+  }
+  identity.stop();
+  status.close();
+  log("the end");
+  // Connections of probes that are kept alive do not hold us.
+  process.exit(0);
+}
+
+/** What the proxy needs of the identity: there is a certificate from the start. */
+export interface HeldIdentity {
+  current: WorkloadCertificate;
+  onChange(listener: (certificate: WorkloadCertificate) => void): () => void;
+}
+
+async function startProxy(
+  settings: Settings,
+  world: World,
+  identity: HeldIdentity,
+  log: (line: string) => void,
+): Promise<RunningProxy> {
+  const common = {
+    node: nodeOf(settings),
+    ads: discoveryOf(settings).ads,
+    bindAddress: settings.bindAddress,
+    identity,
+    discoveryRoots: () => readFile(files.root, "utf8"),
+    log,
+  };
+  if (settings.implementation === "envoy") {
+    const { startEnvoy } = await import("./envoy.ts");
+    return startEnvoy({
+      ...common,
+      sds: files.sds,
+      bootstrapFile: files.bootstrap,
+      concurrency: settings.concurrency,
+      logLevel: "warning",
+      drainSeconds: Math.ceil(settings.maximumDrain / 1000),
+    });
+  }
+  const { startEmbedded } = await import("./embedded.ts");
+  return startEmbedded({ ...common, world });
+}
+
+async function sayWhenReady(
+  world: World,
+  proxy: RunningProxy,
+  log: (line: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const start = world.monotonic();
+  for (let said = ""; ; ) {
+    const reason = await proxy.notReady();
+    if (reason === undefined) break;
+    // What it waits for, once; a pod that hangs says why.
+    if (reason !== said && world.monotonic() - start > 2000) {
+      log(`not ready: ${reason}`);
+      said = reason;
+    }
+    await sleep(world, 50, signal);
+  }
+  log(`ready, ${Math.round(world.monotonic() - start)} ms after its certificate`);
+}
+
+/**
+ * The time between being told and ending: others go on calling us until they heard that we go, and the application may
+ * still be ending with calls of its own. So at least `minimumDrain`, then until nobody is connected any more.
+ */
+async function drained(
+  world: World,
+  { minimumDrain, maximumDrain }: Settings,
+  proxy: RunningProxy,
+  log: (line: string) => void,
+): Promise<void> {
+  const start = world.monotonic();
+  await proxy.drain();
+  await sleep(world, minimumDrain);
+  for (;;) {
+    const left = await proxy.connections();
+    if (left === 0) return;
+    if (world.monotonic() - start >= maximumDrain) return log(`${left} connections did not end in time`);
+    await sleep(world, 100);
+  }
+}
