@@ -198,7 +198,7 @@ if (import.meta.main) {
       writeFileSync(join(chartFolder, path), text);
     }
     console.log(
-      `wrote ${chart().size} files, ${definitions.length} definitions among them, to ${chartFolder}`,
+      `wrote ${chart().size} files, ${definitions().length} definitions among them, to ${chartFolder}`,
     );
   }
 }

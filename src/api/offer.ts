@@ -71,6 +71,16 @@ export interface PeerReport extends KubeObject {
   };
 }
 
+/** The roots of one mesh, by which other clusters check identities of its trust domain and of no other. */
+export interface TrustBundle extends KubeObject {
+  spec: {
+    cluster: string;
+    trustDomain: string;
+    /** PEM certificates: the roots that count at this moment, in the order in which they came. */
+    certificates: string;
+  };
+}
+
 export const serviceOffers = resource<ServiceOffer>(
   "offer.weft.dev",
   "v1alpha1",
@@ -84,3 +94,9 @@ export const endpointOffers = resource<EndpointOffer>(
   "endpointoffers",
 );
 export const peerReports = resource<PeerReport>("offer.weft.dev", "v1alpha1", "PeerReport", "peerreports");
+export const trustBundles = resource<TrustBundle>(
+  "offer.weft.dev",
+  "v1alpha1",
+  "TrustBundle",
+  "trustbundles",
+);

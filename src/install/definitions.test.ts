@@ -8,10 +8,10 @@ import { definitionManifests } from "./manifests.ts";
 import { cluster } from "./testing/cluster.ts";
 
 /** Raise `definitionRevision` when this changes, and put the new pair here. */
-const known = { revision: 2, sha256: "cd73bf6e1f8794f3" };
+const known = { revision: 3, sha256: "3b1823c6646a502b" };
 
 test("a changed definition has a new revision", () => {
-  const sha256 = createHash("sha256").update(JSON.stringify(definitions)).digest("hex");
+  const sha256 = createHash("sha256").update(JSON.stringify(definitions())).digest("hex");
   const found = { revision: definitionRevision, sha256: sha256.slice(0, 16) };
   const todo = "raise definitionRevision in manifests.ts, put the new pair here, run node scripts/helm.ts";
   assert.deepEqual(found, known, `${todo}: ${JSON.stringify(found)}`);
@@ -85,7 +85,7 @@ describe("installing", () => {
     const { client } = await cluster("a");
     const imports = "serviceimports.multicluster.x-k8s.io";
     await client.create(customResourceDefinitions, withVersions("v1alpha1"));
-    const theirs = definitions.find(({ metadata }) => metadata.name === imports)!;
+    const theirs = definitions().find(({ metadata }) => metadata.name === imports)!;
     const v1 = { ...theirs.spec.versions[0]!, name: "v1", storage: true };
     const versions = [...theirs.spec.versions.map((version) => ({ ...version, storage: false })), v1];
     await client.create(customResourceDefinitions, { ...theirs, spec: { ...theirs.spec, versions } });

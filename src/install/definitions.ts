@@ -131,7 +131,7 @@ export async function installedDefinitions(
   signal?: AbortSignal,
 ): Promise<{ ours: CustomResourceDefinition; found: CustomResourceDefinition | undefined }[]> {
   return Promise.all(
-    definitions.map(async (ours) => ({
+    definitions().map(async (ours) => ({
       ours,
       found: await client.get(customResourceDefinitions, ours.metadata.name, signal ? { signal } : {}),
     })),

@@ -181,7 +181,7 @@ async function nameCluster(client: KubeClient, name: string, signal: AbortSignal
 
 async function waitForDefinitions(client: KubeClient, signal: AbortSignal | undefined): Promise<void> {
   await Promise.all(
-    definitions.map(({ metadata: { name } }) =>
+    definitions().map(({ metadata: { name } }) =>
       waitFor(
         client,
         customResourceDefinitions,

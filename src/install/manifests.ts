@@ -64,7 +64,7 @@ export interface InstallOptions {
  * Counts up with every change of a definition below `api/crds/`, so that an older Weft leaves a newer one's
  * definitions alone. A test holds the two together.
  */
-export const definitionRevision = 2;
+export const definitionRevision = 3;
 export const revisionAnnotation = "weft.dev/definition-revision";
 
 export const defaultImage = "weft/control-plane:0.1.0";
@@ -139,7 +139,7 @@ export function systemNamespaceManifest(): Manifest<Namespace> {
 }
 
 export function definitionManifests(): Manifest<CustomResourceDefinition>[] {
-  return definitions.map((definition) => {
+  return definitions().map((definition) => {
     const { metadata } = definition;
     const annotations = { ...metadata.annotations, [revisionAnnotation]: String(definitionRevision) };
     const object = { ...definition, metadata: { ...metadata, labels, annotations } };

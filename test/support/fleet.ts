@@ -77,7 +77,7 @@ export class Fleet {
       });
       const person = new KubeClient({ transport: server.as(admin), world, cluster: name });
       fleet.members.set(name, { name, server, person, plane: undefined, log: [] });
-      for (const definition of definitions) await person.create(customResourceDefinitions, definition);
+      for (const definition of definitions()) await person.create(customResourceDefinitions, definition);
       await fleet.rest();
       await person.create(namespaces, { metadata: { name: systemNamespace } });
       await person.create(namespaces, { metadata: { name: "demo" } });

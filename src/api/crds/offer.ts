@@ -119,3 +119,27 @@ export const peerReportDefinition = crd({
     ageColumn,
   ],
 });
+
+export const trustBundleDefinition = crd({
+  group,
+  versions,
+  categories,
+  kind: "TrustBundle",
+  plural: "trustbundles",
+  scope: "Namespaced",
+  description: "The roots of one mesh: others check identities of its trust domain by them, and of no other.",
+  required: ["spec"],
+  spec: object(
+    {
+      cluster,
+      trustDomain: string({ minLength: 1, maxLength: 255 }),
+      certificates: string({ minLength: 1, description: "PEM." }),
+    },
+    { required: ["cluster", "trustDomain", "certificates"] },
+  ),
+  columns: [
+    { name: "Cluster", type: "string", jsonPath: ".spec.cluster" },
+    { name: "Trust Domain", type: "string", jsonPath: ".spec.trustDomain" },
+    ageColumn,
+  ],
+});

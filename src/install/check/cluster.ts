@@ -55,7 +55,7 @@ export async function checkCluster(client: KubeClient, context: string): Promise
   const look = (name: string, finding: () => Promise<Finding> | Finding) => check(context, name, finding);
   const rows = await Promise.all([
     look("its clock agrees with this machine's", () => skewFinding(clock, now, "this machine")),
-    ...definitions.map((definition) =>
+    ...definitions().map((definition) =>
       look(`definition ${definition.metadata.name}`, async () => {
         const found = await client.get(customResourceDefinitions, definition.metadata.name);
         if (!found) return failed("it is not there", install);
