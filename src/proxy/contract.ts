@@ -53,7 +53,10 @@ export interface TlsFacts {
 export interface Downstream {
   /** Counts up from 1 in the process (%CONNECTION_ID%). */
   readonly id: number;
-  /** Plain text side: a TLSSocket when we terminate TLS. Paused; nobody listens to it yet. */
+  /**
+   * Plain text side: a TLSSocket when we terminate TLS. Paused; nobody listens to it yet. Both halves close by
+   * themselves only (`allowHalfOpen`): whoever takes it answers 'end' with `end()`. 'error' is the taker's too.
+   */
   readonly socket: Socket | TLSSocket;
   /** Bytes that came before everything that `socket` gives; may be empty. */
   readonly head: Buffer;
@@ -61,6 +64,8 @@ export interface Downstream {
   readonly remote: Address;
   /** Where it was going: the original destination where connections are redirected, else where we accepted it. */
   readonly local: Address;
+  /** `local` is not where we accepted it, but where it was going before it was redirected to us. */
+  readonly redirected: boolean;
   /** SNI, by termination or by looking. */
   readonly serverName: string | undefined;
   readonly tls: TlsFacts | undefined;
@@ -69,6 +74,8 @@ export interface Downstream {
   /** `world.now()` and `world.monotonic()` when it was accepted. */
   readonly startedAt: number;
   readonly startedMonotonic: number;
+  /** ALPN that upstream connections offer instead of the cluster's (filter state `envoy.network.application_protocols`). */
+  readonly upstreamAlpn: readonly string[] | undefined;
   /** Connection-level bytes so far, for logs. */
   received(): number;
   sent(): number;
@@ -265,12 +272,10 @@ export interface HostCounters {
 
 export interface ConnectOptions {
   priority?: "default" | "high";
-  /** Offered instead of what the cluster's TLS context has. */
+  /** Offered instead of what the cluster's TLS context has: `downstream.upstreamAlpn`; a pool is for one such list. */
   alpn?: readonly string[];
   /** For `auto_sni`, `auto_san_validation`: the request's host without its port. */
   serverName?: string;
-  /** For transport socket options that follow the downstream connection. */
-  downstream?: Downstream;
 }
 
 export interface PendingConnect {
@@ -294,7 +299,7 @@ export interface ConnectFailure {
   host: Host;
   /** `timeout` and `refused` are UF, `overflow` is UO. `tls`: the handshake failed (UF). */
   why: "timeout" | "refused" | "tls" | "overflow";
-  /** As Envoy has it in %UPSTREAM_TRANSPORT_FAILURE_REASON%: `delayed_connect_error:_Connection_refused`, or empty. */
+  /** As Envoy words it in bodies: `delayed connect error: Connection refused`, or empty (logs have `_` for spaces). */
   transportFailure: string;
 }
 
