@@ -83,15 +83,19 @@ export function startWorkloadIdentity(options: WorkloadIdentityOptions): Workloa
     for (const listener of listeners) listener(certificate);
   };
 
-  /** Takes up what is mounted, when it is not what was mounted before. */
+  /** Takes up what is mounted, when it is not what was mounted before. What cannot be read changes nothing. */
   const readBundles = async () => {
     root = await read(options.rootFile);
     const other = await read(join(dirname(options.rootFile), bundlesFile)).catch(() => "");
     if (`${root}${other}` === mounted) return;
-    const known = other === "" ? {} : (JSON.parse(other) as Record<string, string>);
     mounted = `${root}${other}`;
-    bundles = { ...known, [trustDomain]: known[trustDomain] ?? root };
-    if (current) publish({ ...current, bundles });
+    try {
+      const known = other === "" ? {} : (JSON.parse(other) as Record<string, string>);
+      bundles = { ...known, [trustDomain]: known[trustDomain] ?? root };
+      if (current) publish({ ...current, bundles });
+    } catch (error) {
+      log(`${bundlesFile} cannot be read: ${reasonOf(error)}`);
+    }
   };
 
   const renew = async () => {
@@ -133,11 +137,11 @@ export function startWorkloadIdentity(options: WorkloadIdentityOptions): Workloa
   };
   const lookAgain = () => {
     looking = world.after(look, () => {
-      readBundles()
-        .catch((error: unknown) => log(`the trust bundles cannot be read: ${reasonOf(error)}`))
-        .finally(() => {
-          if (!stopped) lookAgain();
-        });
+      const next = () => {
+        if (!stopped) lookAgain();
+      };
+      // A file that is not there is said by the next renewal, which needs it.
+      readBundles().then(next, next);
     });
   };
   void renew();
