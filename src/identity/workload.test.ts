@@ -26,10 +26,7 @@ async function scene(seed: number) {
     requests: [] as { at: number; token: string; ca: string }[],
     busy: 0,
   };
-  const post: NonNullable<Parameters<typeof startWorkloadIdentity>[0]["post"]> = async (
-    _,
-    { ca, token, body },
-  ) => {
+  const answer: Post = async (_, { ca, token, body }) => {
     discovery.requests.push({ at: world.monotonic(), token, ca });
     if (discovery.fault === "down") throw new Error("connect ECONNREFUSED");
     if (discovery.fault === "refuses") return { status: 401, body: '{"error":"the token is refused"}' };
