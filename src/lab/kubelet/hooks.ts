@@ -1,5 +1,6 @@
 /** Lifecycle hooks. Source: kubernetes `pkg/kubelet/lifecycle/handlers.go`. */
-import { request } from "node:http";
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { request as httpsRequest } from "node:https";
 import type { Container } from "../../api/index.ts";
 import { sleep, type World } from "../../world/index.ts";
 import { execInContainer } from "./exec.ts";
@@ -14,6 +15,7 @@ const longest = 3_600_000;
 /** Runs a hook; resolves to why it failed, or undefined. */
 export async function runHook(
   hook: Hook,
+  spec: Container,
   instance: RunningContainer,
   address: string,
   world: World,
@@ -25,16 +27,20 @@ export async function runHook(
       return `PostStartHook or PreStopHook ${JSON.stringify(hook.exec.command)} exited with ${code}: ${output}`;
     }
     if (hook.httpGet) {
-      const { host = address, path = "/", port, httpHeaders = [] } = hook.httpGet;
+      const { host = address, path = "/", scheme, httpHeaders = [] } = hook.httpGet;
+      const port = portNumber(hook.httpGet.port, spec.ports ?? []);
+      const to = { host: host || address, port, path, agent: false, timeout: 30_000 };
       const headers = Object.fromEntries(httpHeaders.map(({ name, value }) => [name, value]));
       const status = await new Promise<number>((resolve, reject) => {
-        const asked = request(
-          { host: host || address, port: portNumber(port, []), path, headers, agent: false, timeout: 30_000 },
-          (response) => {
-            response.resume();
-            resolve(response.statusCode ?? 0);
-          },
-        );
+        const answered = (response: IncomingMessage) => {
+          response.resume();
+          resolve(response.statusCode ?? 0);
+        };
+        // Whose certificate it is does not matter, as for probes.
+        const asked =
+          scheme?.toUpperCase() === "HTTPS"
+            ? httpsRequest({ ...to, headers, rejectUnauthorized: false }, answered)
+            : httpRequest({ ...to, headers }, answered);
         asked.on("timeout", () => asked.destroy(new Error("no answer within 30 s")));
         asked.on("error", reject);
         asked.end();

@@ -327,7 +327,7 @@ export class PodWorker {
       return;
     }
     this.#hooks.set(instance, "running");
-    void runHook(hook, instance, this.#network?.address ?? "", world).then((failure) => {
+    void runHook(hook, container.spec, instance, this.#network?.address ?? "", world).then((failure) => {
       this.#hooks.set(instance, "done");
       if (failure !== undefined) {
         events.warning(this.pod, "FailedPostStartHook", failure, container.fieldPath);
@@ -443,26 +443,36 @@ export class PodWorker {
     });
   }
 
-  /** Stops everything: containers together, then sidecars one by one, the last one first. */
+  /**
+   * Stops everything: preStop hooks all at once, then containers together, and sidecars one by one when these have
+   * ended, the last one first. Source: kubernetes `pkg/kubelet/kuberuntime/kuberuntime_termination_order.go`.
+   */
   async #stopAll(grace: number): Promise<void> {
-    const { world } = this.#context;
-    const end = world.monotonic() + grace;
+    let turn: Promise<unknown> | undefined;
     const stop = (container: PodContainer) =>
-      this.#stop(container, `Stopping container ${container.name}`, Math.max(0, end - world.monotonic()));
-    await Promise.all(this.#containers.filter(({ role }) => role !== "sidecar").map(stop));
-    for (const sidecar of this.#containers.filter(({ role }) => role === "sidecar").reverse())
-      await stop(sidecar);
+      this.#stop(container, `Stopping container ${container.name}`, grace, turn);
+    const all = this.#containers.filter(({ role }) => role !== "sidecar").map(stop);
+    for (const sidecar of this.#containers.filter(({ role }) => role === "sidecar").reverse()) {
+      turn = Promise.all(all);
+      all.push(stop(sidecar));
+    }
+    await Promise.all(all);
     this.#killAt?.cancel();
     this.#killAt = undefined;
   }
 
-  /** Ends an instance: preStop hook, SIGTERM, and SIGKILL when the grace period is over. */
-  #stop(container: PodContainer, message: string, grace = this.#graceMs()): Promise<void> {
+  /** Ends an instance: preStop hook, its turn, SIGTERM, and SIGKILL when the grace period is over. */
+  #stop(
+    container: PodContainer,
+    message: string,
+    grace = this.#graceMs(),
+    turn?: Promise<unknown>,
+  ): Promise<void> {
     const instance = container.current;
     if (!instance || instance.exit) return Promise.resolve();
     let stopping = this.#stopping.get(instance);
     if (!stopping) {
-      stopping = this.#stopInstance(container, instance, message, grace);
+      stopping = this.#stopInstance(container, instance, message, grace, turn);
       this.#stopping.set(instance, stopping);
     }
     return stopping;
@@ -473,24 +483,28 @@ export class PodWorker {
     instance: RunningContainer,
     message: string,
     grace: number,
+    turn: Promise<unknown> | undefined,
   ): Promise<void> {
     const { world, events } = this.#context;
     const fieldPath = container.fieldPath;
     events.normal(this.pod, "Killing", message, fieldPath);
     await instance.started;
-    const begin = world.monotonic();
+    const end = world.monotonic() + grace;
+    const within = async <T>(promise: Promise<T>): Promise<T | undefined> => {
+      const { promise: tooLong, resolve } = Promise.withResolvers<undefined>();
+      const timer = world.after(Math.max(0, end - world.monotonic()), () => resolve(undefined));
+      const result = await Promise.race([promise, tooLong]);
+      timer.cancel();
+      return result;
+    };
     const hook = container.spec.lifecycle?.preStop;
     if (hook && grace > 0) {
-      const { promise: tooLong, resolve } = Promise.withResolvers<undefined>();
-      const timer = world.after(grace, () => resolve(undefined));
-      const failure = await Promise.race([
-        runHook(hook, instance, this.#network?.address ?? "", world),
-        tooLong,
-      ]);
-      timer.cancel();
+      const address = this.#network?.address ?? "";
+      const failure = await within(runHook(hook, container.spec, instance, address, world));
       if (failure !== undefined) events.warning(this.pod, "FailedPreStopHook", failure, fieldPath);
     }
-    const left = grace === 0 ? 0 : Math.max(leastGrace, grace - (world.monotonic() - begin));
+    if (turn && grace > 0) await within(turn);
+    const left = grace === 0 ? 0 : Math.max(leastGrace, end - world.monotonic());
     if (left > 0) instance.signal("SIGTERM");
     const timer = world.after(left, () => instance.signal("SIGKILL"));
     await instance.exited;
