@@ -254,7 +254,7 @@ test("another authority plugged in takes over in stages, in every replica, over 
   await settle(2 * hour);
   const signed = await one.sign(makeRequest().csrPem, catalog);
   for (const each of [one, two]) {
-    assert.equal(each.roots, fresh + old, "both are trusted");
+    assert.equal(each.roots, old + fresh, "both are trusted");
     const { certificateChain } = await each.sign(makeRequest().csrPem, catalog);
     assert.match(verified(certificateChain, fresh, world.now()), /OK$/, "the new one signs");
   }

@@ -14,6 +14,7 @@ import { RequestRefused } from "./refused.ts";
 import {
   advance,
   type CaState,
+  firstState,
   needsSuccessor,
   nextDeadline,
   type Pace,
@@ -119,12 +120,12 @@ export class Authority {
 
   /** For people: who signs, and where a rotation stands. */
   get status(): { signer: string; signerEnds: number; next: string | undefined; retiring: number } {
-    const { active, next, retiring } = this.#state;
+    const { active, next, trusted } = this.#state;
     return {
       signer: fingerprintOf(active),
       signerEnds: endOf(active),
-      next: next && fingerprintOf(next.ca),
-      retiring: retiring.length,
+      next: next && fingerprintOf(next),
+      retiring: trusted.filter(({ until }) => until !== undefined).length,
     };
   }
 
@@ -229,9 +230,7 @@ export class Authority {
       if (!secret) throw error;
       this.#log("the plugged-in authority is not used", error);
     }
-    secret ??= await this.#create(
-      this.#plugIn ? { active: this.#plugIn, retiring: [] } : { active: await this.#ownRoot(), retiring: [] },
-    );
+    secret ??= await this.#create(firstState(this.#plugIn ?? (await this.#ownRoot())));
     await this.#adopt(secret);
     await this.#moveOn();
     const target = (name: string, heard: (secret: Secret | undefined) => Promise<void>) => ({
@@ -298,7 +297,7 @@ export class Authority {
     const now = this.#world.now();
     let after = advance(this.#state, now, this.#plugIn, this.#pace);
     if (!this.#plugIn && needsSuccessor(after, now)) {
-      after = { ...after, next: { ca: await this.#ownRoot(), since: now } };
+      after = advance(after, now, await this.#ownRoot(), this.#pace);
     }
     if (after === this.#state) return;
     const { client, namespace } = this.#options;
@@ -405,11 +404,11 @@ export class Authority {
 
 const rememberedKeys = 10_000;
 
-function inWords({ active, next, retiring }: CaState): string {
+function inWords({ active, next, trusted }: CaState): string {
   const signs = `${fingerprintOf(active)} signs`;
-  const comes = next ? `, ${fingerprintOf(next.ca)} is being made known` : "";
-  const goes = retiring.length > 0 ? `, ${retiring.length} retiring` : "";
-  return `${signs}${comes}${goes}`;
+  const comes = next ? `, ${fingerprintOf(next)} is being made known` : "";
+  const goes = trusted.filter(({ until }) => until !== undefined).length;
+  return `${signs}${comes}${goes > 0 ? `, ${goes} retiring` : ""}`;
 }
 
 /** The first bytes of the root's SHA-256: enough to tell roots apart. */

@@ -17,16 +17,6 @@ export function bundle(...texts: string[]): string {
   return [...seen.values()].join("");
 }
 
-/** The certificates of `text` that are in `others` too (`both`), or are not. */
-export function split(text: string, others: string): { both: string; only: string } {
-  const known = new Set(certificatesIn(others).map(fingerprint));
-  const all = certificatesIn(text);
-  return {
-    both: all.filter((pem) => known.has(fingerprint(pem))).join(""),
-    only: all.filter((pem) => !known.has(fingerprint(pem))).join(""),
-  };
-}
-
 export function fingerprint(pem: string): string {
   return new X509Certificate(pem).fingerprint256;
 }

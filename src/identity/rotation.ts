@@ -6,15 +6,24 @@
  */
 import { X509Certificate } from "node:crypto";
 import { anchorOf, type Ca, type Entries, endOf, entriesOf, readCa } from "./ca.ts";
-import { bundle, certificatesIn, fingerprint, split } from "./pem.ts";
+import { bundle, certificatesIn, fingerprint } from "./pem.ts";
 
 export interface CaState {
   /** Signs. */
   active: Ca;
-  /** Will sign; its roots are trusted since that moment (ms since the epoch). */
-  next?: { ca: Ca; since: number };
-  /** Roots that sign no more, trusted until then. */
-  retiring: readonly { root: string; until: number }[];
+  /** Will sign when its root has been trusted for long enough that everybody has heard of it. */
+  next?: Ca;
+  /** What is to be trusted, in the order in which it came. */
+  trusted: readonly TrustedRoot[];
+}
+
+export interface TrustedRoot {
+  /** PEM. */
+  root: string;
+  /** ms since the epoch, without a break. */
+  since: number;
+  /** Set when it signs no more: what it signed is over then. */
+  until?: number;
 }
 
 export interface Pace {
@@ -24,89 +33,111 @@ export interface Pace {
   lifetime: number;
 }
 
-/** A day after which the last certificate is over, and an hour until the last node has the new bundle. */
+/** An hour until the last node has the new bundle, a day until the last certificate is over. */
 export const usualPace: Pace = { distribute: 3600_000, lifetime: 24 * 3600_000 + 5 * 60_000 };
 
+/** The state of a mesh that never had another authority: everybody who comes learns of it as they come. */
+export function firstState(active: Ca): CaState {
+  return { active, trusted: certificatesIn(active.roots).map((root) => ({ root, since: 0 })) };
+}
+
 /** Everything that is to be trusted in this state; PEM. */
-export function rootsOf({ active, next, retiring }: CaState): string {
-  return bundle(active.roots, next?.ca.roots ?? "", ...retiring.map(({ root }) => root));
+export function rootsOf({ trusted }: CaState): string {
+  return bundle(...trusted.map(({ root }) => root));
 }
 
 /**
- * The state after what has become due. `wanted`: the authority that somebody plugged in, or undefined to keep the
- * one that there is. Returns the same object when nothing changes.
+ * The state after what has become due. `wanted`: the authority that somebody plugged in, or undefined to keep what
+ * there is. Returns the same object when nothing changes.
  */
 export function advance(state: CaState, now: number, wanted: Ca | undefined, pace = usualPace): CaState {
-  let after = state;
-  if (wanted && !sameCa(wanted, after.active) && !(after.next && sameCa(wanted, after.next.ca))) {
-    after = trusted(anchorOf(wanted), rootsOf(after))
-      ? signWith(after, wanted, now, pace)
-      : { ...after, next: { ca: wanted, since: now } };
+  let { active, next } = state;
+  if (wanted) next = sameCa(wanted, active) ? undefined : wanted;
+  if (next && sameCa(next, state.next)) next = state.next;
+  // Those of the next one from now on, those of the active one as they were.
+  let trusted = withRoots(state.trusted, [active.roots, next?.roots ?? ""], now, pace);
+  if (next && ripeness(trusted, next, pace) <= now) {
+    active = next;
+    next = undefined;
+    trusted = withRoots(trusted, [active.roots], now, pace);
   }
-  if (after.next && now >= after.next.since + pace.distribute) {
-    const { next, ...rest } = after;
-    after = signWith(rest, next.ca, now, pace);
-  }
-  const standing = after.retiring.filter(({ until }) => until > now);
-  return standing.length === after.retiring.length ? after : { ...after, retiring: standing };
+  trusted = trusted.filter(({ until = Infinity }) => until > now);
+  const same = active === state.active && next === state.next && sameTrusted(trusted, state.trusted);
+  return same ? state : { active, ...(next && { next }), trusted };
 }
 
 /** When `advance` has something to do next, ms since the epoch; Infinity when never. */
-export function nextDeadline({ next, retiring }: CaState, pace = usualPace): number {
-  return Math.min(next ? next.since + pace.distribute : Infinity, ...retiring.map(({ until }) => until));
+export function nextDeadline({ next, trusted }: CaState, pace = usualPace): number {
+  const ends = trusted.map(({ until = Infinity }) => until);
+  return Math.min(next ? ripeness(trusted, next, pace) : Infinity, ...ends);
 }
 
 /** Whether a new root of our own should be prepared: a tenth of its life is left, and none is on its way. */
-export function needsSuccessor(state: CaState, now: number): boolean {
-  if (state.next) return false;
-  const root = new X509Certificate(anchorOf(state.active));
-  const [from, to] = [root.validFromDate.getTime(), root.validToDate.getTime()];
-  return Math.min(to, endOf(state.active)) - now < (to - from) / 10;
+export function needsSuccessor({ active, next }: CaState, now: number): boolean {
+  if (next) return false;
+  const root = new X509Certificate(anchorOf(active));
+  const life = root.validToDate.getTime() - root.validFromDate.getTime();
+  return endOf(active) - now < life / 10;
 }
 
-/** From now on `ca` signs. What was trusted besides stays so until all that it may have signed is over. */
-function signWith(state: CaState, ca: Ca, now: number, { lifetime }: Pace): CaState {
-  const { next: _, ...rest } = state;
-  const old = certificatesIn(split(bundle(state.active.roots, state.next?.ca.roots ?? ""), ca.roots).only);
-  const again = (root: string) => old.some((each) => fingerprint(each) === fingerprint(root));
-  const retiring = [
-    ...state.retiring.filter(({ root }) => !again(root) && !trusted(root, ca.roots)),
-    ...old.map((root) => ({ root, until: now + lifetime })),
-  ];
-  return { ...rest, active: ca, retiring };
+/** From when on everybody trusts what an authority signs. */
+function ripeness(trusted: readonly TrustedRoot[], ca: Ca, { distribute }: Pace): number {
+  const anchor = fingerprint(anchorOf(ca));
+  const since = trusted.find(({ root }) => fingerprint(root) === anchor)?.since ?? Infinity;
+  // 0 is the mesh's first: nobody is without it.
+  return since === 0 ? 0 : since + distribute;
 }
 
-function trusted(root: string, roots: string): boolean {
-  return split(root, roots).only === "";
+/** These roots are trusted without an end, the others until what they may have signed is over. */
+function withRoots(
+  trusted: readonly TrustedRoot[],
+  texts: readonly string[],
+  now: number,
+  { lifetime }: Pace,
+): TrustedRoot[] {
+  const wanted = new Map(certificatesIn(bundle(...texts)).map((root) => [fingerprint(root), root]));
+  const known = trusted.map(({ root, since, until = now + lifetime }) =>
+    wanted.delete(fingerprint(root)) ? { root, since } : { root, since, until },
+  );
+  return [...known, ...[...wanted.values()].map((root) => ({ root, since: now }))];
 }
 
-function sameCa(a: Ca, b: Ca): boolean {
-  return (["certificate", "chain", "roots"] as const).every((field) => a[field] === b[field]);
+function sameCa(a: Ca, b: Ca | undefined): boolean {
+  return (["certificate", "chain", "roots"] as const).every((field) => a[field] === b?.[field]);
+}
+
+function sameTrusted(a: readonly TrustedRoot[], b: readonly TrustedRoot[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every((each, i) => (["root", "since", "until"] as const).every((field) => each[field] === b[i]![field]))
+  );
 }
 
 /** The entries of the Secret that holds the state. */
-export function writeState({ active, next, retiring }: CaState): Record<string, string> {
-  const rotation = {
-    ...(next && { nextSince: new Date(next.since).toISOString() }),
-    retiring: retiring.map(({ root, until }) => ({ root, until: new Date(until).toISOString() })),
-  };
+export function writeState({ active, next, trusted }: CaState): Record<string, string> {
+  const dates = trusted.map(({ root, since, until }) => ({
+    since: new Date(since).toISOString(),
+    ...(until !== undefined && { until: new Date(until).toISOString() }),
+    root,
+  }));
   return {
     ...entriesOf(active),
-    ...(next && entriesOf(next.ca, "next-")),
-    "rotation.json": `${JSON.stringify(rotation, undefined, 2)}\n`,
+    ...(next && entriesOf(next, "next-")),
+    "trusted.json": `${JSON.stringify(dates, undefined, 2)}\n`,
   };
 }
 
 /** Throws, in words for people, when the entries do not hold a state. */
 export function readState(entries: Entries, now: number): CaState {
   const active = readCa(entries, now);
-  const { nextSince, retiring = [] } = JSON.parse(entries["rotation.json"] ?? "{}") as {
-    nextSince?: string;
-    retiring?: { root: string; until: string }[];
-  };
-  return {
-    active,
-    ...(nextSince && { next: { ca: readCa(entries, now, "next-"), since: Date.parse(nextSince) } }),
-    retiring: retiring.map(({ root, until }) => ({ root: bundle(root), until: Date.parse(until) })),
-  };
+  const next = entries["next-ca-cert.pem"] === undefined ? undefined : readCa(entries, now, "next-");
+  const text = entries["trusted.json"];
+  if (text === undefined) return { ...firstState(active), ...(next && { next }) };
+  const dates = JSON.parse(text) as { root: string; since: string; until?: string }[];
+  const trusted = dates.map(({ root, since, until }) => ({
+    root: bundle(root),
+    since: Date.parse(since),
+    ...(until !== undefined && { until: Date.parse(until) }),
+  }));
+  return { active, ...(next && { next }), trusted };
 }
