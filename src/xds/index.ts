@@ -1,2 +1,6 @@
 /** The routing model as Envoy's resources, each encoded once, and the server that hands them out (delta ADS). */
 export * from "./encode/index.ts";
+export { type Peer, type ProxyStatus, startXds, type XdsOptions, type XdsServer } from "./server.ts";
+export type { KindStatus, SyncState } from "./session.ts";
+export type { Rejection } from "./subscription.ts";
+export { ProxyView, type ServedTraffic } from "./view.ts";

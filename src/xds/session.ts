@@ -1,0 +1,331 @@
+/**
+ * One client's side of delta ADS: what it asks for, what it is to have, and in which order it gets that. No I/O: requests
+ * come in as calls, responses go out through `send`. Source: docs of Envoy, "xDS REST and gRPC protocol", incremental.
+ *
+ * Order (law 9): clusters, their endpoints, listeners, routes; clusters that are no longer there go last, when the
+ * client has taken the listeners and routes that do without them. A change goes out at once; what changes while the
+ * client has not answered, or within 10 ms of the last push, goes out together.
+ */
+import type { Timer, World } from "../world/index.ts";
+import { type Encoded, type Kind, typeUrls } from "./encode/index.ts";
+import { deltaResponse } from "./response.ts";
+import { type Rejection, Subscription } from "./subscription.ts";
+
+/** What a client is to have. */
+export interface View {
+  /** False while that is not known (law 7): nothing is sent. */
+  readonly known: boolean;
+  find(kind: Kind, name: string): Encoded | undefined;
+  /** All of a kind; for those that are not asked for by name. */
+  names(kind: Kind): Iterable<string>;
+  /** The name of a cluster's endpoints, when they are asked for by name. */
+  endpointsOf(cluster: string): string | undefined;
+}
+
+/** envoy.service.discovery.v3.DeltaDiscoveryRequest, as far as it counts here. */
+export interface Request {
+  typeUrl: string;
+  resourceNamesSubscribe: readonly string[];
+  resourceNamesUnsubscribe: readonly string[];
+  initialResourceVersions: Readonly<Record<string, string>>;
+  responseNonce: string;
+  errorDetail?: { code: number; message: string } | undefined;
+}
+
+export interface SessionOptions {
+  world: World;
+  view: View;
+  send: (bytes: Buffer) => void;
+  /** What stands in `system_version_info`: the settled batch that the response shows. */
+  systemVersion: () => string;
+  onRejection?: (kind: Kind, rejection: Rejection) => void;
+}
+
+export type SyncState = "synced" | "stale" | "rejected" | "not asked";
+
+export interface KindStatus {
+  state: SyncState;
+  /** Resources that the client has. */
+  resources: number;
+  rejected: readonly Rejection[];
+}
+
+/** Milliseconds between pushes of changes to one client. */
+const pushInterval = 10;
+/** Milliseconds after which routes no longer wait for a client that does not ask for a new cluster's endpoints. */
+const longestHold = 2_000;
+
+const order: readonly Kind[] = ["secret", "cluster", "endpoints", "listener", "route"];
+const kindOfType = new Map<string, Kind>(Object.entries(typeUrls).map(([kind, url]) => [url, kind as Kind]));
+
+export class Session {
+  readonly #options: SessionOptions;
+  readonly #kinds: Readonly<Record<Kind, Subscription>>;
+  /** Changes that wait for their push, by kind. */
+  readonly #changed = new Map<Kind, Set<string>>();
+  /** Endpoints of new clusters that the client has not confirmed. */
+  readonly #awaited = new Set<string>();
+  #timer: Timer | undefined;
+  #holdTimer: Timer | undefined;
+  #pushedAt = Number.NEGATIVE_INFINITY;
+  #nonce = 0;
+  #staleSince: number | undefined;
+  #version = "";
+  #ended = false;
+  /** Responses and their bytes. */
+  readonly sent = { responses: 0, bytes: 0, resources: 0 };
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#kinds = {
+      secret: new Subscription("secret"),
+      cluster: new Subscription("cluster"),
+      endpoints: new Subscription("endpoints"),
+      listener: new Subscription("listener"),
+      route: new Subscription("route"),
+    };
+  }
+
+  /** A request came. Types that are not served are answered with nothing, as the protocol has it. */
+  receive(request: Request): void {
+    const kind = kindOfType.get(request.typeUrl);
+    if (!kind || this.#ended) return;
+    const subscription = this.#kinds[kind];
+    const first = !subscription.started;
+    if (request.responseNonce !== "") this.#answered(subscription, request);
+    if (first) this.#begin(subscription, request);
+    else {
+      subscription.subscribe(request.resourceNamesSubscribe);
+      if (request.resourceNamesSubscribe.includes("*")) this.#markAll(subscription);
+    }
+    subscription.unsubscribe(request.resourceNamesUnsubscribe);
+    if (kind === "cluster") for (const name of request.resourceNamesUnsubscribe) this.#awaited.delete(name);
+    this.#pump();
+  }
+
+  /** These resources have changed, come or gone. Names that the client does not ask for cost a look-up. */
+  changed(kind: Kind, names: Iterable<string>): void {
+    const subscription = this.#kinds[kind];
+    if (!subscription.started || this.#ended) return;
+    let waiting = this.#changed.get(kind);
+    for (const name of names) {
+      if (!subscription.wants(name)) continue;
+      if (!waiting) {
+        waiting = new Set();
+        this.#changed.set(kind, waiting);
+      }
+      waiting.add(name);
+    }
+  }
+
+  /** The client is to have something else altogether: everything is looked at again. */
+  changedAll(): void {
+    for (const kind of order) {
+      const subscription = this.#kinds[kind];
+      if (!subscription.started) continue;
+      const names = new Set<string>([...subscription.names, ...subscription.held.keys()]);
+      if (subscription.wildcard) for (const name of this.#options.view.names(kind)) names.add(name);
+      this.changed(kind, names);
+    }
+  }
+
+  /** Sends what has changed: now, or with what comes within the interval. Called after `changed`. */
+  push(): void {
+    if (this.#timer || this.#ended) return;
+    if (this.#changed.size === 0) {
+      this.#pump(); // what it waited for may be known now
+      return;
+    }
+    const { world } = this.#options;
+    const now = world.monotonic();
+    this.#staleSince ??= now;
+    const wait = this.#pushedAt + pushInterval - now;
+    if (wait <= 0) {
+      this.#admit();
+      return;
+    }
+    this.#timer = world.after(wait, () => {
+      this.#timer = undefined;
+      this.#admit();
+    });
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#timer?.cancel();
+    this.#holdTimer?.cancel();
+  }
+
+  status(kind: Kind): KindStatus {
+    const subscription = this.#kinds[kind];
+    const { rejected, held } = subscription;
+    return {
+      state: !subscription.started
+        ? "not asked"
+        : rejected.size > 0
+          ? "rejected"
+          : subscription.settled && !this.#changed.has(kind)
+            ? "synced"
+            : "stale",
+      resources: held.size,
+      rejected: [...rejected.values()],
+    };
+  }
+
+  /** What the client holds of a kind: name → version. */
+  held(kind: Kind): ReadonlyMap<string, string> {
+    return this.#kinds[kind].held;
+  }
+
+  /** Milliseconds since the oldest change that the client does not have yet; 0 when it has all. */
+  get lag(): number {
+    return this.#staleSince === undefined ? 0 : this.#options.world.monotonic() - this.#staleSince;
+  }
+
+  /** The version that the client has confirmed in full. */
+  get version(): string {
+    return this.#version;
+  }
+
+  /** It has asked for listeners and clusters and has all there is of them. */
+  get settled(): boolean {
+    return this.#changed.size === 0 && order.every((kind) => this.#kinds[kind].settled);
+  }
+
+  #begin(subscription: Subscription, request: Request): void {
+    subscription.started = true;
+    const named = request.resourceNamesSubscribe;
+    // A first request without names for listeners or clusters: all there is (the protocol's legacy wildcard).
+    const mayBeAll = subscription.kind === "listener" || subscription.kind === "cluster";
+    subscription.wildcard = named.includes("*") || (mayBeAll && named.length === 0);
+    subscription.subscribe(named.filter((name) => name !== "*"));
+    // A client that comes back says what it has; it gets nothing anew.
+    for (const [name, version] of Object.entries(request.initialResourceVersions)) {
+      subscription.held.set(name, version);
+      subscription.again.delete(name);
+    }
+    this.#markAll(subscription);
+    this.#staleSince ??= this.#options.world.monotonic();
+  }
+
+  #markAll(subscription: Subscription): void {
+    for (const name of subscription.held.keys()) subscription.due.add(name);
+    if (!subscription.wildcard) return;
+    for (const name of this.#options.view.names(subscription.kind)) subscription.due.add(name);
+  }
+
+  #answered(subscription: Subscription, { responseNonce, errorDetail }: Request): void {
+    if (subscription.flight?.nonce !== responseNonce) return; // an answer to something older
+    if (errorDetail) {
+      const names = subscription.flight.resources.map(({ name }) => name);
+      const rejection = subscription.refused(errorDetail.message);
+      if (rejection) {
+        this.#confirmed(subscription.kind, [rejection.name]);
+        this.#options.onRejection?.(subscription.kind, rejection);
+      } else if (subscription.halves.length === 0) this.#confirmed(subscription.kind, names);
+      return;
+    }
+    this.#confirmed(subscription.kind, subscription.accepted());
+  }
+
+  /** Nothing waits for these endpoints any more; nor for those of clusters that were refused. */
+  #confirmed(kind: Kind, names: readonly string[]): void {
+    if (kind === "endpoints") for (const name of names) this.#awaited.delete(name);
+    if (kind !== "cluster") return;
+    for (const name of names) {
+      const endpoints = this.#kinds.cluster.rejected.has(name) && this.#options.view.endpointsOf(name);
+      if (endpoints) this.#awaited.delete(endpoints);
+    }
+  }
+
+  /** What has changed so far is part of the push that begins now. */
+  #admit(): void {
+    for (const [kind, names] of this.#changed) {
+      const { due } = this.#kinds[kind];
+      for (const name of names) due.add(name);
+    }
+    this.#changed.clear();
+    this.#pump();
+  }
+
+  /** Sends what can be sent now, in order. */
+  #pump(): void {
+    const { view, world } = this.#options;
+    if (this.#ended || !view.known) return;
+    for (const kind of order) {
+      const subscription = this.#kinds[kind];
+      if (subscription.flight || (subscription.due.size === 0 && subscription.halves.length === 0)) continue;
+      if ((kind === "listener" || kind === "route") && this.#mustWait()) continue;
+      this.#sendBatch(subscription, kind !== "cluster" || this.#mayRemoveClusters());
+    }
+    if (this.settled) {
+      this.#staleSince = undefined;
+      this.#version = this.#options.systemVersion();
+    } else this.#staleSince ??= world.monotonic();
+  }
+
+  #sendBatch(subscription: Subscription, mayRemove: boolean): void {
+    const { view, world, send, systemVersion } = this.#options;
+    const { kind } = subscription;
+    let batch = subscription.take((name) => view.find(kind, name), mayRemove);
+    // Halves of which nothing is left, because all has changed since.
+    while (batch.resources.length + batch.removed.length === 0) {
+      if (subscription.halves.length === 0) return;
+      batch = subscription.take((name) => view.find(kind, name), mayRemove);
+    }
+    if (kind === "cluster") this.#followWithEndpoints(batch.resources, batch.removed);
+    const nonce = String(++this.#nonce);
+    const bytes = deltaResponse({ kind, ...batch, nonce, systemVersion: systemVersion() });
+    subscription.sent(nonce, batch);
+    this.#pushedAt = world.monotonic();
+    this.sent.responses++;
+    this.sent.resources += batch.resources.length;
+    this.sent.bytes += bytes.length;
+    send(bytes);
+  }
+
+  /**
+   * A cluster that is new or has changed is used once its endpoints have come, even where the client has them: so they
+   * are sent again, and routes wait for it.
+   */
+  #followWithEndpoints(clusters: readonly Encoded[], removed: readonly string[]): void {
+    const { view } = this.#options;
+    const { endpoints } = this.#kinds;
+    for (const { name } of clusters) {
+      const endpointsName = view.endpointsOf(name);
+      if (endpointsName === undefined) continue;
+      if (endpoints.names.has(endpointsName)) {
+        endpoints.again.add(endpointsName);
+        endpoints.due.add(endpointsName);
+      } else if (!this.#kinds.cluster.held.has(name)) this.#awaited.add(endpointsName);
+    }
+    for (const name of removed) this.#awaited.delete(name);
+  }
+
+  /** Listeners and routes wait for the clusters and endpoints that they may lead to. */
+  #mustWait(): boolean {
+    const { cluster } = this.#kinds;
+    const waits =
+      this.#awaited.size > 0 ||
+      (cluster.flight !== undefined && cluster.flight.resources.length > 0) ||
+      cluster.hasNews((name) => this.#options.view.find("cluster", name));
+    if (!waits) {
+      this.#holdTimer?.cancel();
+      this.#holdTimer = undefined;
+      return false;
+    }
+    this.#holdTimer ??= this.#options.world.after(longestHold, () => {
+      this.#holdTimer = undefined;
+      this.#awaited.clear();
+      this.#pump();
+    });
+    return true;
+  }
+
+  /** Not while the client may have a listener or a route that leads there. */
+  #mayRemoveClusters(): boolean {
+    return [this.#kinds.listener, this.#kinds.route].every(
+      (each) => !each.started || (each.settled && each.rejected.size === 0),
+    );
+  }
+}

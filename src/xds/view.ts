@@ -1,0 +1,150 @@
+/** What one proxy is to have: the union of its scopes' configurations, as encoded resources. */
+import type { Collection } from "../collections/index.ts";
+import type { ScopeConfig, Traffic, Upstream } from "../traffic/index.ts";
+import {
+  type Encoded,
+  encodeEndpoints,
+  encodeListener,
+  encodeRouteTable,
+  encodeSecret,
+  encodeUpstream,
+  hasEndpoints,
+  type Kind,
+  noEndpoints,
+  type TlsSecret,
+} from "./encode/index.ts";
+import type { View } from "./session.ts";
+
+export type ServedTraffic = Pick<Traffic, "scopes" | "configs" | "endpoints">;
+
+const parts = { cluster: "upstreams", listener: "listeners", route: "routes" } as const;
+
+export class ProxyView implements View {
+  readonly #id: string;
+  readonly #traffic: ServedTraffic;
+  readonly #secrets: Collection<TlsSecret>;
+
+  constructor(id: string, traffic: ServedTraffic, secrets: Collection<TlsSecret>) {
+    this.#id = id;
+    this.#traffic = traffic;
+    this.#secrets = secrets;
+  }
+
+  /** The names of the proxy's scopes, as of the last settled batch. */
+  get scopes(): readonly string[] {
+    return this.#traffic.scopes.get(this.#id) ?? [];
+  }
+
+  get known(): boolean {
+    const { scopes, configs } = this.#traffic;
+    const own = scopes.get(this.#id);
+    if (!own || scopes.pending(this.#id).length > 0) return false;
+    return own.every((scope) => configs.has(scope) && configs.pending(scope).length === 0);
+  }
+
+  find(kind: Kind, name: string): Encoded | undefined {
+    switch (kind) {
+      case "cluster":
+        return mapped(this.#first("cluster", name), encodeUpstream);
+      case "listener":
+        return mapped(this.#first("listener", name), encodeListener);
+      case "route":
+        return mapped(this.#first("route", name), encodeRouteTable);
+      case "endpoints":
+        return this.#endpoints(name);
+      case "secret":
+        return mapped(this.#mayHave(name) ? this.#secrets.get(name) : undefined, encodeSecret);
+    }
+  }
+
+  *names(kind: Kind): Iterable<string> {
+    if (kind === "endpoints" || kind === "secret") return; // asked for by name
+    for (const config of this.configs()) yield* config[parts[kind]].keys();
+  }
+
+  endpointsOf(cluster: string): string | undefined {
+    const upstream = this.#first("cluster", cluster);
+    return upstream && hasEndpoints(upstream) ? upstream.endpointsName : undefined;
+  }
+
+  /** The configurations of the proxy's scopes, in their order: of two resources of one name the first counts. */
+  *configs(): Iterable<ScopeConfig> {
+    for (const scope of this.scopes) {
+      const config = this.#traffic.configs.get(scope);
+      if (config) yield config;
+    }
+  }
+
+  #first<K extends keyof typeof parts>(
+    kind: K,
+    name: string,
+  ): NonNullable<ReturnType<ScopeConfig[(typeof parts)[K]]["get"]>> | undefined {
+    for (const config of this.configs()) {
+      const found = config[parts[kind]].get(name);
+      if (found) return found as never;
+    }
+    return undefined;
+  }
+
+  #endpoints(name: string): Encoded | undefined {
+    const row = this.#traffic.endpoints.get(name);
+    if (row) return encodeEndpoints(row);
+    // A cluster that is there waits for an answer, also where it has no endpoints.
+    for (const config of this.configs()) if (clustersByEndpoints(config).has(name)) return noEndpoints(name);
+    return undefined;
+  }
+
+  #mayHave(name: string): boolean {
+    const credential = name.replace(/-cacert$/, "");
+    for (const { secrets } of this.configs()) if (secrets.has(name) || secrets.has(credential)) return true;
+    return false;
+  }
+}
+
+const byEndpoints = new WeakMap<ScopeConfig, Map<string, Upstream>>();
+
+/** A scope's clusters by the name of their endpoints. */
+function clustersByEndpoints(config: ScopeConfig): ReadonlyMap<string, Upstream> {
+  let known = byEndpoints.get(config);
+  if (!known) {
+    known = new Map();
+    for (const upstream of config.upstreams.values()) {
+      if (hasEndpoints(upstream)) known.set(upstream.endpointsName, upstream);
+    }
+    byEndpoints.set(config, known);
+  }
+  return known;
+}
+
+function mapped<T, R>(value: T | undefined, make: (value: T) => R): R | undefined {
+  return value === undefined ? undefined : make(value);
+}
+
+/** What differs between two configurations of a scope, by kind. Unchanged parts are the same objects. */
+export function changesOf(
+  before: ScopeConfig | undefined,
+  after: ScopeConfig | undefined,
+): ReadonlyMap<Kind, readonly string[]> {
+  const changes = new Map<Kind, readonly string[]>();
+  const note = (kind: Kind, names: readonly string[]) => {
+    if (names.length > 0) changes.set(kind, names);
+  };
+  for (const kind of ["cluster", "listener", "route"] as const) {
+    note(kind, differing(before?.[parts[kind]], after?.[parts[kind]]));
+  }
+  if (before?.secrets !== after?.secrets) {
+    note("secret", [...(before?.secrets ?? []), ...(after?.secrets ?? [])]);
+  }
+  return changes;
+}
+
+function differing(
+  before: ReadonlyMap<string, unknown> | undefined,
+  after: ReadonlyMap<string, unknown> | undefined,
+): string[] {
+  if (before === after) return [];
+  const names: string[] = [];
+  for (const [name, value] of after ?? []) if (before?.get(name) !== value) names.push(name);
+  for (const name of before?.keys() ?? []) if (!after?.has(name)) names.push(name);
+  return names;
+}
