@@ -43,10 +43,14 @@ function preparePackages() {
   if (!packagesAreCurrent()) {
     console.log("installing packages (npm ci) ...");
     const npm = process.env.npm_execpath ? [process.execPath, process.env.npm_execpath] : ["npm"];
-    const result = spawnSync(npm[0], [...npm.slice(1), "ci", "--ignore-scripts", "--no-fund", "--no-audit"], {
-      cwd: root,
-      stdio: ["ignore", "inherit", "inherit"],
-    });
+    const result = spawnSync(
+      npm[0],
+      [...npm.slice(1), "ci", "--ignore-scripts", "--no-fund", "--no-audit", "--loglevel=error"],
+      {
+        cwd: root,
+        stdio: ["ignore", "inherit", "inherit"],
+      },
+    );
     if (result.status !== 0) fail("npm ci failed (see above)", "check that the npm registry can be reached");
   }
   const node = join(root, `node_modules/node-linux-${process.arch}/bin/node`);
