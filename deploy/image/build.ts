@@ -1,18 +1,28 @@
 /**
- * Builds Weft's own image, the control plane, out of the pinned Node, a bundle of the sources and the libraries
- * that Node is linked with, from Debian packages. Needs no base image, no container tool and no rights; apt-get,
+ * Builds Weft's own image, the parts of Weft that live in clusters, out of the pinned Node, a bundle of the sources, nft
+ * and the libraries that these are linked with, from Debian packages. Needs no base image, no container tool and no rights; apt-get,
  * dpkg-deb and tar must be there. It runs as a user that is not root, on a root file system that is read-only.
  *
- *   npm run image -- [FILE] [NAME]      an OCI archive; build/weft-image.tar and the name that `weft install`
- *                                       uses unless told
+ *   npm run image -- [FILE] [NAME] [ENVOY]   an OCI archive; build/weft-image.tar and the name that `weft install`
+ *                                            uses unless told; ENVOY is the program, which is in it then
  */
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Plugin } from "esbuild";
 import { defaultImage } from "../../src/install/index.ts";
-import { nodeNeeds, unpackPackages } from "./debian.ts";
+import { nftNeeds, nodeNeeds, unpackPackages } from "./debian.ts";
 import { type ImageSpec, nonRoot, writeArchive } from "./oci.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -22,22 +32,38 @@ const packageCache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"
 export const pinnedNode = join(root, `node_modules/node-linux-${process.arch}/bin/node`);
 
 /**
- * Fills `directory` with the layers of Weft's image. The lower one (Node and libraries) changes with their
- * versions only.
+ * Fills `directory` with the layers of Weft's image. The lower one (Node, nft and libraries) changes with their
+ * versions only. `envoy` is a program that goes with it, for meshes whose proxies are Envoy.
  */
-export async function weftImage(directory: string, name = `docker.io/${defaultImage}`): Promise<ImageSpec> {
+export async function weftImage(
+  directory: string,
+  name = `docker.io/${defaultImage}`,
+  envoy?: string,
+): Promise<ImageSpec> {
   const runtime = join(directory, "runtime");
   const weft = join(directory, "weft");
-  unpackPackages(runtime, nodeNeeds, packageCache);
+  unpackPackages(runtime, [...nodeNeeds, ...nftNeeds], packageCache);
   putNode(runtime);
   mkdirSync(join(runtime, "etc"), { recursive: true });
   writeFileSync(join(runtime, "etc/passwd"), `root:x:0:0::/:/\nweft:x:${nonRoot}:${nonRoot}::/:/\n`);
   writeFileSync(join(runtime, "etc/group"), `root:x:0:\nweft:x:${nonRoot}:\n`);
   writeFileSync(join(runtime, "etc/nsswitch.conf"), "hosts: files dns\n");
   await bundle(join(weft, "weft"));
+  putNative(join(weft, "weft"));
+  // For hooks of the kubelet, which run a program by its name.
+  mkdirSync(join(weft, "usr/bin"), { recursive: true });
+  writeFileSync(join(weft, "usr/bin/weft"), '#!/usr/bin/node\nimport("/weft/main.js");\n', { mode: 0o755 });
+  const layers = [runtime, weft];
+  if (envoy) {
+    const layer = join(directory, "envoy");
+    mkdirSync(join(layer, "usr/bin"), { recursive: true });
+    copyFileSync(envoy, join(layer, "usr/bin/envoy"));
+    chmodSync(join(layer, "usr/bin/envoy"), 0o755);
+    layers.splice(1, 0, layer);
+  }
   return {
     name,
-    layers: [runtime, weft],
+    layers,
     // Half of what Node sets aside for itself, for a program that does little most of the time.
     entrypoint: ["/usr/bin/node", "--max-semi-space-size=2", "--v8-pool-size=1", "/weft/main.js"],
   };
@@ -49,6 +75,19 @@ export function putNode(directory: string): void {
   mkdirSync(join(directory, "usr/share/doc/node"), { recursive: true });
   copyFileSync(pinnedNode, join(directory, "usr/bin/node"));
   copyFileSync(join(dirname(pinnedNode), "../LICENSE"), join(directory, "usr/share/doc/node/copyright"));
+}
+
+/** Packages with a library in machine code are not bundled: what they load lies beside the bundle. */
+const native = ["koffi", `@koromix/koffi-linux-${process.arch}`];
+
+function putNative(directory: string): void {
+  const kept = new Set([".js", ".cjs", ".json", ".node", ".txt"]); // the last is the licence
+  for (const name of native) {
+    cpSync(join(root, "node_modules", name), join(directory, "node_modules", name), {
+      recursive: true,
+      filter: (path) => statSync(path).isDirectory() || kept.has(extname(path)),
+    });
+  }
 }
 
 /** Bundles the control plane into `directory`: plain JavaScript, with the licences of what is in it. */
@@ -65,6 +104,7 @@ async function bundle(directory: string): Promise<void> {
     format: "esm",
     legalComments: "none",
     metafile: true,
+    external: native,
     logLevel: "warning",
     plugins: [lateRequires],
     // Packages that are CommonJS ask for Node's own modules by `require`.
@@ -114,10 +154,10 @@ function licenceOf(name: string): string {
 }
 
 if (import.meta.main) {
-  const [file = join(root, "build/weft-image.tar"), name] = process.argv.slice(2);
+  const [file = join(root, "build/weft-image.tar"), name, envoy] = process.argv.slice(2);
   const work = mkdtempSync(join(tmpdir(), "weft-image-"));
   try {
-    const image = await weftImage(work, name);
+    const image = await weftImage(work, name, envoy);
     await writeArchive(file, [image]);
     console.log(`${image.name} is in ${file}`);
   } finally {

@@ -7,6 +7,12 @@ import { join } from "node:path";
 /** What the pinned Node is linked with. */
 export const nodeNeeds = ["libc6", "libgcc-s1", "libstdc++6"];
 
+/** nft, which writes the redirection of sidecars, and what it is linked with. */
+export const nftNeeds = [
+  ...["nftables", "libnftables1", "libnftnl11", "libmnl0", "libxtables12", "libjansson4", "libgmp10"],
+  ...["libedit2", "libbsd0", "libmd0", "libtinfo6"],
+];
+
 /** Of no use to a program that runs: manuals, translations, character sets other than UTF-8. Licences stay. */
 const left = [
   "./usr/share/man",

@@ -71,6 +71,23 @@ describe("Weft's image", { skip: reason, timeout: 120_000 }, () => {
       assert.match(licences, new RegExp(`^${name} \\d`, "m"));
   });
 
+  test("it brings what proxies need besides: nft, the library that asks for original destinations, and weft by name", () => {
+    const inImage = (...command: string[]) =>
+      spawnSync("unshare", ["--user", "--map-root-user", "--mount", "--net", "chroot", files, ...command], {
+        encoding: "utf8",
+        env: { PATH: "/usr/sbin:/usr/bin" },
+      });
+    assert.match(inImage("/usr/sbin/nft", "--version").stdout, /^nftables v1/);
+    const library =
+      'import("/weft/node_modules/koffi/index.js").then((koffi) => console.log(koffi.default.version))';
+    assert.match(inImage("/usr/bin/node", "-e", library).stdout, /^\d+\.\d+/);
+    assert.match(
+      inImage("/usr/bin/weft", "proxy", "nothing").stderr,
+      /a proxy is sidecar or gateway, not 'nothing'/,
+    );
+    assert.match(inImage("/usr/bin/weft", "nonsense").stderr, /no part 'nonsense'/);
+  });
+
   test("it runs on a file system that is read-only, with all that it loads later", () => {
     const readOnly = `mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec chroot "$0" "$@"`;
     const command = [...config.config.Entrypoint, "--kubeconfig", "/etc/passwd"];
