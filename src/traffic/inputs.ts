@@ -19,7 +19,7 @@ import type {
   WorkloadEntry,
 } from "../api/index.ts";
 import type { Collection } from "../collections/index.ts";
-import type { Finding, Proxy, ScopeConfig, UpstreamEndpoints } from "./model.ts";
+import type { Finding, Proxy as MeshProxy, ScopeConfig, UpstreamEndpoints } from "./model.ts";
 
 /**
  * All keyed as `nameOf` has it, unless said otherwise. Objects outside of the mesh may be among them: what counts is
@@ -29,7 +29,7 @@ export interface TrafficInputs {
   /** One row, the mesh's settings. None: nothing is derived. */
   mesh: Collection<MeshSettings>;
   /** The proxies that are connected, by their id. */
-  proxies: Collection<Proxy>;
+  proxies: Collection<MeshProxy>;
   namespaces: Collection<Namespace>;
   services: Collection<Service>;
   endpointSlices: Collection<EndpointSlice>;
@@ -65,7 +65,7 @@ export interface Traffic {
   /** By `Kind/namespace/name`. */
   findings: Collection<readonly Finding[]>;
   /** The settled state of `scopes`. */
-  scopesOf(proxy: Pick<Proxy, "id">): readonly string[];
+  scopesOf(proxy: Pick<MeshProxy, "id">): readonly string[];
   /** Every collection, by name, for `why`. */
   collections: ReadonlyMap<string, Collection<unknown>>;
 }

@@ -269,7 +269,10 @@ export type HashPolicy =
 /** A token bucket at each proxy. Answers 429 with Retry-After when empty. */
 export interface LocalRateLimit {
   name: string;
+  /** The bucket's size. */
   tokens: number;
+  /** The requests that it is for; absent: all. */
+  match?: RouteMatch;
   /** Tokens added per interval, and the interval, ms. */
   fill: number;
   interval: number;

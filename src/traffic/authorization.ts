@@ -1,0 +1,176 @@
+/**
+ * AuthorizationPolicies that apply to a workload. Sources: Istio `security/v1/authorization_policy.proto`,
+ * `pilot/pkg/security/authz/{builder,model,trustdomain}`.
+ */
+import type {
+  AuthorizationOperation,
+  AuthorizationPolicy,
+  AuthorizationPolicyRule,
+  AuthorizationSource,
+  MeshSettings,
+} from "../api/index.ts";
+import type {
+  Authorization,
+  AuthorizationRule,
+  ConditionMatch,
+  OperationMatch,
+  Origin,
+  SourceMatch,
+} from "./model.ts";
+import { selects } from "./workloads.ts";
+
+export interface AccessPolicy {
+  namespace: string;
+  name: string;
+  action: "deny" | "allow" | "audit";
+  selector: Readonly<Record<string, string>> | undefined;
+  /** `Kind/name` of the Gateways or Services that it is for, instead of a selector. */
+  targets: readonly string[];
+  rules: readonly AuthorizationPolicyRule[];
+}
+
+/** None for what is not served (CUSTOM): analysis says so. */
+export function accessPolicyOf({ metadata, spec }: AuthorizationPolicy): AccessPolicy | undefined {
+  if (metadata.deletionTimestamp) return undefined;
+  const action = spec?.action ?? "ALLOW";
+  if (action === "CUSTOM") return undefined;
+  const labels = spec?.selector?.matchLabels;
+  const targets = [...(spec?.targetRefs ?? []), ...(spec?.targetRef ? [spec.targetRef] : [])];
+  return {
+    namespace: metadata.namespace ?? "",
+    name: metadata.name,
+    action: action === "DENY" ? "deny" : action === "AUDIT" ? "audit" : "allow",
+    selector: labels && Object.keys(labels).length > 0 ? labels : undefined,
+    targets: targets.map(({ kind, name }) => `${kind ?? ""}/${name ?? ""}`),
+    rules: spec?.rules ?? [],
+  };
+}
+
+/**
+ * The policies for one workload, by action; DENY comes first. `targets` are the `Kind/name`s that the workload serves.
+ * `tcp`: what only HTTP has (methods, paths, headers) cannot be seen; a rule with it never allows and always denies, as
+ * Istio builds it.
+ */
+export function authorizationOf(
+  workload: { namespace: string; labels: Readonly<Record<string, string>>; targets?: ReadonlySet<string> },
+  own: readonly AccessPolicy[],
+  root: readonly AccessPolicy[],
+  mesh: MeshSettings,
+  tcp: boolean,
+): Authorization[] {
+  const all = workload.namespace === mesh.namespace ? own : [...root, ...own];
+  const mine = all.filter(({ selector, targets }) =>
+    targets.length > 0
+      ? targets.some((each) => workload.targets?.has(each))
+      : selects(selector, workload.labels),
+  );
+  return (["audit", "deny", "allow"] as const).flatMap((action): Authorization[] => {
+    const policies = mine.filter((policy) => policy.action === action);
+    if (policies.length === 0) return [];
+    return [
+      {
+        action,
+        policies: policies.map((policy) => ({
+          name: `ns[${policy.namespace}]-policy[${policy.name}]`,
+          rules: policy.rules.flatMap((rule) => ruleFor(rule, policy, mesh, tcp) ?? []),
+          origins: [origin(policy)],
+        })),
+      },
+    ];
+  });
+}
+
+function origin({ namespace, name }: AccessPolicy): Origin {
+  return { kind: "AuthorizationPolicy", namespace, name, field: "spec.rules" };
+}
+
+/** Keys of conditions that only requests have. */
+const httpKey = /^request\./;
+
+function ruleFor(
+  rule: AuthorizationPolicyRule,
+  policy: AccessPolicy,
+  mesh: MeshSettings,
+  tcp: boolean,
+): AuthorizationRule | undefined {
+  const from = (rule.from ?? []).map(({ source }) => sourceOf(source ?? {}, policy.namespace, mesh));
+  let to = (rule.to ?? []).map(({ operation }) => operationOf(operation ?? {}));
+  let when = (rule.when ?? []).map(
+    ({ key = "", values, notValues }): ConditionMatch => ({
+      key,
+      ...(values?.length && { values: key === "source.principal" ? withAliases(values, mesh) : values }),
+      ...(notValues?.length && {
+        notValues: key === "source.principal" ? withAliases(notValues, mesh) : notValues,
+      }),
+    }),
+  );
+  if (rule.from?.some(({ source }) => source?.requestPrincipals?.length)) {
+    // No RequestAuthentication is served: nobody has a request principal.
+    if (policy.action === "allow") return undefined;
+  }
+  if (tcp) {
+    const needsHttp =
+      to.some(({ methods, notMethods, paths, notPaths, hosts, notHosts }) =>
+        [methods, notMethods, paths, notPaths, hosts, notHosts].some((list) => list?.length),
+      ) || when.some(({ key }) => httpKey.test(key));
+    if (needsHttp) {
+      if (policy.action === "allow") return undefined;
+      to = to.map(({ ports, notPorts }) => ({ ...(ports && { ports }), ...(notPorts && { notPorts }) }));
+      when = when.filter(({ key }) => !httpKey.test(key));
+    }
+  }
+  return { from, to, when };
+}
+
+function sourceOf(source: AuthorizationSource, namespace: string, mesh: MeshSettings): SourceMatch {
+  const accounts = (list: readonly string[]) =>
+    list.map((each) => (each.includes("/") ? each : `${namespace}/${each}`));
+  return kept({
+    principals: source.principals && withAliases(source.principals, mesh),
+    notPrincipals: source.notPrincipals && withAliases(source.notPrincipals, mesh),
+    namespaces: source.namespaces,
+    notNamespaces: source.notNamespaces,
+    serviceAccounts: source.serviceAccounts && accounts(source.serviceAccounts),
+    notServiceAccounts: source.notServiceAccounts && accounts(source.notServiceAccounts),
+    ipBlocks: source.ipBlocks,
+    notIpBlocks: source.notIpBlocks,
+    remoteIpBlocks: source.remoteIpBlocks,
+    notRemoteIpBlocks: source.notRemoteIpBlocks,
+  });
+}
+
+function operationOf(operation: AuthorizationOperation): OperationMatch {
+  return kept({
+    hosts: operation.hosts,
+    notHosts: operation.notHosts,
+    ports: operation.ports,
+    notPorts: operation.notPorts,
+    methods: operation.methods,
+    notMethods: operation.notMethods,
+    paths: operation.paths,
+    notPaths: operation.notPaths,
+  });
+}
+
+/** Without the lists that are empty or not there. */
+function kept(lists: Record<string, readonly string[] | undefined>): Record<string, readonly string[]> {
+  return Object.fromEntries(
+    Object.entries(lists).filter((entry): entry is [string, readonly string[]] => Boolean(entry[1]?.length)),
+  );
+}
+
+/**
+ * A principal of our trust domain, or of an alias, counts in all of them; `cluster.local` always means our own. Source:
+ * Istio `trustdomain.Bundle.ReplaceTrustDomainAliases`.
+ */
+export function withAliases(principals: readonly string[], mesh: MeshSettings): string[] {
+  const domains = [mesh.trustDomain, ...mesh.trustDomainAliases];
+  return principals.flatMap((principal) => {
+    const slash = principal.indexOf("/");
+    if (slash < 0) return [principal];
+    const domain = principal.slice(0, slash);
+    const rest = principal.slice(slash);
+    if (domain === "*" || !(domains.includes(domain) || domain === "cluster.local")) return [principal];
+    return [...new Set(domains)].map((each) => `${each}${rest}`);
+  });
+}

@@ -1,0 +1,83 @@
+/** The endpoints of each upstream: what changes all the time, as rows of its own. */
+import type { Endpoint, LocalityEndpoints, UpstreamEndpoints } from "./model.ts";
+import { type MeshPort, type MeshService, serviceKey } from "./registry.ts";
+import { type Instance, type Instances, selects } from "./workloads.ts";
+
+/** Which instances an upstream has. */
+export interface EndpointsSpec {
+  /** `Upstream.endpointsName`. */
+  name: string;
+  service: string;
+  port: MeshPort;
+  /** Of the subset. */
+  labels: Readonly<Record<string, string>>;
+  /** Labels whose values localities are compared by (`failoverPriority`). */
+  priorityLabels: readonly string[];
+}
+
+export function endpointsSpec(
+  service: MeshService,
+  port: MeshPort,
+  name: string,
+  labels: Readonly<Record<string, string>>,
+  priorityLabels: readonly string[] = [],
+): EndpointsSpec {
+  return { name, service: serviceKey(service), port, labels, priorityLabels };
+}
+
+/** The upstream's endpoints by locality. An address that is in two slices for a moment counts once. */
+export function endpointsOf(spec: EndpointsSpec, slices: readonly Instances[]): UpstreamEndpoints {
+  const byLocality = new Map<string, LocalityEndpoints & { endpoints: Endpoint[] }>();
+  const seen = new Set<string>();
+  for (const { ports, instances } of slices) {
+    const slicePort = ports.find(({ name }) => name === spec.port.name)?.number;
+    for (const instance of instances) {
+      if (!selects(spec.labels, instance.labels)) continue;
+      const port = instance.ports ? portOfEntry(instance, spec.port) : slicePort;
+      if (port === undefined || seen.has(instance.address)) continue;
+      seen.add(instance.address);
+      const { region, zone } = instance.locality;
+      const key = `${region}/${zone}`;
+      let locality = byLocality.get(key);
+      if (!locality) {
+        locality = { region, zone, priority: 0, weight: 0, endpoints: [] };
+        byLocality.set(key, locality);
+      }
+      locality.weight += instance.weight;
+      locality.endpoints.push(endpointOf(instance, port, spec.priorityLabels));
+    }
+  }
+  const localities = [...byLocality.keys()].sort().map((key) => byLocality.get(key)!);
+  return { name: spec.name, localities };
+}
+
+function endpointOf(instance: Instance, port: number, priorityLabels: readonly string[]): Endpoint {
+  return {
+    address: instance.address,
+    port,
+    weight: instance.weight,
+    healthy: true,
+    draining: false,
+    meshTls: instance.meshTls && !instance.plainPorts.includes(port),
+    workload: instance.workload,
+    ...(instance.hostname && { hostname: instance.hostname }),
+    ...(priorityLabels.length > 0 && {
+      labels: Object.fromEntries(priorityLabels.map((name) => [name, instance.labels[name] ?? ""])),
+    }),
+  };
+}
+
+/** A WorkloadEntry names its ports; else the service's target port holds. */
+export function portOfEntry(instance: Pick<Instance, "ports">, port: MeshPort): number | undefined {
+  const named = instance.ports?.[port.name];
+  if (named !== undefined) return named;
+  return typeof port.target === "number" ? port.target : port.number;
+}
+
+/** The identities behind a service, sorted; empty where one of them is not known. */
+export function identitiesOf(slices: readonly Instances[]): readonly string[] {
+  const all = new Set<string>();
+  for (const { instances } of slices)
+    for (const { identity, meshTls } of instances) if (meshTls && identity) all.add(identity);
+  return [...all].sort();
+}

@@ -1,0 +1,401 @@
+/**
+ * Gateways: servers of Gateway objects that select a gateway's pods, with the routes bound to them. Source: Istio
+ * `pilot/pkg/networking/core/gateway.go`, `pilot/pkg/model/gateway.go` (MergeGateways).
+ */
+import type { GatewayServer, Gateway as IstioGateway, MeshSettings, TlsProtocol } from "../api/index.ts";
+import type {
+  Authorization,
+  ChainMatch,
+  DownstreamTls,
+  FilterChain,
+  HttpHandler,
+  Listener,
+  LocalRateLimit,
+  Origin,
+  Route,
+  VirtualHost,
+} from "./model.ts";
+import { bySpecificity, common, fullHost } from "./names.ts";
+import { cidr, clustersOf, inspectTimeout, tcpHandler } from "./outbound.ts";
+import { namedProtocol, type Protocol } from "./protocol.ts";
+import { byAge, timeOf } from "./registry.ts";
+import { type DraftRoute, type RouteContext, routesOf } from "./routes.ts";
+import type { HostRules } from "./virtual-services.ts";
+
+/** A server of a Gateway, with hosts resolved. */
+export interface Server {
+  /** `namespace/name` of the Gateway. */
+  gateway: string;
+  kind: "Gateway" | "KubeGateway";
+  namespace: string;
+  created: string;
+  /** Name of the Gateway. */
+  name: string;
+  field: string;
+  port: number;
+  portName: string;
+  protocol: Protocol;
+  bind: string;
+  hosts: readonly { namespace: string; host: string }[];
+  tls: GatewayServer["tls"];
+}
+
+export interface GatewayRules {
+  key: string;
+  namespace: string;
+  selector: Readonly<Record<string, string>>;
+  servers: readonly Server[];
+}
+
+export function gatewayRulesOf(object: IstioGateway, mesh: MeshSettings): GatewayRules | undefined {
+  const { metadata, spec } = object;
+  if (metadata.deletionTimestamp || !spec) return undefined;
+  const namespace = metadata.namespace ?? "";
+  const key = `${namespace}/${metadata.name}`;
+  return {
+    key,
+    namespace,
+    selector: spec.selector ?? {},
+    servers: (spec.servers ?? []).flatMap((server, i): Server[] => {
+      const protocol = namedProtocol(server.port?.protocol ?? "");
+      const port = server.port?.number;
+      if (!protocol || !port) return [];
+      return [
+        {
+          gateway: key,
+          kind: "Gateway",
+          namespace,
+          created: timeOf(metadata.creationTimestamp),
+          name: metadata.name,
+          field: `spec.servers[${i}]`,
+          port,
+          portName: server.port?.name ?? "",
+          protocol,
+          bind: server.bind ?? "",
+          hosts: (server.hosts ?? []).map((text) => hostOf(text, namespace, mesh)),
+          tls: server.tls,
+        },
+      ];
+    }),
+  };
+}
+
+/** `namespace/host`: whose routes may use the host. */
+function hostOf(text: string, own: string, mesh: MeshSettings): { namespace: string; host: string } {
+  const slash = text.indexOf("/");
+  const namespace = slash < 0 ? "*" : text.slice(0, slash);
+  return {
+    namespace: namespace === "." ? own : namespace,
+    host: fullHost(text.slice(slash + 1), own, mesh.clusterDomain),
+  };
+}
+
+export interface GatewayContext extends Omit<RouteContext, "port" | "gateways"> {
+  /** Name of the scope. */
+  scope: string;
+  /** Of the gateway's pods. */
+  namespace: string;
+  servers: readonly Server[];
+  /** The application's port for a server's: by the gateway's Service. */
+  target(port: number): number;
+  /** Rules bound to a Gateway. */
+  rules(gateway: string): readonly HostRules[];
+  http: readonly Authorization[];
+  tcp: readonly Authorization[];
+  rateLimits: readonly LocalRateLimit[];
+}
+
+/** A piece of a gateway's configuration, each a row of its own. */
+export type GatewayPart =
+  | { scope: string; kind: "listener"; name: string; listener: Listener }
+  /** Without a host: the table is there and knows nobody. */
+  | { scope: string; kind: "host"; table: string; name: string; host?: VirtualHost };
+
+export function partKey(part: GatewayPart): string {
+  return part.kind === "listener"
+    ? `${part.scope}|listener|${part.name}`
+    : `${part.scope}|host|${part.table}|${part.name}`;
+}
+
+/** Of an HTTP server's TLS only the redirect counts, as in Istio. */
+const isPlainHttp = ({ protocol }: Server): boolean =>
+  protocol === "http" || protocol === "http2" || protocol === "grpc" || protocol === "grpc-web";
+
+const isTerminated = ({ tls }: Server): boolean =>
+  tls?.mode !== undefined && tls.mode !== "PASSTHROUGH" && tls.mode !== "AUTO_PASSTHROUGH";
+
+export function gatewayParts(context: GatewayContext): GatewayPart[] {
+  const byPort = new Map<string, Server[]>();
+  for (const server of [...context.servers].sort(byAge)) {
+    const key = `${server.bind || "0.0.0.0"}_${context.target(server.port)}`;
+    const others = byPort.get(key);
+    if (others) others.push(server);
+    else byPort.set(key, [server]);
+  }
+  return [...byPort].flatMap(([name, servers]) => partsOfPort(name, servers, context));
+}
+
+function partsOfPort(name: string, servers: readonly Server[], context: GatewayContext): GatewayPart[] {
+  const first = servers[0]!;
+  const port = context.target(first.port);
+  const parts: GatewayPart[] = [];
+  const chains: FilterChain[] = [];
+  const plain = servers.filter(isPlainHttp);
+  // One port speaks plain HTTP or it does not: the oldest server says. Analysis names the others.
+  if (isPlainHttp(first)) {
+    const table = `http.${port}`;
+    parts.push(...hostParts(table, plain, context));
+    chains.push({
+      name: table,
+      match: {},
+      authorization: context.http,
+      handler: httpHandler(table, context),
+      origins: plain.map(originOf),
+    });
+  } else {
+    const taken = new Set<string>();
+    for (const server of servers.filter((each) => !isPlainHttp(each)))
+      for (const chain of chainsOf(server, parts, context)) {
+        const match = JSON.stringify(chain.match);
+        if (taken.has(match)) continue;
+        taken.add(match);
+        chains.push(chain);
+      }
+  }
+  if (chains.length === 0) return [];
+  const byName = chains.some(({ match }) => match.serverNames);
+  const listener: Listener = {
+    name,
+    direction: "gateway",
+    address: first.bind || "0.0.0.0",
+    port,
+    bind: true,
+    redirected: false,
+    inspect: byName ? ["tls"] : [],
+    inspectTimeout: byName ? inspectTimeout : 0,
+    chains,
+    origins: servers.map(originOf),
+  };
+  return [{ scope: context.scope, kind: "listener", name, listener }, ...parts];
+}
+
+function originOf({ namespace, name, field }: Server): Origin {
+  return { kind: "Gateway", namespace, name, field };
+}
+
+function chainsOf(server: Server, parts: GatewayPart[], context: GatewayContext): FilterChain[] {
+  const origins = [originOf(server)];
+  const names = server.hosts.map(({ host }) => host);
+  const serverNames = names.includes("*") ? undefined : names;
+  const tls = isTerminated(server) ? downstreamTls(server, context) : undefined;
+  if (tls && server.protocol === "https") {
+    const table = `https.${server.port}.${server.portName}.${server.name}.${server.namespace}`;
+    parts.push(...hostParts(table, [server], context));
+    return [
+      {
+        name: table,
+        match: { ...(serverNames && { serverNames }), transport: "tls" },
+        tls,
+        authorization: context.http,
+        handler: httpHandler(table, context),
+        origins,
+      },
+    ];
+  }
+  const statPrefix = `${server.name}.${server.namespace}:${server.port}`;
+  const chain = (
+    name: string,
+    match: ChainMatch,
+    rules: HostRules,
+    route: Parameters<typeof clustersOf>[0],
+    field: string,
+  ): FilterChain => ({
+    name,
+    match,
+    ...(tls && { tls: { ...tls, alpn: [] } }),
+    authorization: context.tcp,
+    handler: tcpHandler(
+      clustersOf(route, rules, server.port, { mesh: context.mesh, service: context.service }),
+      statPrefix,
+      context.mesh,
+    ),
+    origins: [...origins, { kind: rules.kind, namespace: rules.namespace, name: rules.name, field }],
+  });
+  const chains: FilterChain[] = [];
+  for (const rules of [...context.rules(server.gateway)].sort(byAge)) {
+    if (!tls && (server.protocol === "tls" || server.protocol === "https"))
+      rules.tls.forEach((route, i) => {
+        for (const match of route.match ?? []) {
+          if (match.port && match.port !== server.port) continue;
+          const sni = (match.sniHosts ?? []).flatMap(
+            (host) => sharedHosts(server, rules.namespace, host.toLowerCase())[0] ?? [],
+          );
+          if (sni.length === 0) continue;
+          chains.push(
+            chain(
+              `${rules.key}:tls[${i}]`,
+              {
+                ...(!sni.includes("*") && { serverNames: sni }),
+                transport: "tls",
+                ...(match.destinationSubnets?.length && { destinations: match.destinationSubnets.map(cidr) }),
+              },
+              rules,
+              route.route ?? [],
+              `spec.tls[${i}]`,
+            ),
+          );
+        }
+      });
+    else
+      for (const [i, route] of rules.tcp.entries()) {
+        const here = !route.match?.length || route.match.some(({ port }) => !port || port === server.port);
+        if (!here || !rules.hosts.some((host) => sharedHosts(server, rules.namespace, host).length > 0))
+          continue;
+        chains.push(
+          chain(
+            `${rules.key}:tcp[${i}]`,
+            tls ? { ...(serverNames && { serverNames }), transport: "tls" } : {},
+            rules,
+            route.route ?? [],
+            `spec.tcp[${i}]`,
+          ),
+        );
+        break;
+      }
+  }
+  return chains;
+}
+
+/** The hosts that a server and a host of a route have in common. */
+export function sharedHosts(server: Pick<Server, "hosts">, namespace: string, host: string): string[] {
+  return server.hosts.flatMap((each) =>
+    each.namespace === "*" || each.namespace === namespace ? (common(each.host, host) ?? []) : [],
+  );
+}
+
+/** The virtual hosts of one table: rules of several objects for one host are put together, oldest first. */
+function hostParts(table: string, servers: readonly Server[], context: GatewayContext): GatewayPart[] {
+  const { scope } = context;
+  const made = new Map<string, { drafts: DraftRoute[]; requireTls: boolean; origins: Origin[] }>();
+  const open = (host: string, server: Server) => {
+    let found = made.get(host);
+    if (!found) {
+      found = { drafts: [], requireTls: false, origins: [originOf(server)] };
+      made.set(host, found);
+    }
+    return found;
+  };
+  for (const server of servers) {
+    const redirect = server.tls?.httpsRedirect === true && !isTerminated(server);
+    if (redirect) for (const { host } of server.hosts) open(host, server).requireTls = true;
+    for (const rules of [...context.rules(server.gateway)].sort(byAge)) {
+      if (rules.http.length === 0) continue;
+      const hosts = new Set(rules.hosts.flatMap((host) => sharedHosts(server, rules.namespace, host)));
+      if (hosts.size === 0) continue;
+      const drafts = routesOf(rules, {
+        ...context,
+        port: server.port,
+        gateways: new Set([server.gateway]),
+      });
+      for (const host of hosts) {
+        const entry = open(host, server);
+        entry.requireTls ||= redirect;
+        entry.drafts.push(...drafts);
+        entry.origins.push({ kind: rules.kind, namespace: rules.namespace, name: rules.name, field: "" });
+      }
+    }
+  }
+  const parts: GatewayPart[] = [{ scope, kind: "host", table, name: "" }];
+  for (const [host, { drafts, requireTls, origins }] of made) {
+    const port = servers[0]!.port;
+    parts.push({
+      scope,
+      kind: "host",
+      table,
+      name: host,
+      host: {
+        name: `${host}:${port}`,
+        domains: gatewayDomains(host, port),
+        routes: sortRoutes(drafts.map(({ route }) => route)),
+        requireTls,
+        origins,
+      },
+    });
+  }
+  return parts;
+}
+
+/** Any port, since load balancers change it; Envoy takes one wildcard only. */
+export function gatewayDomains(host: string, port: number): string[] {
+  if (host === "*") return ["*"];
+  return host.startsWith("*") ? [host, `${host}:${port}`] : [host, `${host}:*`];
+}
+
+/** Routes that take everything go last, since several objects' routes are put together. */
+function sortRoutes(routes: readonly Route[]): Route[] {
+  const takesAll = ({ match: { path, headers, query } }: Route) =>
+    path.kind === "prefix" && path.value === "/" && headers.length === 0 && query.length === 0;
+  return [...routes.filter((route) => !takesAll(route)), ...routes.filter(takesAll)];
+}
+
+/** Hosts of a table in an order that does not depend on who came first. */
+export function byHost(a: VirtualHost, b: VirtualHost): number {
+  return bySpecificity(a.domains[0]!, b.domains[0]!);
+}
+
+function httpHandler(table: string, { mesh, rateLimits }: GatewayContext): HttpHandler {
+  return {
+    kind: "http",
+    routes: table,
+    statPrefix: table,
+    clientCertificate: "sanitize-set",
+    useRemoteAddress: true,
+    trustedHops: 0,
+    websocket: true,
+    rateLimits,
+    accessLog: mesh.accessLog,
+    traceSampling: mesh.traceSampling,
+  };
+}
+
+const versions: Record<TlsProtocol, "1.2" | "1.3" | undefined> = {
+  TLS_AUTO: undefined,
+  TLSV1_0: "1.2",
+  TLSV1_1: "1.2",
+  TLSV1_2: "1.2",
+  TLSV1_3: "1.3",
+};
+
+/** The name of a gateway's credential over SDS. */
+export function credential(namespace: string, name: string): string {
+  return name.includes("://") ? name : `kubernetes://${namespace}/${name}`;
+}
+
+function downstreamTls({ tls = {}, kind, namespace }: Server, context: GatewayContext): DownstreamTls {
+  const minimum = versions[tls.minProtocolVersion ?? "TLS_AUTO"] ?? "1.2";
+  const maximum = versions[tls.maxProtocolVersion ?? "TLS_AUTO"];
+  const common = {
+    minimum,
+    ...(maximum && { maximum }),
+    ...(tls.cipherSuites?.length && { ciphers: tls.cipherSuites }),
+    alpn: ["h2", "http/1.1"],
+  };
+  if (tls.mode === "ISTIO_MUTUAL")
+    return { certificate: "identity", client: "required", trust: "mesh", ...common };
+  const name = tls.credentialName ?? tls.credentialNames?.[0] ?? "";
+  // Istio's are in the namespace of the gateway's pods; Gateway API's say where they are.
+  const secret = credential(kind === "Gateway" ? context.namespace : namespace, name);
+  const checked = tls.mode === "MUTUAL" || tls.mode === "OPTIONAL_MUTUAL";
+  return {
+    certificate: { secret },
+    client: tls.mode === "MUTUAL" ? "required" : tls.mode === "OPTIONAL_MUTUAL" ? "optional" : "none",
+    trust: checked
+      ? {
+          secret: tls.caCertCredentialName
+            ? credential(context.namespace, tls.caCertCredentialName)
+            : `${secret}-cacert`,
+        }
+      : "mesh",
+    ...common,
+  };
+}

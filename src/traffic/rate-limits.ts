@@ -1,0 +1,68 @@
+/** RateLimits that apply to a workload or gateway. */
+import type { RateLimit } from "../api/index.ts";
+import type { LocalRateLimit, NamedMatch } from "./model.ts";
+import { milliseconds } from "./names.ts";
+import { matchOf, stringMatch } from "./routes.ts";
+import { selects } from "./workloads.ts";
+
+/** `own` are those of the workload's namespace; `targets` the `Kind/name`s that it serves. */
+export function rateLimitsOf(
+  workload: { labels: Readonly<Record<string, string>>; targets?: ReadonlySet<string> },
+  own: readonly RateLimit[],
+): LocalRateLimit[] {
+  return own.flatMap(({ metadata, spec }) => {
+    if (!spec || metadata.deletionTimestamp) return [];
+    const targets = spec.targetRefs ?? [];
+    const mine =
+      targets.length > 0
+        ? targets.some(({ kind, name }) => workload.targets?.has(`${kind}/${name}`))
+        : !workload.targets?.size && selects(spec.selector?.matchLabels, workload.labels);
+    if (!mine) return [];
+    return (spec.limits ?? []).flatMap((limit, i): LocalRateLimit[] => {
+      const interval = milliseconds(limit.interval);
+      if (!interval || !(limit.tokens > 0)) return [];
+      const headers: NamedMatch[] = Object.entries(limit.match?.headers ?? {}).map(([name, value]) => ({
+        name: name.toLowerCase(),
+        match: stringMatch(value),
+        invert: false,
+      }));
+      if (limit.match?.methods?.length)
+        headers.push({
+          name: ":method",
+          match:
+            limit.match.methods.length === 1
+              ? { kind: "exact", value: limit.match.methods[0]! }
+              : {
+                  kind: "regex",
+                  value: limit.match.methods.map((each) => each.replace(/\W/g, "")).join("|"),
+                },
+          invert: false,
+        });
+      const path = limit.match?.path && matchOf({ uri: limit.match.path }).path;
+      return [
+        {
+          name: `${metadata.namespace}/${metadata.name}/${limit.name}`,
+          tokens: limit.burst ?? limit.tokens,
+          fill: limit.tokens,
+          interval,
+          ...((path || headers.length > 0) && {
+            match: { path: path ?? { kind: "prefix", value: "/" }, headers, query: [] },
+          }),
+          ...(limit.per?.header
+            ? { per: { kind: "header" as const, name: limit.per.header.toLowerCase() } }
+            : limit.per?.clientIdentity
+              ? { per: { kind: "client-identity" as const } }
+              : {}),
+          origins: [
+            {
+              kind: "RateLimit",
+              namespace: metadata.namespace ?? "",
+              name: metadata.name,
+              field: `spec.limits[${i}]`,
+            },
+          ],
+        },
+      ];
+    });
+  });
+}

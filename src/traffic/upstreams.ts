@@ -1,0 +1,228 @@
+/** A service's upstreams: one for each port, and one for each subset of it. */
+import type { MeshSettings } from "../api/index.ts";
+import { type EndpointsSpec, endpointsSpec, portOfEntry } from "./endpoints.ts";
+import type { Endpoint, Origin, Upstream } from "./model.ts";
+import {
+  blackHoleUpstream,
+  inboundPassthroughUpstream,
+  passthroughUpstream,
+  upstreamName,
+  upstreamSni,
+} from "./names.ts";
+import {
+  balancerOf,
+  connectionLimitsOf,
+  localityPolicyOf,
+  outliersOf,
+  type PortPolicy,
+  policyFor,
+  tlsOf,
+  warmupOf,
+} from "./policy.ts";
+import { isHttp, isHttp2 } from "./protocol.ts";
+import type { MeshPort, MeshService } from "./registry.ts";
+import type { MergedRule } from "./rules.ts";
+import { selects } from "./workloads.ts";
+
+/** What clients of one kind have for one service. */
+export interface UpstreamSet {
+  upstreams: readonly Upstream[];
+  /** Rows of endpoints that these need. */
+  endpoints: readonly EndpointsSpec[];
+}
+
+export interface UpstreamContext {
+  mesh: MeshSettings;
+  rule: MergedRule | undefined;
+  identities: readonly string[];
+  /** All endpoints of the service speak mTLS: for what picks no endpoint itself. */
+  allMesh: boolean;
+  /** Who sees these: empty for everybody; a namespace whose clients see another rule than the others. */
+  client: string;
+}
+
+export function upstreamsOf(service: MeshService, context: UpstreamContext): UpstreamSet {
+  const upstreams: Upstream[] = [];
+  const endpoints: EndpointsSpec[] = [];
+  for (const port of service.ports) {
+    const whole = upstreamOf(service, port, undefined, context);
+    upstreams.push(whole.upstream);
+    if (whole.endpoints) endpoints.push(whole.endpoints);
+    for (const subset of context.rule?.subsets ?? []) {
+      const part = upstreamOf(service, port, subset, context);
+      upstreams.push(part.upstream);
+      if (part.endpoints) endpoints.push(part.endpoints);
+    }
+  }
+  return { upstreams, endpoints };
+}
+
+function upstreamOf(
+  service: MeshService,
+  port: MeshPort,
+  subset: MergedRule["subsets"][number] | undefined,
+  { mesh, rule, identities, allMesh, client }: UpstreamContext,
+): { upstream: Upstream; endpoints: EndpointsSpec | undefined } {
+  const subsetName = subset?.value.name ?? "";
+  const labels = subset?.value.labels ?? {};
+  const policy = policyFor(rule?.policy?.value, subset?.value.trafficPolicy, port.number);
+  const name = upstreamName("outbound", port.number, subsetName, service.host);
+  const balancer = balancerOf(policy.loadBalancer, mesh);
+  const discovery = discoveryOf(service, port, balancer.kind === "passthrough");
+  const locality = localityPolicyOf(policy);
+  const protocol = upstreamProtocol(port, policy);
+  const warmup = warmupOf(policy.loadBalancer);
+  const outliers = outliersOf(policy.outlierDetection);
+  const subsetLabels = Object.keys(labels).length > 0;
+  // The service's own endpoints are everybody's; a subset's labels are those that its clients' rule says.
+  const endpointsName = subsetLabels && client !== "" ? `${name}@${client}` : name;
+  const tls = tlsOf(policy.tls, {
+    mesh,
+    protocol,
+    sni: upstreamSni(port.number, subsetName, service.host),
+    host: service.host,
+    identities,
+    external: service.external,
+    subjectAltNames: service.subjectAltNames,
+  });
+  const origins: Origin[] = [{ ...service.origin }];
+  if (rule?.policy && Object.keys(policy).length > 0) origins.push(rule.policy.origin);
+  if (subset) origins.push(subset.origin);
+  const upstream: Upstream = {
+    name,
+    host: service.host,
+    port: port.number,
+    subset: subsetName,
+    protocol,
+    discovery,
+    endpointsName,
+    endpoints:
+      discovery === "static" || discovery === "strict-dns" || discovery === "logical-dns"
+        ? writtenEndpoints(service, port, labels)
+        : [],
+    balancer,
+    ...(locality && { locality }),
+    ...(warmup && { warmup }),
+    connections: connectionLimitsOf(policy.connectionPool),
+    ...(outliers && { outliers }),
+    // An endpoint that the client chose itself has no metadata: all of them speak mTLS, or none is spoken to in it.
+    tls:
+      discovery === "original-destination" && tls.mode === "mesh" && tls.auto
+        ? allMesh
+          ? { ...tls, auto: false }
+          : { mode: "none" }
+        : tls,
+    origins,
+  };
+  return {
+    upstream,
+    endpoints:
+      discovery === "endpoints"
+        ? endpointsSpec(service, port, endpointsName, labels, locality?.priorityLabels)
+        : undefined,
+  };
+}
+
+function discoveryOf(service: MeshService, port: MeshPort, passthrough: boolean): Upstream["discovery"] {
+  switch (service.resolution) {
+    case "dns":
+      return "strict-dns";
+    case "dns-round-robin":
+      return "logical-dns";
+    case "static":
+      return "static";
+    case "none":
+      return "original-destination";
+    default:
+      // A headless Service's client has chosen a pod by DNS; HTTP is balanced all the same, as Istio does.
+      return passthrough || (service.headless && !isHttp(port.protocol))
+        ? "original-destination"
+        : "endpoints";
+  }
+}
+
+/** `http`: HTTP/1.1 to the endpoints, unless the rule upgrades. Source: Istio `setH2Options`, `h2UpgradePolicy`. */
+function upstreamProtocol(port: MeshPort, policy: PortPolicy): Upstream["protocol"] {
+  const http = policy.connectionPool?.http;
+  if (isHttp2(port.protocol)) return "http2";
+  if (isHttp(port.protocol)) {
+    if (http?.useClientProtocol) return "auto";
+    return http?.h2UpgradePolicy === "UPGRADE" ? "http2" : "http1";
+  }
+  return port.protocol === "auto" ? "auto" : "tcp";
+}
+
+function writtenEndpoints(
+  service: MeshService,
+  port: MeshPort,
+  labels: Readonly<Record<string, string>>,
+): Endpoint[] {
+  return service.endpoints
+    .filter((each) => selects(labels, each.labels))
+    .map((each) => ({
+      address: each.address,
+      port: portOfEntry(each, port) ?? port.number,
+      weight: each.weight,
+      healthy: true,
+      draining: false,
+      meshTls: each.labels["security.istio.io/tlsMode"] === "istio",
+      workload: { name: "", namespace: service.namespace, service: service.name, revision: "", cluster: "" },
+    }));
+}
+
+const plain: Pick<
+  Upstream,
+  "host" | "port" | "subset" | "protocol" | "endpoints" | "balancer" | "connections" | "tls" | "origins"
+> = {
+  host: "",
+  port: 0,
+  subset: "",
+  protocol: "auto",
+  endpoints: [],
+  balancer: { kind: "passthrough" },
+  connections: connectionLimitsOf(undefined),
+  tls: { mode: "none" },
+  origins: [],
+};
+
+/** Where connections go that nobody has a rule for: to where they were going. */
+export const passthrough: Upstream = {
+  ...plain,
+  name: passthroughUpstream,
+  discovery: "original-destination",
+  endpointsName: passthroughUpstream,
+};
+
+/** Nowhere. */
+export const blackHole: Upstream = {
+  ...plain,
+  name: blackHoleUpstream,
+  discovery: "none",
+  balancer: { kind: "round-robin" },
+  endpointsName: blackHoleUpstream,
+};
+
+export const inboundPassthrough: Upstream = {
+  ...plain,
+  name: inboundPassthroughUpstream,
+  discovery: "original-destination",
+  endpointsName: inboundPassthroughUpstream,
+};
+
+/** The workload's own port: dialled at the address that the connection was sent to. */
+export function inboundUpstream(
+  port: number,
+  protocol: Upstream["protocol"],
+  origins: readonly Origin[],
+): Upstream {
+  const name = upstreamName("inbound", port, "", "");
+  return {
+    ...plain,
+    name,
+    port,
+    protocol,
+    discovery: "original-destination",
+    endpointsName: name,
+    origins,
+  };
+}
