@@ -51,7 +51,14 @@ export async function runAgent(role: Role): Promise<void> {
   if (typeof first !== "string") {
     log(`it is ${first.id} until ${new Date(first.notAfter).toISOString()}`);
     state.waits = "waits for the proxy to start";
-    state.proxy = await startProxy(settings, world, { ...identity, current: first }, log);
+    const held: HeldIdentity = {
+      // Asked again each time: it is renewed.
+      get current() {
+        return identity.current ?? first;
+      },
+      onChange: identity.onChange,
+    };
+    state.proxy = await startProxy(settings, world, held, log);
     const ready = new AbortController();
     void sayWhenReady(world, state.proxy, log, ready.signal).catch(() => {});
     const reason = await Promise.race([told, state.proxy.ended.then((why) => new Error(why))]);
