@@ -7,20 +7,28 @@ import { readFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
 import {
   deployments,
+  destinationRules,
+  gateways,
   type KubeObject,
   namespaces,
   pathOf,
   pods,
   type Resource,
   serviceExports,
+  serviceMeshControlPlanes,
+  serviceMeshMemberRolls,
   services,
+  virtualServices,
 } from "../api/index.ts";
 import type { KubeClient } from "../kube/index.ts";
 import { sleep } from "../world/index.ts";
 import { table as renderTable } from "./table.ts";
 
 const byKind: Record<string, Resource> = Object.fromEntries(
-  [namespaces, deployments, services, serviceExports].map((resource) => [resource.kind, resource]),
+  [
+    ...[namespaces, deployments, services, serviceExports],
+    ...[serviceMeshControlPlanes, serviceMeshMemberRolls, gateways, virtualServices, destinationRules],
+  ].map((resource) => [resource.kind, resource]),
 );
 
 /** `deployment.apps/serve`, as kubectl calls an object when it says what it did. */
@@ -29,13 +37,18 @@ function calledAs(resource: Resource, name: string): string {
   return `${resource.group === "" ? kind : `${kind}.${resource.group}`}/${name}`;
 }
 
-/** Applies every object of the files; says `… created` or `… configured` for each. */
-export async function applyFiles(client: KubeClient, files: string[]): Promise<string> {
+/**
+ * Applies every object of the files, in `namespace` where they name none; says `… created` or `… configured` for each.
+ */
+export async function applyFiles(client: KubeClient, files: string[], namespace?: string): Promise<string> {
   let said = "";
   for (const file of files) {
     for (const document of parseAllDocuments(readFileSync(file, "utf8"))) {
       const object = document.toJS() as KubeObject;
-      said += await applyObject(client, object);
+      said += await applyObject(client, {
+        ...object,
+        metadata: { ...(namespace && { namespace }), ...object.metadata },
+      });
     }
   }
   return said;

@@ -12,22 +12,12 @@ import {
   services,
 } from "../api/index.ts";
 import { KubeClient, loadKubeconfig, transportFor } from "../kube/index.ts";
-import { realWorld, sleep, type World } from "../world/index.ts";
+import { realWorld } from "../world/index.ts";
 import { applyFiles, applyObject, getTable, rolledOut, runPod } from "./kubectl.ts";
+import { Shown, type TourOptions, until } from "./tour-shown.ts";
 
 const demo = fileURLToPath(new URL("../../samples/mcs-demo", import.meta.url));
 const requestImage = "jeremyot/request:0a40de8";
-
-export interface TourOptions {
-  /** Starts the lab's clusters and resolves when they are ready; says what it does through `line`. */
-  up(clusters: string[], line: (text: string) => void, signal: AbortSignal): Promise<void>;
-  /** Context of a cluster in the kubeconfig. */
-  context(cluster: string): string;
-  kubeconfig?: string;
-  signal: AbortSignal;
-  /** Where the tour is shown. */
-  print(text: string): void;
-}
 
 /** Runs the tour to its end; throws what stopped it. */
 export async function tour(options: TourOptions): Promise<void> {
@@ -133,49 +123,4 @@ export async function tour(options: TourOptions): Promise<void> {
   await shown.step("Ask the clusterset address from c1: both clusters answer", () => request(10, vip));
 
   shown.end();
-}
-
-/** Asks until there is an answer. */
-async function until<T>(world: World, signal: AbortSignal, ask: () => Promise<T | undefined>): Promise<T> {
-  for (;;) {
-    const answer = await ask();
-    if (answer !== undefined) return answer;
-    await sleep(world, 50, signal);
-  }
-}
-
-/** What the user sees: steps with a number, commands after a `$`, output as it is, times at the end. */
-class Shown {
-  readonly #world: World;
-  readonly #print: (text: string) => void;
-  readonly #times: { title: string; seconds: number }[] = [];
-
-  constructor(world: World, print: (text: string) => void) {
-    this.#world = world;
-    this.#print = print;
-  }
-
-  async step(title: string, run: () => Promise<void>): Promise<void> {
-    const start = this.#world.monotonic();
-    this.#print(`\n# ${this.#times.length + 1}. ${title}\n`);
-    await run();
-    this.#times.push({ title, seconds: (this.#world.monotonic() - start) / 1000 });
-  }
-
-  command(text: string): void {
-    this.#print(`$ ${text}\n`);
-  }
-
-  output(text: string): void {
-    this.#print(text);
-  }
-
-  /** The time that each step took. */
-  end(): void {
-    const width = Math.max(...this.#times.map(({ title }) => title.length));
-    this.#print("\n# What took how long\n");
-    for (const { title, seconds } of this.#times) {
-      this.#print(`${title.padEnd(width)}  ${seconds.toFixed(1).padStart(5)} s\n`);
-    }
-  }
 }
