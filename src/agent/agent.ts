@@ -11,10 +11,26 @@ import { nodeOf } from "./node.ts";
 import type { RunningProxy } from "./running.ts";
 import { serveStatus } from "./status.ts";
 
-/** Runs until the pod ends it (SIGTERM, SIGINT, `/quitquitquit`). Throws Error when it cannot go on. */
-export async function runAgent(role: Role): Promise<void> {
+/**
+ * Runs until the pod ends it (SIGTERM, SIGINT, `/quitquitquit`) and exits the process: with 1 when it cannot go on, and
+ * the kubelet starts it again.
+ */
+export async function runAgent(role: Role): Promise<never> {
   const world = realWorld();
   const log = (line: string) => console.log(`${new Date(world.now()).toISOString()} ${line}`);
+  try {
+    await run(role, world, log);
+    log("the end");
+  } catch (error) {
+    log(`error: ${error instanceof Error ? error.message : String(error)}`);
+    if (process.env.WEFT_DEBUG && error instanceof Error) console.error(error.stack);
+    process.exit(1);
+  }
+  // Connections of probes that are kept alive do not hold us.
+  process.exit(0);
+}
+
+async function run(role: Role, world: World, log: (line: string) => void): Promise<void> {
   const settings = await readSettings(role, process.env);
   const { promise: told, resolve: tell } = Promise.withResolvers<string>();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => tell(signal));
@@ -52,10 +68,7 @@ export async function runAgent(role: Role): Promise<void> {
     log(`it is ${first.id} until ${new Date(first.notAfter).toISOString()}`);
     state.waits = "waits for the proxy to start";
     const held: HeldIdentity = {
-      // Asked again each time: it is renewed.
-      get current() {
-        return identity.current ?? first;
-      },
+      current: () => identity.current ?? first,
       onChange: identity.onChange,
     };
     state.proxy = await startProxy(settings, world, held, log);
@@ -71,14 +84,11 @@ export async function runAgent(role: Role): Promise<void> {
   }
   identity.stop();
   status.close();
-  log("the end");
-  // Connections of probes that are kept alive do not hold us.
-  process.exit(0);
 }
 
 /** What the proxy needs of the identity: there is a certificate from the start. */
 export interface HeldIdentity {
-  current: WorkloadCertificate;
+  current(): WorkloadCertificate;
   onChange(listener: (certificate: WorkloadCertificate) => void): () => void;
 }
 

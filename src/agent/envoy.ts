@@ -25,7 +25,7 @@ export interface EnvoyOptions extends BootstrapOptions {
   /** Seconds over which connections are told to close while it drains. */
   drainSeconds: number;
   identity: {
-    current: WorkloadCertificate;
+    current(): WorkloadCertificate;
     onChange(listener: (certificate: WorkloadCertificate) => void): () => void;
   };
   /** Roots of discovery's certificate; PEM. */
@@ -47,7 +47,7 @@ export async function startEnvoy(options: EnvoyOptions): Promise<RunningProxy> {
     await writeFile(`${file}.new`, discoveryRootsFile(roots), { mode: 0o600 });
     await rename(`${file}.new`, file);
   };
-  await write(identity.current);
+  await write(identity.current());
   // One after the other, so that an older one never lands on a newer.
   let writing = Promise.resolve();
   const stopWriting = identity.onChange((certificate) => {
