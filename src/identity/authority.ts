@@ -277,7 +277,7 @@ export class Authority {
 
   /** Takes over what the Secret says; throws when it says nonsense, and what we had stays. */
   async #adopt(secret: Secret): Promise<void> {
-    const state = this.#read(secret, (entries) => readState(entries, this.#world.now()));
+    const state = this.#read(secret, readState);
     const [before, roots] = [this.#signer?.certificate.toString("pem"), this.#state && this.roots];
     const signer = await openSigner(state.active.certificate, state.active.key);
     this.#state = state;

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import fc from "fast-check";
 import { SimulatedWorld } from "../world/index.ts";
-import { anchorOf, type Ca, readCa } from "./ca.ts";
+import { anchorOf, type Ca, endOf, readCa } from "./ca.ts";
 import { bundle, certificatesIn, fingerprint } from "./pem.ts";
 import {
   advance,
@@ -70,7 +70,7 @@ test("histories of plug-ins: everybody trusts everybody at every moment, and the
       /** What the authority said was to be trusted, and since when. */
       const published: { at: number; roots: Set<string> }[] = [];
       const publish = (next: CaState) => {
-        state = readState(writeState(next), now);
+        state = readState(writeState(next));
         published.push({ at: now, roots: new Set(certificatesIn(rootsOf(state)).map(fingerprint)) });
       };
       const renewed = (delay: number): Workload => ({
@@ -131,6 +131,14 @@ test("another signer of the same root takes over at once, another root only when
   assert.equal(nextDeadline(done, pace), start + pace.distribute + pace.lifetime);
   const back = advance(waiting, start + minute, cas[2], pace);
   assert.equal(back.next, undefined, "taken back before its time");
+});
+
+test("an authority that is over is followed at once", () => {
+  const end = endOf(cas[1]!);
+  const late = advance(firstState(cas[1]!), end - minute, cas[3], pace);
+  assert.equal(late.active, cas[1]);
+  assert.equal(nextDeadline(late, pace), end);
+  assert.equal(advance(late, end, cas[3], pace).active, cas[3]);
 });
 
 test("a root of our own gets its successor while a tenth of its life is left", () => {

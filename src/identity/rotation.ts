@@ -56,7 +56,8 @@ export function advance(state: CaState, now: number, wanted: Ca | undefined, pac
   if (next && sameCa(next, state.next)) next = state.next;
   // Those of the next one from now on, those of the active one as they were.
   let trusted = withRoots(state.trusted, [active.roots, next?.roots ?? ""], now, pace);
-  if (next && ripeness(trusted, next, pace) <= now) {
+  // One that is over signs nothing that could be trusted: then there is nothing to wait for.
+  if (next && (ripeness(trusted, next, pace) <= now || endOf(active) <= now)) {
     active = next;
     next = undefined;
     trusted = withRoots(trusted, [active.roots], now, pace);
@@ -67,9 +68,9 @@ export function advance(state: CaState, now: number, wanted: Ca | undefined, pac
 }
 
 /** When `advance` has something to do next, ms since the epoch; Infinity when never. */
-export function nextDeadline({ next, trusted }: CaState, pace = usualPace): number {
+export function nextDeadline({ active, next, trusted }: CaState, pace = usualPace): number {
   const ends = trusted.map(({ until = Infinity }) => until);
-  return Math.min(next ? ripeness(trusted, next, pace) : Infinity, ...ends);
+  return Math.min(next ? Math.min(ripeness(trusted, next, pace), endOf(active)) : Infinity, ...ends);
 }
 
 /** Whether a new root of our own should be prepared: a tenth of its life is left, and none is on its way. */
@@ -127,10 +128,13 @@ export function writeState({ active, next, trusted }: CaState): Record<string, s
   };
 }
 
-/** Throws, in words for people, when the entries do not hold a state. */
-export function readState(entries: Entries, now: number): CaState {
-  const active = readCa(entries, now);
-  const next = entries["next-ca-cert.pem"] === undefined ? undefined : readCa(entries, now, "next-");
+/**
+ * Throws, in words for people, when the entries do not hold a state. An authority that is over is one all the same:
+ * who comes after it goes on from there.
+ */
+export function readState(entries: Entries): CaState {
+  const active = readCa(entries, 0);
+  const next = entries["next-ca-cert.pem"] === undefined ? undefined : readCa(entries, 0, "next-");
   const text = entries["trusted.json"];
   if (text === undefined) return { ...firstState(active), ...(next && { next }) };
   const dates = JSON.parse(text) as { root: string; since: string; until?: string }[];
