@@ -99,13 +99,18 @@ describe("the applications of coolapp", () => {
     assert.equal(seen.authorization, undefined);
   });
 
-  test("SIGTERM is a good end: what was begun is answered", async () => {
+  test("SIGTERM is a good end: what was begun is answered, and who comes a little late as well", async () => {
     const answers: (() => void)[] = [];
     const slow = await listening((_, response) => answers.push(() => response.end("late")));
     const hop = await start("hop", "--name=hop", `--next=${slow}`);
     const answer = ask(hop.url);
     while (answers.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     hop.child.kill("SIGTERM");
+    // Who has not heard yet still comes, and is asked to close.
+    const other = ask(hop.url);
+    while (answers.length === 1) await new Promise((resolve) => setTimeout(resolve, 5));
+    answers[1]!();
+    assert.deepEqual(await other, { status: 200, text: "hop => late\n" });
     const ended = once(hop.child, "exit");
     answers[0]!();
     assert.deepEqual(await answer, { status: 200, text: "hop => late\n" });

@@ -1,6 +1,6 @@
 /** What the applications of coolapp have in common: a port, `/health`, and a good end on SIGTERM. */
 import { createServer, type IncomingMessage } from "node:http";
-import { readFlags } from "../../flags.ts";
+import { parseDuration, readFlags } from "../../flags.ts";
 
 /** What is answered to a request: text, with status 200 unless told. */
 export interface Answer {
@@ -9,14 +9,18 @@ export interface Answer {
 }
 
 /**
- * Listens on `--port` (8080) and answers every path but `/health` with what `answer` makes of the request. On SIGTERM
- * it takes no new connections, tells the clients of those that it has to close them, and ends with the last.
+ * Listens on `--port` (8080) and answers every path but `/health` with what `answer` makes of the request. SIGTERM comes
+ * while others still call it, for not everybody has heard that this pod goes: so for `--linger` (a second) it goes on,
+ * asking its clients to close their connections; then it takes no new ones and ends with the last request.
  */
 export function serve<F extends string>(
   defaults: Record<F, string>,
   answer: (flags: Record<F, string>, request: IncomingMessage) => Answer | Promise<Answer>,
 ): void {
-  const flags = readFlags<string>({ port: "8080", ...defaults }) as Record<F | "port", string>;
+  const flags = readFlags<string>({ port: "8080", linger: "1s", ...defaults }) as Record<
+    F | "port" | "linger",
+    string
+  >;
   let ending = false;
   const server = createServer((request, response) => {
     const send = ({ status = 200, text }: Answer) => {
@@ -43,8 +47,10 @@ export function serve<F extends string>(
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, () => {
       ending = true;
-      server.close();
-      server.closeIdleConnections();
+      setTimeout(() => {
+        server.close();
+        server.closeIdleConnections();
+      }, parseDuration(flags.linger) ?? 0);
     });
   }
 }
