@@ -1,2 +1,426 @@
-/** A mesh's discovery on one page: sources → traffic → xDS, certificates, webhook, conditions. */
-export {};
+/**
+ * A mesh's discovery on one page: sources → traffic → xDS, certificates, webhook, conditions. It runs in the mesh's
+ * namespace, one or more of it: all serve, one of them writes. `cli/discovery.ts` binds its sockets.
+ */
+import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
+import {
+  authorizationPolicies,
+  type ConfigMap,
+  configMaps,
+  destinationRules,
+  discoveryName,
+  endpointSlices,
+  gatewayApi,
+  gateways,
+  type KubeObject,
+  type MeshSettings,
+  managedByLabel,
+  memberOfLabel,
+  meshSettingsName,
+  namespaces,
+  nodes,
+  peerAuthentications,
+  pods,
+  type Resource,
+  rateLimits,
+  readMeshSettings,
+  rootCertificateConfigMap,
+  rootCertificateKey,
+  secrets,
+  serviceEntries,
+  serviceImports,
+  services,
+  sidecars,
+  virtualServices,
+  workloadEntries,
+} from "./api/index.ts";
+import {
+  type Bug,
+  type Collection,
+  derive,
+  Engine,
+  flatDerive,
+  source,
+  type Why,
+  why,
+} from "./collections/index.ts";
+import {
+  Authenticator,
+  type Authority,
+  type CertificateAnswer,
+  certificates,
+  type Identity,
+  openAuthority,
+  type ServerIdentity,
+  workloadOf,
+} from "./identity/index.ts";
+import { type WebhookAnswer, webhook } from "./injection/index.ts";
+import {
+  type Applied,
+  elect,
+  type FieldSink,
+  fieldSink,
+  type KubeClient,
+  type ObjectSink,
+  objectSink,
+  type WatchedSource,
+  type WatchSourceOptions,
+  watchSource,
+} from "./kube/index.ts";
+import { type Proxy as MeshProxy, slimPod, type Traffic, traffic } from "./traffic/index.ts";
+import { credentialsOf, startXds, statusOf, type XdsServer } from "./xds/index.ts";
+
+export interface DiscoveryOptions {
+  /** Of the cluster that the mesh is in. It brings the world along. */
+  client: KubeClient;
+  /** The mesh: the ServiceMeshControlPlane's namespace and name. */
+  namespace: string;
+  name: string;
+  /** Who leads, for people to see: the pod's name. */
+  identity: string;
+  /** There may be others for this mesh: one of them leads and writes. Without it this is the only one. */
+  elected?: boolean;
+  /** One line about something that happened; `error` goes with it. */
+  log?: (line: string, error?: unknown) => void;
+  signal?: AbortSignal;
+}
+
+export interface Discovery {
+  readonly settings: MeshSettings;
+  readonly engine: Engine;
+  readonly authority: Authority;
+  /** What the sockets' TLS is made of; it is renewed. */
+  readonly tls: ServerIdentity;
+  readonly xds: XdsServer;
+  readonly traffic: Traffic;
+  /** All that can be asked for in `why`, by name. */
+  readonly collections: ReadonlyMap<string, Collection<unknown>>;
+  /** What writes; empty while another one leads. */
+  readonly sinks: ReadonlyMap<string, ObjectSink | FieldSink>;
+  readonly leading: boolean;
+  /** Everything that proxies and pods may ask for is known. Before that nobody is served: nothing fails open. */
+  readonly ready: boolean;
+  /** What is not known yet, for people who wait. */
+  readonly waiting: readonly string[];
+  /** `POST /inject` (the API server) and `POST /certificates` (agents). */
+  post(path: string, request: PostRequest): Promise<WebhookAnswer | CertificateAnswer>;
+  why(collection: string, key: string): Why | undefined;
+  /** Writes no more and lets another lead at once; goes on serving. */
+  resign(): Promise<void>;
+  stop(): void;
+}
+
+export interface PostRequest {
+  method: string;
+  /** Lower-case names. */
+  headers: Readonly<Record<string, string | string[] | undefined>>;
+  body: Uint8Array;
+}
+
+/** As the control plane elects: a leader that was killed is replaced in 4.2 s at most. */
+const election = { leaseDuration: 3_000, renewDeadline: 2_000, retryPeriod: 1_000 };
+
+/** Starts it; resolves when the mesh's settings are known and its authority is open. It runs until `stop`. */
+export async function startDiscovery(options: DiscoveryOptions): Promise<Discovery> {
+  const { client, namespace, name, log = () => {}, signal } = options;
+  const { world } = client;
+  const onBug = (bug: Bug) => log(`bug in ${bug.collection} ${bug.key ?? ""}`, bug.error);
+  const engine = new Engine({ world, onBug });
+  const ended = new AbortController();
+  signal?.addEventListener("abort", () => ended.abort(signal.reason), { once: true });
+
+  // What the cluster has …
+  const watched: WatchedSource<KubeObject>[] = [];
+  const watch = <T extends KubeObject>(resource: Resource<T>, more: WatchSourceOptions<T> = {}) => {
+    const fed = watchSource(engine, client, resource, {
+      name: resource.group ? `${resource.plural}.${resource.group}` : resource.plural,
+      ...more,
+    });
+    watched.push(fed as unknown as WatchedSource<KubeObject>);
+    return fed;
+  };
+  const ownConfigMaps = watch(configMaps, { namespace });
+  const mesh = derive(
+    ownConfigMaps,
+    (configMap) =>
+      configMap.metadata.name === meshSettingsName(name) ? readMeshSettings(configMap) : undefined,
+    { name: "mesh" },
+  );
+  const cluster = {
+    namespaces: watch(namespaces),
+    services: watch(services),
+    endpointSlices: watch(endpointSlices),
+    pods: watch(pods, { transform: slimPod }),
+    nodes: watch(nodes, { transform: labelsOnly }),
+    imports: watch(serviceImports, { transform: (each) => (each.spec ? each : undefined) }),
+    virtualServices: watch(virtualServices),
+    destinationRules: watch(destinationRules),
+    gateways: watch(gateways),
+    serviceEntries: watch(serviceEntries),
+    workloadEntries: watch(workloadEntries),
+    sidecars: watch(sidecars),
+    peerAuthentications: watch(peerAuthentications),
+    authorizationPolicies: watch(authorizationPolicies),
+    rateLimits: watch(rateLimits),
+    kubeGateways: watch(gatewayApi.gateways),
+    httpRoutes: watch(gatewayApi.httpRoutes),
+    referenceGrants: watch(gatewayApi.referenceGrants),
+  };
+  const credentials = flatDerive(watch(secrets, { namespace }), credentialsOf, {
+    name: "credentials",
+    key: (credential) => credential.name,
+  });
+
+  // … which proxies are there, and what they are to do …
+  const proxies = source<MeshProxy>(engine, { name: "proxies", key: ({ id }) => id, synced: true });
+  const model = traffic({ ...cluster, mesh, proxies });
+
+  const settings = await settled(mesh, ended.signal, () => {
+    const missing = `ConfigMap ${namespace}/${meshSettingsName(name)}`;
+    log(`waiting for the settings of mesh ${namespace}/${name} (${missing})`);
+  });
+  mesh.subscribe((changes) => {
+    const changed = changes.find(({ after }) => after && after.trustDomain !== settings.trustDomain);
+    if (changed) log("the mesh's trust domain has changed: it counts when discovery starts again");
+  });
+
+  // … who they are …
+  const authority = await openAuthority({
+    client,
+    world,
+    namespace,
+    trustDomain: settings.trustDomain,
+    log,
+    signal: ended.signal,
+  });
+  const service = discoveryName(name);
+  const tls = await authority.serverIdentity([
+    `${service}.${namespace}.svc`,
+    `${service}.${namespace}`,
+    `${service}.${namespace}.svc.${settings.clusterDomain}`,
+  ]);
+  const roots = source<Applied<ConfigMap>>(engine, {
+    name: "roots",
+    key: ({ metadata }) => metadata.name,
+    synced: true,
+  });
+  const publishRoots = () =>
+    roots.put({
+      metadata: { namespace, name: rootCertificateConfigMap },
+      data: { [rootCertificateKey]: authority.roots },
+    });
+  publishRoots();
+  authority.onChange(publishRoots);
+  const authenticator = new Authenticator(client);
+  const isMember = (of: string): boolean => {
+    const labels = cluster.namespaces.get(of)?.metadata.labels;
+    return of === namespace || labels?.[memberOfLabel] === namespace;
+  };
+  const issue = certificates({
+    authority,
+    authenticate: (token) => authenticator.authenticate(token),
+    bundles: () => authority.bundles,
+    whyNot: ({ namespace: of }: Identity) =>
+      isMember(of) ? undefined : `namespace '${of}' is no member of mesh ${namespace}/${name}`,
+    log,
+  });
+  const nativeSidecars = await hasNativeSidecars(client, ended.signal);
+  const inject = webhook({
+    context: () => {
+      const known = mesh.get(nameOfSettings(namespace, name));
+      return known && { mesh: known, nativeSidecars };
+    },
+    log,
+  });
+
+  // … and what is told them.
+  const xds = startXds({
+    world,
+    engine,
+    traffic: model,
+    proxies,
+    secrets: credentials,
+    authenticate: (connection) => peerOf(connection, settings.trustDomain),
+    log,
+  });
+
+  // While we lead, into the API: the roots, and what is wrong with objects.
+  const sinks = new Map<string, ObjectSink | FieldSink>();
+  const onError = (kind: string) => (of: string, error: unknown) => log(`writing ${kind} ${of}`, error);
+  const conditions = <T extends KubeObject>(resource: Resource<T>, observed: Collection<T>) => {
+    const manager = `weft-conditions-${resource.plural}`;
+    const desired = flatDerive(
+      model.findings,
+      (findings, _read, key) => {
+        const [kind, inNamespace = "", of = ""] = key.split("/");
+        const status = kind === resource.kind ? statusOf(findings) : undefined;
+        return status
+          ? [{ metadata: { namespace: inNamespace, name: of }, status } as unknown as Applied<T>]
+          : [];
+      },
+      { name: manager, key: ({ metadata }) => `${metadata.namespace}/${metadata.name}` },
+    );
+    return () =>
+      sinks.set(
+        manager,
+        fieldSink({
+          client,
+          resource,
+          desired,
+          observed,
+          manager,
+          rowKey: ({ metadata }) => `${metadata.namespace}/${metadata.name}`,
+          onError: onError(resource.kind),
+        }),
+      );
+  };
+  const writers = [
+    conditions(virtualServices, cluster.virtualServices),
+    conditions(destinationRules, cluster.destinationRules),
+    conditions(gateways, cluster.gateways),
+    conditions(serviceEntries, cluster.serviceEntries),
+    conditions(sidecars, cluster.sidecars),
+    conditions(peerAuthentications, cluster.peerAuthentications),
+    conditions(authorizationPolicies, cluster.authorizationPolicies),
+    conditions(rateLimits, cluster.rateLimits),
+    () =>
+      sinks.set(
+        "roots",
+        objectSink({
+          client,
+          resource: configMaps,
+          desired: roots,
+          observed: ownConfigMaps,
+          // A mark of our own: the control plane has ConfigMaps here too.
+          mark: { labels: { [managedByLabel]: "weft-discovery" } },
+          rowKey: ({ metadata }) => metadata.name,
+          onError: onError("ConfigMap"),
+        }),
+      ),
+  ];
+  const lead = (term: AbortSignal) => {
+    for (const write of writers) write();
+    term.addEventListener(
+      "abort",
+      () => {
+        for (const sink of sinks.values()) sink.stop();
+        sinks.clear();
+      },
+      { once: true },
+    );
+  };
+  const candidacy = options.elected
+    ? elect({
+        client,
+        namespace,
+        name: `weft-discovery-${name}`,
+        identity: options.identity,
+        ...election,
+        onLeading: (term) => {
+          log("this discovery leads");
+          term.addEventListener("abort", () => log("this discovery does not lead any more"));
+          lead(term);
+        },
+        onError: (error) => log("electing a leader", error),
+      })
+    : undefined;
+  if (!candidacy) lead(ended.signal);
+
+  const collections = new Map<string, Collection<unknown>>([
+    ...model.collections,
+    ["mesh", mesh],
+    ["proxies", proxies],
+    ["credentials", credentials],
+    ["findings", model.findings],
+  ]);
+  const stop = () => {
+    candidacy?.abandon();
+    ended.abort();
+    xds.stop();
+    tls.stop();
+    for (const { reflection } of watched) reflection.stop();
+    engine.dispose();
+  };
+  ended.signal.addEventListener("abort", stop, { once: true });
+  const waiting = () =>
+    watched.flatMap(({ name, state, reflection }) => {
+      if (state === "synced") return [];
+      return reflection.state.state === "error" ? `${name} (${reflection.state.reason})` : name;
+    });
+  return {
+    settings,
+    engine,
+    authority,
+    tls,
+    xds,
+    traffic: model,
+    collections,
+    sinks,
+    get leading() {
+      return sinks.size > 0;
+    },
+    get ready() {
+      return waiting().length === 0;
+    },
+    get waiting() {
+      return waiting();
+    },
+    async post(path, request) {
+      if (path === "/inject") return await inject(request);
+      if (path === "/certificates") return await issue(request);
+      return { status: 404, headers: { "content-type": "text/plain" }, body: "not found\n" };
+    },
+    why(of, key) {
+      const collection = collections.get(of);
+      return collection && why(collection, key);
+    },
+    async resign() {
+      await candidacy?.stop();
+    },
+    stop,
+  };
+}
+
+/** The key of the settings' ConfigMap, which is that of its row. */
+function nameOfSettings(namespace: string, name: string): string {
+  return `${namespace}/${meshSettingsName(name)}`;
+}
+
+/** The one row, as soon as there is one. */
+async function settled<T>(rows: Collection<T>, signal: AbortSignal, onWait: () => void): Promise<T> {
+  const first = () => rows.values().next().value;
+  rows.engine.settle();
+  if (first() === undefined) onWait();
+  return await new Promise<T>((resolve, reject) => {
+    const look = () => {
+      const row = first();
+      if (row === undefined) return;
+      unsubscribe();
+      resolve(row);
+    };
+    const unsubscribe = rows.subscribe(look);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    look();
+  });
+}
+
+/** Who is at the other end: a workload of our trust domain, by the certificate that TLS has checked. */
+function peerOf(connection: Duplex, trustDomain: string) {
+  const socket = connection as TLSSocket;
+  const certificate = socket.authorized ? socket.getPeerX509Certificate() : undefined;
+  const workload = certificate && workloadOf(certificate);
+  return workload?.trustDomain === trustDomain ? workload : undefined;
+}
+
+/** Containers that start before the others and end after them: Kubernetes 1.29 and later. */
+async function hasNativeSidecars(client: KubeClient, signal: AbortSignal): Promise<boolean> {
+  const { minor = "0" } = await client.json<{ minor?: string }>("GET", "/version", { signal });
+  return Number.parseInt(minor, 10) >= 29;
+}
+
+/** Nodes report their health all the time; only their labels say where endpoints are. */
+function labelsOnly<T extends KubeObject>({ apiVersion, kind, metadata }: T): T {
+  const { name, labels, resourceVersion, uid } = metadata;
+  return { apiVersion, kind, metadata: { name, labels, resourceVersion, uid } } as unknown as T;
+}

@@ -1,11 +1,52 @@
 /** The control plane's figures as text that Prometheus reads (exposition format 0.0.4). */
 import type { ControlPlane } from "../control.ts";
+import type { Discovery } from "../discovery.ts";
 
 type Labels = Record<string, string>;
 
 /** One line per figure, with HELP and TYPE. Counters begin at 0 with the process. */
 export function metrics(plane: ControlPlane): string {
   const text = new Exposition();
+  add(text, plane);
+  return text.toString();
+}
+
+/** A discovery's figures: the same, and its proxies'. */
+export function discoveryMetrics(discovery: Discovery): string {
+  const text = new Exposition();
+  add(text, discovery);
+  const proxies = discovery.xds.proxies();
+  text.add("weft_proxies", "gauge", "Proxies that are connected.", proxies.length);
+  for (const kind of ["cluster", "listener", "endpoints", "route", "secret"] as const) {
+    for (const state of ["synced", "stale", "rejected"] as const) {
+      const count = proxies.filter(({ kinds }) => kinds[kind].state === state).length;
+      text.add("weft_proxies_state", "gauge", "Connected proxies by what they have.", count, { kind, state });
+    }
+  }
+  const sum = (of: (proxy: (typeof proxies)[number]) => number) =>
+    proxies.reduce((total, proxy) => total + of(proxy), 0);
+  const lag = Math.max(0, ...proxies.map(({ lag }) => lag)) / 1000;
+  text.add("weft_proxies_lag_seconds", "gauge", "Age of the oldest change that a proxy does not have.", lag);
+  text.add(
+    "weft_xds_sent_bytes",
+    "gauge",
+    "Sent to the proxies that are connected.",
+    sum((each) => each.sent.bytes),
+  );
+  text.add(
+    "weft_xds_sent_responses",
+    "gauge",
+    "Sent to the proxies that are connected.",
+    sum((each) => each.sent.responses),
+  );
+  return text.toString();
+}
+
+/** What control plane and discovery have in common. */
+function add(
+  text: Exposition,
+  plane: Pick<ControlPlane, "engine" | "ready" | "leading" | "collections" | "sinks">,
+): void {
   const { evaluated, changed, batches, bugs } = plane.engine.work;
   text.add(
     "weft_ready",
@@ -38,7 +79,6 @@ export function metrics(plane: ControlPlane): string {
   const { user, system } = process.cpuUsage();
   text.add("process_cpu_seconds_total", "counter", "CPU time, user and system.", (user + system) / 1e6);
   text.add("process_resident_memory_bytes", "gauge", "Resident memory.", process.memoryUsage.rss());
-  return text.toString();
 }
 
 class Exposition {

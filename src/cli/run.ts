@@ -41,6 +41,11 @@ const commands: Record<string, Entry> = {
     load: () => import("./link.ts"),
   },
   image: { summary: "show and add what image names stand for in the lab", load: () => import("./image.ts") },
+  discovery: {
+    summary: "run the discovery of a mesh of the cluster that this process is in",
+    load: () => import("./discovery.ts"),
+    hidden: true,
+  },
   "control-plane": {
     summary: "run the control plane of the cluster that this process is in",
     load: () => import("./control-plane.ts"),

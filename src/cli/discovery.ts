@@ -1,0 +1,225 @@
+/**
+ * `weft discovery`: what runs in the pod `istiod-<mesh>`. Ports are istiod's: 15012 xDS (gRPC, mTLS), 15017 the webhook
+ * and certificates (HTTPS), 15014 health, metrics and debugging (HTTP): `/ready`, `/metrics`, `/debug/proxies`,
+ * `/debug/config?proxy=POD.NAMESPACE&kind=`, `/debug/why?collection=&key=`, `/debug/findings`, `/debug/state`.
+ * It listens for proxies and pods once it knows everything: until then they wait.
+ */
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import { createServer as createTlsServer } from "node:tls";
+import type { Command } from "commander";
+import { discoveryPorts } from "../api/index.ts";
+import { type Discovery, type PostRequest, startDiscovery } from "../discovery.ts";
+import { inClusterCredentials, KubeClient, loadKubeconfig, transportFor } from "../kube/index.ts";
+import { realWorld, sleep } from "../world/index.ts";
+import { dumpOf } from "../xds/index.ts";
+import { discoveryMetrics } from "./metrics.ts";
+
+interface Options {
+  mesh: string;
+  kubeconfig?: string;
+  context?: string;
+  address: string;
+}
+
+export function define(command: Command): void {
+  command
+    .requiredOption("--mesh <namespace/name>", "the ServiceMeshControlPlane that this is the discovery of")
+    .option("--kubeconfig <file>", "the cluster to run for; the one that this process is in, when left out")
+    .option("--context <name>", "context of the kubeconfig")
+    .option("--address <ip>", "address to listen on", "0.0.0.0")
+    .action(run);
+}
+
+async function run(options: Options): Promise<void> {
+  const world = realWorld();
+  const [namespace, name] = options.mesh.split("/");
+  if (!namespace || !name) throw new Error(`--mesh is 'namespace/name', not '${options.mesh}'`);
+  const credentials =
+    options.kubeconfig || options.context
+      ? loadKubeconfig(options.kubeconfig).credentials(options.context)
+      : inClusterCredentials();
+  const client = new KubeClient({
+    transport: transportFor(credentials),
+    world,
+    cluster: "this cluster",
+    server: credentials.server,
+  });
+  const log = (line: string, error?: unknown) => {
+    const detail = error === undefined ? "" : `: ${error instanceof Error ? error.message : String(error)}`;
+    console.log(`${new Date(world.now()).toISOString()} ${line}${detail}`);
+  };
+
+  // Probes are answered from the start.
+  let discovery: Discovery | undefined;
+  let serving = false;
+  const http = createHttpServer((request, response) => send(response, answer(discovery, serving, request)));
+  await listen(http, discoveryPorts.monitoring, options.address);
+
+  const ended = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.once(signal, () => {
+      log(`ended by ${signal}`);
+      void resigned(discovery).finally(() => {
+        ended.abort();
+        process.exit(0);
+      });
+    });
+  }
+  const started = await startDiscovery({
+    client,
+    namespace,
+    name,
+    elected: true,
+    identity: process.env.POD_NAME ?? `process ${process.pid}`,
+    log,
+    signal: ended.signal,
+  });
+  discovery = started;
+  await allKnown(started, log, ended.signal);
+  await serve(started, options.address, log);
+  serving = true;
+  log(`discovery of mesh ${options.mesh} serves proxies`);
+}
+
+/** Until everything has been heard. */
+async function allKnown(
+  discovery: Discovery,
+  log: (line: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const world = realWorld();
+  for (let looks = 0; !discovery.ready; looks++) {
+    if (looks % 250 === 249) log(`waiting for ${discovery.waiting.join(", ")}`);
+    await sleep(world, 20, signal);
+  }
+}
+
+/** Binds what proxies, agents and the API server call; certificates are taken over as they are renewed. */
+async function serve(discovery: Discovery, address: string, log: (line: string, error?: unknown) => void) {
+  const { tls } = discovery;
+  const forProxies = () => ({
+    ...tls.current,
+    requestCert: true,
+    rejectUnauthorized: true,
+    ALPNProtocols: ["h2"],
+    minVersion: "TLSv1.2" as const,
+  });
+  const xds = createTlsServer(forProxies(), (socket) => {
+    socket.on("error", () => {}); // a proxy that went away
+    discovery.xds.accept(socket);
+  });
+  xds.on("tlsClientError", (error, socket) =>
+    log(`a client at ${socket.remoteAddress ?? "?"} failed the TLS handshake`, error),
+  );
+  const forAll = () => ({ cert: tls.current.cert, key: tls.current.key, minVersion: "TLSv1.2" as const });
+  const https = createHttpsServer(forAll(), (request, response) => {
+    void posted(discovery, request)
+      .then(({ status, headers, body }) => response.writeHead(status, headers).end(body))
+      .catch((error: unknown) => {
+        log(`answering ${request.url}`, error);
+        response.writeHead(400).end();
+      });
+  });
+  tls.onChange(() => {
+    xds.setSecureContext(forProxies());
+    https.setSecureContext(forAll());
+  });
+  await listen(xds, discoveryPorts.xds, address);
+  await listen(https, discoveryPorts.webhook, address);
+}
+
+function listen(
+  server: {
+    once(event: "error", listener: (error: Error) => void): unknown;
+    listen(port: number, address: string, done: () => void): unknown;
+  },
+  port: number,
+  address: string,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, address, resolve);
+  });
+}
+
+/** Most bytes of a body: a review with its pod (`largestReview`), and some. */
+const largestBody = 5 * 1024 * 1024;
+
+async function posted(discovery: Discovery, request: IncomingMessage) {
+  const { pathname } = new URL(request.url ?? "/", "https://localhost");
+  if (request.method === "GET" && (pathname === "/ready" || pathname === "/healthz")) {
+    return { status: 200, headers: { "content-type": "text/plain" }, body: "ok\n" };
+  }
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > largestBody) throw new Error("the body is too large");
+    chunks.push(chunk);
+  }
+  const { method = "GET", headers } = request;
+  const asked: PostRequest = { method, headers, body: Buffer.concat(chunks) };
+  return await discovery.post(pathname, asked);
+}
+
+/** The next leader need not wait; nor do we for ever. */
+async function resigned(discovery: Discovery | undefined): Promise<void> {
+  await Promise.race([discovery?.resign(), sleep(realWorld(), 1_000)]).catch(() => {});
+}
+
+function send(response: ServerResponse, [status, body]: [number, unknown]): void {
+  const text = typeof body === "string" ? `${body.trimEnd()}\n` : `${JSON.stringify(body, undefined, 2)}\n`;
+  const type = typeof body === "string" ? "text/plain" : "application/json";
+  response.writeHead(status, { "content-type": type }).end(text);
+}
+
+function answer(
+  discovery: Discovery | undefined,
+  serving: boolean,
+  request: IncomingMessage,
+): [status: number, body: unknown] {
+  if (request.method !== "GET") return [405, "only GET"];
+  const { pathname, searchParams } = new URL(request.url ?? "/", "http://localhost");
+  if (pathname === "/livez" || pathname === "/healthz") return [200, "ok"];
+  if (!discovery) return [503, "the mesh is not known yet"];
+  if (pathname === "/ready" || pathname === "/readyz") {
+    return serving ? [200, "ok"] : [503, `waiting for ${discovery.waiting.join(", ")}`];
+  }
+  if (pathname === "/metrics") return [200, discoveryMetrics(discovery)];
+  if (pathname === "/debug/state") return [200, state(discovery)];
+  if (pathname === "/debug/proxies") return [200, discovery.xds.proxies()];
+  if (pathname === "/debug/findings") return [200, Object.fromEntries(discovery.traffic.findings.entries())];
+  if (pathname === "/debug/config") {
+    const proxy = discovery.xds.proxy(searchParams.get("proxy") ?? "");
+    const kind = searchParams.get("kind");
+    if (!proxy) return [404, { error: "no such proxy is connected here" }];
+    return [200, dumpOf(proxy, kind === null ? undefined : (kind as Parameters<typeof dumpOf>[1]))];
+  }
+  if (pathname === "/debug/why") {
+    const tree = discovery.why(searchParams.get("collection") ?? "", searchParams.get("key") ?? "");
+    return tree
+      ? [200, tree]
+      : [404, { error: "no such collection", known: [...discovery.collections.keys()] }];
+  }
+  return [404, "not found"];
+}
+
+function state(discovery: Discovery): unknown {
+  const sinks = [...discovery.sinks].map(([name, sink]) => {
+    const { lag, waiting, held, writes } = sink;
+    return [name, { lag, waiting, held, conflicts: sink.conflicts.size, writes }];
+  });
+  return {
+    mesh: `${discovery.settings.namespace}/${discovery.settings.name}`,
+    ready: discovery.ready,
+    waiting: discovery.waiting,
+    leading: discovery.leading,
+    authority: discovery.authority.status,
+    proxies: discovery.xds.proxies().length,
+    collections: Object.fromEntries([...discovery.collections].map(([name, { size }]) => [name, size])),
+    sinks: Object.fromEntries(sinks),
+    engine: discovery.engine.work,
+    memory: process.memoryUsage(),
+  };
+}
