@@ -103,13 +103,13 @@ async function startProxy(
     ads: discoveryOf(settings).ads,
     bindAddress: settings.bindAddress,
     identity,
-    discoveryRoots: () => readFile(files.root, "utf8"),
     log,
   };
   if (settings.implementation === "envoy") {
     const { startEnvoy } = await import("./envoy.ts");
     return startEnvoy({
       ...common,
+      discoveryRoots: () => readFile(files.root, "utf8"),
       sds: files.sds,
       bootstrapFile: files.bootstrap,
       concurrency: settings.concurrency,
@@ -118,7 +118,7 @@ async function startProxy(
     });
   }
   const { startEmbedded } = await import("./embedded.ts");
-  return startEmbedded({ ...common, world });
+  return startEmbedded({ ...common, world, drainTime: settings.maximumDrain });
 }
 
 async function sayWhenReady(
