@@ -8,6 +8,7 @@ import type { CommandFile } from "../../src/cli/run.ts";
 
 const parts: Record<string, () => Promise<CommandFile>> = {
   "control-plane": () => import("../../src/cli/control-plane.ts"),
+  discovery: () => import("../../src/cli/discovery.ts"),
   proxy: () => import("../../src/cli/proxy.ts"),
   "proxy-init": () => import("../../src/cli/proxy-init.ts"),
 };
