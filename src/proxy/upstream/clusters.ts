@@ -77,11 +77,10 @@ export class ClusterManager implements Clusters {
       if (sameDiscovery(cluster.read, read)) {
         // In place: hosts and their pools stay.
         cluster.update(read);
-        if (!byItself(read)) return;
-        if (read.discovers === Discovers.STATIC)
-          return cluster.assign(readAssignment(read.config.loadAssignment));
-        newest.discovery?.stop();
-        newest.discovery = this.#follow(newest, read);
+        if (byItself(read)) {
+          newest.discovery?.stop();
+          newest.discovery = this.#follow(newest, read);
+        }
         return;
       }
     }
