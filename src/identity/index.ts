@@ -12,6 +12,7 @@ export type {
   ServerTls,
   SignedCertificate,
 } from "./authority.ts";
+export * from "./bundles.ts";
 export * from "./certificates.ts";
 export { type KeyAndRequest, makeRequest } from "./csr.ts";
 export { bundle } from "./pem.ts";

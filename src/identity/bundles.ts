@@ -1,0 +1,113 @@
+/**
+ * Whom to believe, per trust domain: our own roots, and what peers say of theirs. A peer speaks for its own trust domain
+ * only, so one that lies gains nothing by it: it is never heard about ours, and where two speak of one trust domain
+ * only those roots count that both name (SPIFFE Federation, section 3: bundles are per trust domain).
+ */
+import { X509Certificate } from "node:crypto";
+import { certificatesIn, fingerprint } from "./pem.ts";
+
+/** What a cluster says of a trust domain (its TrustBundle). */
+export interface TrustClaim {
+  cluster: string;
+  trustDomain: string;
+  /** PEM. */
+  certificates: string;
+}
+
+export interface AcceptedBundles {
+  /** Roots by trust domain; PEM. Ours is always among them. */
+  bundles: Record<string, string>;
+  /** What does not count, for people. */
+  refused: { cluster: string; trustDomain: string; reason: string }[];
+}
+
+/** Rotations need two or three; a peer shall not fill our proxies' memory. */
+const mostRoots = 16;
+const longestClaim = 256 * 1024;
+
+/** `now` in ms: a root that is over is left out. The order of claims makes no difference. */
+export function acceptedBundles(
+  own: { trustDomain: string; roots: string },
+  claims: readonly TrustClaim[],
+  now: number,
+): AcceptedBundles {
+  const bundles: Record<string, string> = { [own.trustDomain]: own.roots };
+  const refused: AcceptedBundles["refused"] = [];
+  const heard = new Map<string, { claim: TrustClaim; roots: Map<string, string> }[]>();
+  for (const claim of [...claims].sort(order)) {
+    const { cluster, trustDomain } = claim;
+    const refuse = (reason: string) => refused.push({ cluster, trustDomain, reason });
+    if (!/^[a-z0-9._-]{1,255}$/.test(trustDomain)) {
+      refuse("it is no trust domain");
+      continue;
+    }
+    const roots = readRoots(claim, now, refuse);
+    if (roots.size === 0) continue;
+    if (trustDomain === own.trustDomain) {
+      // A root that is shared is no news; any other would let them make identities of ours.
+      const ours = new Set(certificatesIn(own.roots).map(fingerprint));
+      if ([...roots.keys()].some((root) => !ours.has(root)))
+        refuse("it is our own trust domain, with other roots");
+      continue;
+    }
+    heard.set(trustDomain, [...(heard.get(trustDomain) ?? []), { claim, roots }]);
+  }
+  for (const [trustDomain, all] of heard) {
+    const common = [...all[0]!.roots].filter(([root]) => all.every(({ roots }) => roots.has(root)));
+    for (const { claim, roots } of all) {
+      if (roots.size > common.length) {
+        const others = all.filter((each) => each.claim !== claim).map((each) => each.claim.cluster);
+        const reason = `${others.join(", ")} names other roots for it: only what all name counts`;
+        refused.push({ cluster: claim.cluster, trustDomain, reason });
+      }
+    }
+    if (common.length > 0) bundles[trustDomain] = common.map(([, pem]) => pem).join("");
+  }
+  return { bundles, refused };
+}
+
+const order = (a: TrustClaim, b: TrustClaim) =>
+  compare(a.trustDomain, b.trustDomain) ||
+  compare(a.cluster, b.cluster) ||
+  compare(a.certificates, b.certificates);
+const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+
+function readRoots(claim: TrustClaim, now: number, refuse: (reason: string) => unknown): Map<string, string> {
+  const roots = new Map<string, string>();
+  if (claim.certificates.length > longestClaim) {
+    refuse("its bundle is too long");
+    return roots;
+  }
+  for (const pem of certificatesIn(claim.certificates)) {
+    let certificate: X509Certificate;
+    try {
+      certificate = new X509Certificate(pem);
+    } catch {
+      refuse("it holds a certificate that cannot be read");
+      continue;
+    }
+    if (!certificate.ca) refuse("it holds a certificate that may not sign");
+    else if (certificate.validToDate.getTime() > now) roots.set(certificate.fingerprint256, pem);
+  }
+  if (roots.size > mostRoots) {
+    refuse(`it has more than ${mostRoots} roots`);
+    return new Map();
+  }
+  if (roots.size === 0) refuse("it holds no root that is valid");
+  return roots;
+}
+
+/**
+ * The data of the ConfigMap `istio-ca-root-cert`, which is mounted into every pod of the mesh: our own roots, by which
+ * discovery is recognised, and the bundles of all trust domains.
+ */
+export function rootsData(
+  trustDomain: string,
+  bundles: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const sorted = Object.entries(bundles).sort(([a], [b]) => compare(a, b));
+  return {
+    "root-cert.pem": bundles[trustDomain] ?? "",
+    "trust-bundles.json": `${JSON.stringify(Object.fromEntries(sorted), undefined, 2)}\n`,
+  };
+}
