@@ -28,8 +28,7 @@ export function grpcStatusName(status: number): string | undefined {
 /** `application/grpc`, also with `+proto` and the like; not gRPC-Web. */
 export function isGrpc(contentType: string | undefined): boolean {
   return (
-    contentType !== undefined &&
-    contentType.startsWith("application/grpc") &&
+    contentType?.startsWith("application/grpc") === true &&
     (contentType.length === 16 || contentType[16] === "+" || contentType[16] === ";")
   );
 }

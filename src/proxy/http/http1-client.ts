@@ -1,0 +1,339 @@
+/** Connections to a host in HTTP/1.1: one request at a time each, kept and used again. */
+import type { ConnectFailure, Host, PendingConnect, UpstreamConnection } from "../contract.ts";
+import { Deadline, type DeadlineOwner, type Deadlines } from "./deadlines.ts";
+import type { Headers, RequestHead } from "./headers.ts";
+import { Http1Parser, hasOption, type MessageSink } from "./http1-parser.ts";
+import { type BodyFraming, lastChunk, requestHead } from "./http1-writer.ts";
+import type { ResetReason } from "./retry-policy.ts";
+import type { PendingStream, Pool, StreamOptions, UpstreamEvents, UpstreamStream } from "./upstream.ts";
+import { Writer } from "./writer.ts";
+
+/** Envoy's limits for heads of responses: 60 KiB and 100 fields. */
+const responseLimits = { headBytes: 61_440, headerCount: 100 };
+
+class Pending implements PendingStream {
+  readonly events: UpstreamEvents;
+  readonly options: StreamOptions;
+  readonly pool: Http1Pool;
+  waiting = true;
+  constructor(pool: Http1Pool, events: UpstreamEvents, options: StreamOptions) {
+    this.pool = pool;
+    this.events = events;
+    this.options = options;
+  }
+  cancel(): void {
+    this.pool.cancel(this);
+  }
+}
+
+/** All connections to one host; requests wait here when none is free. */
+export class Http1Pool implements Pool {
+  readonly host: Host;
+  readonly deadlines: Deadlines;
+  readonly #priority: "default" | "high";
+  /** The one used last is used first: the others may become idle. */
+  readonly #idle: Http1Client[] = [];
+  readonly #clients = new Set<Http1Client>();
+  readonly #pending: Pending[] = [];
+  readonly #connecting = new Set<PendingConnect>();
+  #draining = false;
+
+  constructor(host: Host, priority: "default" | "high", deadlines: Deadlines) {
+    this.host = host;
+    this.#priority = priority;
+    this.deadlines = deadlines;
+    host.onRemoved(() => this.drain());
+  }
+
+  request(events: UpstreamEvents, options: StreamOptions): PendingStream | undefined {
+    const client = this.#idle.pop();
+    if (client) {
+      client.take(events);
+      return undefined;
+    }
+    const { pendingRequests } = this.host.cluster.limits(this.#priority);
+    if (!pendingRequests.tryAcquire()) {
+      events.onUpstreamFailure("overflow", "");
+      return undefined;
+    }
+    const pending = new Pending(this, events, options);
+    this.#pending.push(pending);
+    if (this.#connecting.size < this.#pending.length) this.#connect(options);
+    return pending;
+  }
+
+  cancel(pending: Pending): void {
+    if (!pending.waiting) return;
+    this.#leave(pending);
+    this.#pending.splice(this.#pending.indexOf(pending), 1);
+  }
+
+  #leave(pending: Pending): void {
+    pending.waiting = false;
+    this.host.cluster.limits(this.#priority).pendingRequests.release();
+  }
+
+  #connect(options: StreamOptions): void {
+    const attempt = this.host.connect(
+      { priority: this.#priority, serverName: options.serverName },
+      (result) => {
+        this.#connecting.delete(attempt);
+        if (result.ok) this.#connected(result);
+        else this.#failed(result);
+      },
+    );
+    this.#connecting.add(attempt);
+  }
+
+  #connected(connection: UpstreamConnection): void {
+    const client = new Http1Client(this, connection);
+    this.#clients.add(client);
+    this.free(client);
+  }
+
+  #failed(failure: ConnectFailure): void {
+    // There is no room for another connection, but those that there are will take what waits.
+    if (failure.why === "overflow" && this.#clients.size > 0) return;
+    const reason: ResetReason =
+      failure.why === "overflow"
+        ? "overflow"
+        : failure.why === "timeout"
+          ? "connect_timeout"
+          : failure.why === "tls"
+            ? "tls_failure"
+            : "connection_failure";
+    // As Envoy: all that wait fail with it, for they would wait for the same.
+    for (const pending of this.#pending.splice(0)) {
+      this.#leave(pending);
+      pending.events.onUpstreamFailure(reason, failure.transportFailure);
+    }
+  }
+
+  /** A connection can take a request. */
+  free(client: Http1Client): void {
+    const pending = this.#pending.shift();
+    if (pending) {
+      this.#leave(pending);
+      client.take(pending.events);
+      return;
+    }
+    if (this.#draining || this.host.removed) {
+      client.close();
+      return;
+    }
+    this.#idle.push(client);
+    client.rest();
+  }
+
+  /** A connection is no more. */
+  gone(client: Http1Client): void {
+    this.#clients.delete(client);
+    const at = this.#idle.indexOf(client);
+    if (at >= 0) this.#idle.splice(at, 1);
+    // What waited for it needs another.
+    const first = this.#pending[0];
+    if (first && this.#connecting.size < this.#pending.length) this.#connect(first.options);
+  }
+
+  drain(): void {
+    this.#draining = true;
+    for (const client of this.#idle.splice(0)) client.close();
+  }
+}
+
+/** One connection; itself the stream of the request that it carries. */
+class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
+  readonly connection: UpstreamConnection;
+  readonly #pool: Http1Pool;
+  readonly #parser: Http1Parser;
+  readonly #writer: Writer;
+  readonly #idleDeadline = new Deadline(this, 0);
+  #events: UpstreamEvents | undefined;
+  #framing: BodyFraming = "none";
+  #toHead = false;
+  #requestDone = false;
+  #keep = true;
+  #raw = false;
+  #paused = false;
+  #requests = 0;
+  #upgrade = false;
+  /** The response is over, and the connection good for another. */
+  #again = false;
+  readonly #limit: number;
+
+  constructor(pool: Http1Pool, connection: UpstreamConnection) {
+    this.#pool = pool;
+    this.connection = connection;
+    const { socket } = connection;
+    this.#writer = new Writer(socket);
+    this.#parser = new Http1Parser("response", this, responseLimits);
+    this.#limit = connection.host.cluster.bufferLimit;
+    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
+    socket.on("drain", () => this.#events?.onUpstreamDrain());
+    socket.on("end", () => this.#onEnd());
+    socket.on("error", () => undefined);
+    socket.on("close", () => this.#onClose());
+    socket.resume();
+  }
+
+  /** Begins the request of `events`. */
+  take(events: UpstreamEvents): void {
+    this.#idleDeadline.cancel();
+    this.#events = events;
+    this.#requestDone = false;
+    this.#keep = true;
+    this.#requests++;
+    events.onUpstreamReady(this);
+  }
+
+  /** Waits for its next request. */
+  rest(): void {
+    const { idleTimeout } = this.connection.host.cluster;
+    if (idleTimeout > 0) this.#pool.deadlines.set(this.#idleDeadline, idleTimeout);
+  }
+
+  onDeadline(): void {
+    this.close();
+  }
+
+  close(): void {
+    this.#idleDeadline.cancel();
+    this.connection.socket.destroy();
+  }
+
+  // ------------------------------------------------------------------------------------------- request
+
+  head(head: RequestHead, end: boolean, upgrade: string | undefined): void {
+    this.#toHead = head.method === "HEAD";
+    this.#upgrade = upgrade !== undefined;
+    const { text, framing } = requestHead(head, end, upgrade);
+    this.#framing = framing;
+    this.#writer.write(text);
+    if (end) this.#requestDone = true;
+  }
+
+  data(chunk: Buffer): boolean {
+    if (this.#framing === "chunked") {
+      this.#writer.write(`${chunk.length.toString(16)}\r\n`);
+      this.#writer.write(chunk);
+      this.#writer.write("\r\n");
+    } else this.#writer.write(chunk);
+    return this.#writer.queued < this.#limit;
+  }
+
+  end(_trailers: Headers | undefined): void {
+    if (this.#framing === "chunked") this.#writer.write(lastChunk(undefined));
+    this.#requestDone = true;
+    if (this.#framing === "raw") this.#writer.end();
+    // The response was there before the request was whole: it is over now, but not known to be clean.
+    if (!this.#events) this.close();
+  }
+
+  reset(): void {
+    this.#events = undefined;
+    this.#again = false;
+    this.close();
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.connection.socket.pause();
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.connection.socket.resume();
+  }
+
+  // ------------------------------------------------------------------------------------------ response
+
+  #onData(chunk: Buffer): void {
+    if (!this.#events) {
+      this.close(); // nobody asked
+      return;
+    }
+    let at = 0;
+    while (at < chunk.length) {
+      if (this.#raw) {
+        this.#events?.onResponseData(at === 0 ? chunk : chunk.subarray(at));
+        return;
+      }
+      at = this.#parser.execute(chunk, at);
+      if (this.#events) continue;
+      // What comes after a response belongs to no request.
+      if (this.#again && at === chunk.length) {
+        this.resume();
+        this.#pool.free(this);
+      } else this.close();
+      return;
+    }
+  }
+
+  onHead(parser: Http1Parser): boolean {
+    const events = this.#events!;
+    const { status, headers } = parser;
+    if (status < 200 && status !== 101) {
+      events.onInformational(status, headers);
+      return false;
+    }
+    if (status === 101) {
+      if (!this.#upgrade) {
+        this.#fail("protocol_error");
+        return true;
+      }
+      this.#raw = true;
+      this.#keep = false;
+      parser.tunnel();
+      events.onResponseHead(status, headers, false);
+      return true;
+    }
+    const { connection } = parser;
+    this.#keep =
+      !this.#upgrade &&
+      parser.framing !== "close" &&
+      (parser.minor === 1 ? !hasOption(connection, "close") : hasOption(connection, "keep-alive"));
+    const end = this.#toHead || parser.framing === "none";
+    events.onResponseHead(status, headers, end);
+    return this.#toHead;
+  }
+
+  onBody(chunk: Buffer): void {
+    this.#events?.onResponseData(chunk);
+  }
+
+  onComplete(trailers: Headers | undefined): void {
+    const events = this.#events;
+    if (!events) return;
+    this.#events = undefined;
+    const { maxRequestsPerConnection: most } = this.connection.host.cluster;
+    this.#again = this.#keep && this.#requestDone && (most === 0 || this.#requests < most);
+    events.onResponseEnd(trailers);
+  }
+
+  onError(): void {
+    this.#fail("protocol_error");
+  }
+
+  #onEnd(): void {
+    if (this.#raw) {
+      const events = this.#events;
+      this.#events = undefined;
+      events?.onResponseEnd(undefined);
+    } else if (!this.#parser.finish() || this.#events) this.#fail("connection_termination");
+    this.close();
+  }
+
+  #onClose(): void {
+    this.#idleDeadline.cancel();
+    this.#fail("connection_termination");
+    this.#pool.gone(this);
+  }
+
+  #fail(reason: ResetReason): void {
+    const events = this.#events;
+    this.#events = undefined;
+    events?.onUpstreamReset(reason);
+    if (events) this.close();
+  }
+}

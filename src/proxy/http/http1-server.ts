@@ -1,0 +1,396 @@
+/** A client's connection in HTTP/1.1: requests one after the other, each answered before the next is looked at. */
+import type { Downstream } from "../contract.ts";
+import { Deadline, type DeadlineOwner } from "./deadlines.ts";
+import { Exchange, type ResponseWriter } from "./exchange.ts";
+import type { Headers, RequestHead } from "./headers.ts";
+import { Http1Parser, hasOption, type MessageSink, type ParseError } from "./http1-parser.ts";
+import { type BodyFraming, lastChunk, reasonOf, responseHead } from "./http1-writer.ts";
+import type { Manager } from "./manager.ts";
+import { type ConnectionFacts, connectionFacts } from "./request-headers.ts";
+import { Writer } from "./writer.ts";
+
+const IDLE = 0;
+const HEADERS = 1;
+const LIFE = 2;
+const CLOSING = 3;
+
+export class Http1ServerConnection implements MessageSink, ResponseWriter, DeadlineOwner {
+  readonly #manager: Manager;
+  readonly #downstream: Downstream;
+  readonly #facts: ConnectionFacts;
+  readonly #parser: Http1Parser;
+  readonly #writer: Writer;
+  readonly #closed: (connection: Http1ServerConnection) => void;
+  readonly #idle = new Deadline(this, IDLE);
+  #headersDue: Deadline | undefined;
+  #life: Deadline | undefined;
+  #closing: Deadline | undefined;
+
+  #exchange: Exchange | undefined;
+  /** What came after the request that is being answered. */
+  #rest: Buffer | undefined;
+  #reading = false;
+  #paused = false;
+  #requests = 0;
+  #requestDone = true;
+  #framing: BodyFraming = "none";
+  #toHead = false;
+  #closeAfter = false;
+  #lastRequest = false;
+  #minor: 0 | 1 = 1;
+  #keepAlive10 = false;
+  #tunnel = false;
+  #done = false;
+
+  constructor(manager: Manager, downstream: Downstream, closed: (connection: Http1ServerConnection) => void) {
+    this.#manager = manager;
+    this.#downstream = downstream;
+    this.#closed = closed;
+    const { settings, deadlines } = manager;
+    this.#facts = connectionFacts(downstream, settings);
+    this.#parser = new Http1Parser("request", this, settings.limits, { acceptHttp10: settings.acceptHttp10 });
+    const { socket } = downstream;
+    this.#writer = new Writer(socket);
+    socket.on("drain", () => this.#exchange?.onDownstreamDrain());
+    socket.on("end", () => this.#onEnd());
+    socket.on("error", () => undefined);
+    socket.on("close", () => this.#onClose());
+    if (settings.maxConnectionDuration > 0) {
+      this.#life = new Deadline(this, LIFE);
+      deadlines.set(this.#life, settings.maxConnectionDuration);
+    }
+    this.#wait();
+    if (downstream.head.length > 0) this.#onData(downstream.head);
+    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
+    if (!this.#paused) socket.resume();
+  }
+
+  get protocol(): "HTTP/1.0" | "HTTP/1.1" {
+    return this.#minor === 0 ? "HTTP/1.0" : "HTTP/1.1";
+  }
+
+  /** Nothing is being answered. */
+  #wait(): void {
+    const { settings, deadlines } = this.#manager;
+    if (settings.connectionIdleTimeout > 0) deadlines.set(this.#idle, settings.connectionIdleTimeout);
+  }
+
+  // ------------------------------------------------------------------------------------------- reading
+
+  #onData(chunk: Buffer): void {
+    if (this.#lastRequest && !this.#exchange) return; // what comes after the last request is not read
+    if (this.#reading || (this.#exchange && this.#requestDone && !this.#tunnel)) {
+      // Pipelined: it waits, and so does the client.
+      this.#rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
+      this.#pause();
+      return;
+    }
+    this.#read(chunk);
+  }
+
+  #read(chunk: Buffer): void {
+    this.#reading = true;
+    let at = 0;
+    let current: Buffer | undefined = chunk;
+    while (current) {
+      if (at < current.length) {
+        if (this.#tunnel) {
+          this.#exchange?.onRequestData(at === 0 ? current : current.subarray(at));
+          at = current.length;
+        } else if (this.#exchange && this.#requestDone) {
+          const rest = current.subarray(at);
+          this.#rest = this.#rest ? Buffer.concat([rest, this.#rest]) : rest;
+          this.#pause();
+          break;
+        } else if (this.#lastRequest && !this.#exchange) break;
+        else at = this.#parser.execute(current, at);
+        continue;
+      }
+      at = 0;
+      current = this.#exchange && this.#requestDone && !this.#tunnel ? undefined : this.#rest;
+      if (current) this.#rest = undefined;
+    }
+    this.#reading = false;
+    this.#watchHead();
+  }
+
+  /** A head that was begun has to be complete in time. */
+  #watchHead(): void {
+    const { settings, deadlines } = this.#manager;
+    if (settings.requestHeadersTimeout === 0 || this.#done) return;
+    const partial = !this.#exchange && !this.#parser.idle && !this.#parser.failed;
+    if (partial && !this.#headersDue) {
+      this.#headersDue = new Deadline(this, HEADERS);
+      deadlines.set(this.#headersDue, settings.requestHeadersTimeout);
+    }
+  }
+
+  #pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.#downstream.socket.pause();
+  }
+
+  #resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#downstream.socket.resume();
+  }
+
+  pauseRequest(): void {
+    this.#pause();
+  }
+
+  resumeRequest(): void {
+    if (!this.#rest) this.#resume();
+  }
+
+  onHead(parser: Http1Parser): boolean {
+    this.#idle.cancel();
+    this.#headersDue?.cancel();
+    this.#headersDue = undefined;
+    const manager = this.#manager;
+    this.#minor = parser.minor;
+    this.#requests++;
+    this.#toHead = parser.method === "HEAD";
+    const { connection } = parser;
+    this.#keepAlive10 = parser.minor === 0 && hasOption(connection, "keep-alive");
+    const most = manager.settings.maxRequestsPerConnection;
+    this.#closeAfter =
+      manager.draining ||
+      (connection !== "" && hasOption(connection, "close")) ||
+      (parser.minor === 0 && !this.#keepAlive10) ||
+      (most > 0 && this.#requests >= most) ||
+      this.#lastRequest;
+    const head: RequestHead = {
+      method: parser.method,
+      path: parser.target,
+      authority: parser.host ?? "",
+      scheme: this.#facts.secure ? "https" : "http",
+      headers: parser.headers,
+    };
+    let authority: string | undefined = parser.host;
+    if (authority === undefined && parser.minor === 0 && manager.settings.defaultHost) {
+      authority = manager.settings.defaultHost;
+      head.authority = authority;
+    }
+    const refused = this.#target(head, authority);
+    if (refused) {
+      this.onError(refused);
+      return false;
+    }
+    if (authority === undefined && head.authority !== "") authority = head.authority;
+    const { headers } = head;
+    const end = parser.framing === "none" && parser.upgrade === undefined;
+    this.#requestDone = end;
+    const exchange = new Exchange(manager, this.#facts, this);
+    this.#exchange = exchange;
+    if (headers.get("expect")?.toLowerCase() === "100-continue") {
+      headers.remove("expect");
+      if (!manager.settings.proxy100 && parser.minor === 1)
+        this.#writer.write("HTTP/1.1 100 Continue\r\n\r\n");
+      else headers.add("expect", "100-continue");
+    }
+    const upgrade = parser.upgrade;
+    if (upgrade !== undefined && upgrade.toLowerCase() !== "h2c") {
+      if (parser.framing !== "none" && parser.method !== "GET") {
+        this.onError({ status: 400, details: "http1.codec_error" });
+        return false;
+      }
+      if (manager.settings.upgrades.get(upgrade.toLowerCase()) === true) {
+        parser.tunnel();
+        this.#tunnel = true;
+      } else this.#requestDone = true;
+    } else if (upgrade !== undefined) this.#requestDone = parser.framing === "none";
+    exchange.begin(head, authority, this.#requestDone && !this.#tunnel, upgrade);
+    return false;
+  }
+
+  /** Absolute targets name the host (RFC 9112, 3.2.2); what is no path, host or `*` is refused. */
+  #target(head: RequestHead, authority: string | undefined): ParseError | undefined {
+    const { path, method } = head;
+    if (method === "CONNECT") {
+      if (!/^[^/?#@]+:\d+$/.test(path)) return { status: 400, details: "http1.invalid_url" };
+      head.authority = path;
+      head.path = "";
+    } else if (path.charCodeAt(0) !== 47) {
+      if (path === "*") {
+        if (method !== "OPTIONS") return { status: 400, details: "http1.invalid_url" };
+      } else {
+        const match = /^([a-zA-Z][a-zA-Z0-9+.-]*):\/\/([^/?#]*)([/?].*)?$/.exec(path);
+        if (!match) return { status: 400, details: "http1.codec_error" };
+        const scheme = match[1]!.toLowerCase();
+        if (scheme !== "http" && scheme !== "https") return { status: 400, details: "http1.invalid_scheme" };
+        const host = match[2]!.slice(match[2]!.lastIndexOf("@") + 1);
+        if (host === "") return { status: 400, details: "http1.invalid_url" };
+        head.authority = host;
+        const rest = match[3] ?? "/";
+        head.path = rest.startsWith("?") ? `/${rest}` : rest;
+      }
+    }
+    const host = authority === undefined || head.authority !== authority ? head.authority : authority;
+    if (host !== "" && !plainHost.test(host)) return { status: 400, details: "http.invalid_authority" };
+    if (authority !== undefined && authority !== host && authority !== "" && !plainHost.test(authority)) {
+      return { status: 400, details: "http.invalid_authority" };
+    }
+    return undefined;
+  }
+
+  onBody(chunk: Buffer): void {
+    this.#exchange?.onRequestData(chunk);
+  }
+
+  onComplete(trailers: Headers | undefined): void {
+    if (this.#requestDone || this.#tunnel) return;
+    this.#requestDone = true;
+    this.#exchange?.onRequestEnd(this.#manager.settings.http1Trailers ? trailers : undefined);
+    if (!this.#exchange) this.#next();
+  }
+
+  /** A message that is refused: answered when nothing of an answer was sent yet, and the connection ends. */
+  onError(error: ParseError): void {
+    this.#manager.protocolErrors.inc();
+    this.#closeAfter = true;
+    this.#requestDone = true;
+    this.#lastRequest = true;
+    const exchange = this.#exchange;
+    if (exchange) {
+      exchange.addFlag("DPE");
+      exchange.router?.abandon();
+      exchange.reply({ status: error.status, body: reasonOf(error.status), details: error.details });
+      return;
+    }
+    this.#toHead = false;
+    const refused = new Exchange(this.#manager, this.#facts, this);
+    this.#exchange = refused;
+    refused.refuse(error.status, reasonOf(error.status), error.details);
+  }
+
+  #onEnd(): void {
+    // Half-closed connections are not kept (Envoy: enable_half_close is off for HTTP/1.1).
+    if (this.#tunnel && this.#exchange) {
+      this.#exchange.onRequestEnd(undefined);
+      return;
+    }
+    this.#downstream.socket.destroy();
+  }
+
+  #onClose(): void {
+    if (this.#done) return;
+    this.#done = true;
+    for (const deadline of [this.#idle, this.#headersDue, this.#life, this.#closing]) deadline?.cancel();
+    const exchange = this.#exchange;
+    this.#exchange = undefined;
+    exchange?.onDownstreamReset();
+    this.#closed(this);
+  }
+
+  // ------------------------------------------------------------------------------------------- writing
+
+  closeAfter(): void {
+    this.#closeAfter = true;
+  }
+
+  informational(status: number, headers: Headers): void {
+    if (this.#minor === 0) return;
+    let text = `HTTP/1.1 ${status} ${reasonOf(status)}\r\n`;
+    for (let i = 0; i < headers.flat.length; i += 2) text += `${headers.flat[i]}: ${headers.flat[i + 1]}\r\n`;
+    this.#writer.write(`${text}\r\n`);
+  }
+
+  head(status: number, headers: Headers, end: boolean, upgrade: string | undefined): void {
+    if (this.#manager.draining && upgrade === undefined) this.#closeAfter = true;
+    // An upgrade that did not come about leaves the rest of the connection unknown.
+    if (this.#tunnel && upgrade === undefined) this.#closeAfter = true;
+    const { text, framing } = responseHead(status, headers, {
+      end,
+      toHead: this.#toHead,
+      close: this.#closeAfter,
+      keepAlive10: this.#keepAlive10,
+      http10: this.#minor === 0,
+      upgrade,
+    });
+    this.#framing = framing;
+    this.#writer.write(text);
+  }
+
+  data(chunk: Buffer): boolean {
+    if (this.#framing === "chunked") {
+      this.#writer.write(`${chunk.length.toString(16)}\r\n`);
+      this.#writer.write(chunk);
+      this.#writer.write("\r\n");
+    } else if (this.#framing !== "none") this.#writer.write(chunk);
+    return this.#writer.queued < this.#manager.bufferLimit;
+  }
+
+  end(trailers: Headers | undefined): void {
+    if (this.#framing === "chunked") {
+      this.#writer.write(lastChunk(this.#manager.settings.http1Trailers ? trailers : undefined));
+    }
+    this.#framing = "none";
+    this.#exchange = undefined;
+    if (this.#tunnel || this.#closeAfter || !this.#requestDone) this.#closeSoon();
+    else this.#next();
+  }
+
+  reset(): void {
+    this.#exchange = undefined;
+    this.#writer.flush();
+    this.#downstream.socket.destroy();
+  }
+
+  /** On to the next request, which may be here already. */
+  #next(): void {
+    this.#wait();
+    if (this.#manager.draining) {
+      this.#closeSoon();
+      return;
+    }
+    if (this.#reading) return; // the loop that is on sees it
+    const rest = this.#rest;
+    this.#rest = undefined;
+    this.#resume();
+    if (rest) this.#read(rest);
+  }
+
+  /**
+   * Ends our side once all is written, and reads on for a while without looking: a client that still sends would
+   * otherwise be told by a reset, and might never see the answer (delayed_close_timeout).
+   */
+  #closeSoon(): void {
+    if (this.#lastRequest && this.#closing) return;
+    this.#lastRequest = true;
+    this.#rest = undefined;
+    this.#writer.end();
+    this.#resume();
+    this.#idle.cancel();
+    this.#closing = new Deadline(this, CLOSING);
+    this.#manager.deadlines.set(this.#closing, Math.max(1, this.#manager.settings.delayedCloseTimeout));
+  }
+
+  /** The listener goes: close when idle, and after the answer that is on. */
+  drain(): void {
+    if (!this.#exchange && this.#parser.idle) this.#closeSoon();
+    else this.#closeAfter = true;
+  }
+
+  close(): void {
+    this.#downstream.socket.destroy();
+  }
+
+  onDeadline(kind: number): void {
+    if (kind === HEADERS) {
+      this.#headersDue = undefined;
+      this.#closeAfter = true;
+      this.#lastRequest = true;
+      const refused = new Exchange(this.#manager, this.#facts, this);
+      this.#exchange = refused;
+      refused.refuse(408, "request header timeout", "request_header_timeout", []);
+    } else if (kind === LIFE) this.drain();
+    else if (kind === IDLE) this.#closeSoon();
+    else this.#downstream.socket.destroy();
+  }
+}
+
+/** What may stand in a host (Envoy's authority characters): RFC 3986's, without path, query and spaces. */
+const plainHost = /^[A-Za-z0-9\-._~!$&'()*+,;=:@%[\]]+$/;
