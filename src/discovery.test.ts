@@ -1,0 +1,291 @@
+/** A mesh's discovery over an API server in this process: settings, roots, certificates, configuration, conditions. */
+import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { createServer, type Server } from "node:tls";
+import { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
+import { ClusterLoadAssignment } from "#protocols/envoy/config/endpoint/v3/endpoint.ts";
+import { RouteConfiguration } from "#protocols/envoy/config/route/v3/route.ts";
+import {
+  configMaps,
+  customResourceDefinitions,
+  definitions,
+  endpointSlices,
+  type MeshSettings,
+  memberOfLabel,
+  meshSettingsData,
+  meshSettingsName,
+  namespaces,
+  pods,
+  rootCertificateConfigMap,
+  serviceAccounts,
+  services,
+  virtualServices,
+} from "./api/index.ts";
+import { type Discovery, startDiscovery } from "./discovery.ts";
+import { makeRequest } from "./identity/index.ts";
+import { KubeClient } from "./kube/index.ts";
+import { type ApiServer, createApiServer } from "./lab/apiserver/index.ts";
+import { realWorld } from "./world/index.ts";
+import { TestClient, type TestClientOptions } from "./xds/testing/client.ts";
+
+const world = realWorld();
+const settings: MeshSettings = {
+  name: "basic",
+  namespace: "istio-system",
+  cluster: "c1",
+  trustDomain: "cluster.local",
+  trustDomainAliases: [],
+  clusterDomain: "cluster.local",
+  mtls: { mode: "PERMISSIVE", auto: true },
+  balancer: "ROUND_ROBIN",
+  outboundPolicy: "ALLOW_ANY",
+  traceSampling: 1,
+  accessLog: true,
+  proxy: { implementation: "embedded", image: "weft", resources: {}, concurrency: 0 },
+  discoveryHost: "istiod-basic.istio-system.svc",
+};
+const account = (namespace: string, name: string) => ({ metadata: { namespace, name } });
+const log: string[] = [];
+let api: ApiServer;
+let person: KubeClient;
+let discovery: Discovery;
+let server: Server;
+const clients: TestClient[] = [];
+
+async function eventually<T>(look: () => Promise<T | undefined> | T | undefined, what: string): Promise<T> {
+  for (let left = 500; left > 0; left--) {
+    const found = await look();
+    if (found !== undefined && found !== false) return found;
+    await sleep(20);
+  }
+  assert.fail(`${what} did not come true\n${log.slice(-20).join("\n")}`);
+}
+
+before(async () => {
+  const { publicKey, privateKey } = generateKeyPairSync("rsa", {
+    modulusLength: 2048,
+    publicKeyEncoding: { type: "spki", format: "pem" },
+    privateKeyEncoding: { type: "pkcs8", format: "pem" },
+  });
+  api = await createApiServer({
+    serviceAccount: { privateKey, publicKey },
+    world,
+    cluster: "c1",
+    storage: { kind: "memory" },
+    serviceRange: "10.11.0.0/16",
+    advertise: { address: "172.18.0.1", port: 6443 },
+    onBug: (error) => {
+      throw error;
+    },
+  });
+  const admin = { name: "admin", groups: ["system:masters"] };
+  person = new KubeClient({ transport: api.as(admin), world, cluster: "c1" });
+  for (const definition of definitions()) await person.create(customResourceDefinitions, definition);
+  const label = { [memberOfLabel]: "istio-system" };
+  await person.create(namespaces, { metadata: { name: "istio-system" } });
+  await person.create(namespaces, { metadata: { name: "coolapp", labels: label } });
+  await person.create(namespaces, { metadata: { name: "elsewhere" } });
+  for (const namespace of ["coolapp", "elsewhere"])
+    await person.create(serviceAccounts, account(namespace, "gateway"));
+  const started = startDiscovery({
+    client: new KubeClient({ transport: api.as(admin), world, cluster: "c1" }),
+    namespace: "istio-system",
+    name: "basic",
+    identity: "test",
+    log: (line, error) => log.push(`${line} ${error instanceof Error ? error.stack : ""}`),
+  });
+  // The settings come later than discovery: it waits.
+  await eventually(
+    () => log.some((line) => line.startsWith("waiting for the settings")) || undefined,
+    "waiting",
+  );
+  await person.create(configMaps, {
+    metadata: { namespace: "istio-system", name: meshSettingsName("basic") },
+    data: meshSettingsData(settings),
+  });
+  discovery = await started;
+  await eventually(() => discovery.ready || undefined, "readiness");
+  server = createServer({ ...discovery.tls.current, requestCert: true, ALPNProtocols: ["h2"] }, (socket) =>
+    discovery.xds.accept(socket),
+  );
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+});
+
+after(async () => {
+  for (const client of clients) client.close();
+  discovery?.stop();
+  server?.close();
+  await api?.close();
+});
+
+const post = async (path: string, body: unknown, headers = {}) => {
+  const { status, body: text } = await discovery.post(path, {
+    method: "POST",
+    headers,
+    body: Buffer.from(JSON.stringify(body)),
+  });
+  return { status, body: JSON.parse(text) as Record<string, unknown> };
+};
+
+/** A certificate for a service account, as an agent gets one. */
+async function certificateFor(namespace: string, name: string) {
+  const review = await person.json<{ status: { token: string } }>(
+    "POST",
+    `/api/v1/namespaces/${namespace}/serviceaccounts/${name}/token`,
+    {
+      body: {
+        apiVersion: "authentication.k8s.io/v1",
+        kind: "TokenRequest",
+        spec: { audiences: ["istio-ca"] },
+      },
+    },
+  );
+  const { keyPem, csrPem } = makeRequest();
+  const answer = await post(
+    "/certificates",
+    { csr: csrPem },
+    { authorization: `Bearer ${review.status.token}` },
+  );
+  return { ...answer, key: keyPem };
+}
+
+async function connect(more: Partial<TestClientOptions> = {}): Promise<TestClient> {
+  const { body, key } = await certificateFor("coolapp", "gateway");
+  const client = new TestClient({
+    target: `127.0.0.1:${(server.address() as { port: number }).port}`,
+    node: {
+      pod: `gateway-${clients.length}`,
+      namespace: "coolapp",
+      serviceAccount: "gateway",
+      labels: { app: "gateway" },
+    },
+    tls: {
+      cert: body.certificateChain as string,
+      key,
+      ca: discovery.authority.roots,
+      serverName: "istiod-basic.istio-system.svc",
+    },
+    ...more,
+  });
+  clients.push(client);
+  return client;
+}
+
+test("its roots stand in the mesh's namespace", async () => {
+  const configMap = await eventually(
+    () => person.get(configMaps, { namespace: "istio-system", name: rootCertificateConfigMap }),
+    "the ConfigMap",
+  );
+  assert.equal(configMap.data?.["root-cert.pem"], discovery.authority.roots);
+  // What the control plane keeps beside it is none of its business.
+  assert.ok(await person.get(configMaps, { namespace: "istio-system", name: meshSettingsName("basic") }));
+});
+
+test("members get certificates, others do not", async () => {
+  const { status, body } = await certificateFor("coolapp", "gateway");
+  assert.equal(status, 200);
+  assert.match(String(body.certificateChain), /BEGIN CERTIFICATE/);
+  const other = await certificateFor("elsewhere", "gateway");
+  assert.equal(other.status, 403);
+  assert.match(String(other.body.error), /'elsewhere' is no member of mesh istio-system\/basic/);
+  assert.equal(
+    (await discovery.post("/else", { method: "POST", headers: {}, body: Buffer.alloc(0) })).status,
+    404,
+  );
+});
+
+test("the webhook injects", async () => {
+  const pod = {
+    metadata: { generateName: "catalog-", annotations: { "sidecar.istio.io/inject": "true" } },
+    spec: { containers: [{ name: "catalog", image: "catalog" }] },
+  };
+  const request = { uid: "1", kind: { kind: "Pod" }, namespace: "coolapp", operation: "CREATE", object: pod };
+  const { body } = await post("/inject", {
+    kind: "AdmissionReview",
+    apiVersion: "admission.k8s.io/v1",
+    request,
+  });
+  const { response } = body as { response: { allowed: boolean; patch?: string } };
+  assert.equal(response.allowed, true);
+  assert.match(Buffer.from(response.patch ?? "", "base64").toString(), /istio-proxy/);
+});
+
+test("a node that is not whom its certificate is for is refused", async () => {
+  const node = { pod: "x-1", namespace: "coolapp", serviceAccount: "another" };
+  const client = await connect({ node });
+  client.ask("cluster");
+  await assert.rejects(
+    client.until(() => false),
+    /the node says it is coolapp\/another, its certificate is for coolapp\/gateway/,
+  );
+});
+
+test("a proxy gets clusters, endpoints and routes, and every change of them", async () => {
+  const host = "catalog.coolapp.svc.cluster.local";
+  const name = `outbound|8080||${host}`;
+  await person.create(services, {
+    metadata: { namespace: "coolapp", name: "catalog" },
+    spec: { selector: { app: "catalog" }, ports: [{ name: "http", port: 8080 }] },
+  });
+  const labels = { app: "catalog", "security.istio.io/tlsMode": "istio" };
+  await person.create(serviceAccounts, account("coolapp", "catalog"));
+  await person.create(pods, {
+    metadata: { namespace: "coolapp", name: "catalog-v1-1", labels },
+    spec: { serviceAccountName: "catalog", containers: [{ name: "catalog", image: "catalog" }] },
+  });
+  const slice = (address: string) => ({
+    metadata: {
+      namespace: "coolapp",
+      name: "catalog-1",
+      labels: { "kubernetes.io/service-name": "catalog" },
+    },
+    addressType: "IPv4" as const,
+    endpoints: [
+      {
+        addresses: [address],
+        conditions: { ready: true },
+        targetRef: { kind: "Pod", name: "catalog-v1-1", namespace: "coolapp" },
+      },
+    ],
+    ports: [{ name: "http", port: 8080, protocol: "TCP" }],
+  });
+  await person.create(endpointSlices, slice("10.10.0.9"));
+  const client = await connect();
+  client.ask("cluster");
+  await client.until(() => client.held.cluster.has(name), name);
+  assert.equal(Cluster.decode(client.held.cluster.get(name)!.message).lbPolicy, 0);
+  client.ask("endpoints", [name]);
+  const addresses = () => {
+    const held = client.held.endpoints.get(name);
+    const { endpoints = [] } = held ? ClusterLoadAssignment.decode(held.message) : {};
+    return JSON.stringify(endpoints);
+  };
+  await client.until(() => addresses().includes("10.10.0.9"), "endpoints");
+  assert.match(addresses(), /"tlsMode":"istio"/);
+  client.ask("listener");
+  await client.until(() => client.held.listener.has("virtualOutbound"), "listeners");
+  client.ask("route", ["8080"]);
+  const route = () => {
+    const held = client.held.route.get("8080");
+    return held ? JSON.stringify(RouteConfiguration.decode(held.message)) : "";
+  };
+  await client.until(() => route().includes(name), "routes");
+
+  await person.create(virtualServices, {
+    metadata: { namespace: "coolapp", name: "catalog" },
+    spec: {
+      hosts: ["catalog"],
+      http: [{ route: [{ destination: { host: "catalog", subset: "version-v2" } }] }],
+    },
+  });
+  await client.until(() => route().includes("outbound|8080|version-v2|"), "the subset's route");
+  const before = client.responses;
+  await person.apply(endpointSlices, slice("10.10.0.10"), { force: true });
+  await client.until(() => addresses().includes("10.10.0.10"), "the new endpoint");
+  assert.equal(client.responses, before + 1);
+
+  const [status] = discovery.xds.proxies().filter(({ kinds }) => kinds.route.state === "synced");
+  assert.equal(status?.lag, 0);
+});
