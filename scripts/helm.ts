@@ -96,6 +96,7 @@ function deployment(object: KubeObject): string {
     },
   ]);
   return text
+    .replace("value: embedded\n", "value: {{ .Values.proxy }}\n")
     .replace("  replicas: 1\n", "  replicas: {{ .Values.replicas }}\n")
     .replace(
       /^( +)serviceAccountName: .*\n/m,
@@ -131,6 +132,9 @@ replicas: 1
 # Seconds that peers wait for a sign of life before they withdraw this cluster's endpoints.
 leaseDuration: 30
 
+# What runs in sidecars and gateways unless a pod says otherwise: embedded or envoy.
+proxy: embedded
+
 resources:
   requests:
     cpu: 50m
@@ -149,6 +153,7 @@ const schema = {
     image: { type: "string", minLength: 1 },
     replicas: { type: "integer", minimum: 1 },
     leaseDuration: { type: "integer", minimum: 3, maximum: 3600 },
+    proxy: { enum: ["embedded", "envoy"] },
     resources: { type: "object" },
     global: { type: "object" },
   },

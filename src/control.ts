@@ -2,7 +2,10 @@
  * The control plane on one page: sources → derivations → sinks. Whoever reads this knows the system.
  */
 import {
+  clusterRoleBindings,
   clusterSetZone,
+  configMaps,
+  deployments,
   endpointOffers,
   endpointSlices,
   fieldManager,
@@ -10,15 +13,26 @@ import {
   type KubeObject,
   leaderLease,
   managedByAnnotation,
+  managedByLabel,
+  mutatingWebhookConfigurations,
+  nameOf,
   namespaces,
   nodes,
+  type ProxyImplementation,
   peerReports,
   type Resource,
+  roleBindings,
+  rootCertificateConfigMap,
+  serviceAccounts,
   serviceExports,
   serviceImports,
+  serviceMeshControlPlanes,
+  serviceMeshMemberRolls,
+  serviceMeshMembers,
   serviceOffers,
   services,
   systemNamespace,
+  weftVersion,
 } from "./api/index.ts";
 import {
   clusterId,
@@ -39,6 +53,7 @@ import {
   why,
 } from "./collections/index.ts";
 import { Zones } from "./dns/index.ts";
+import { proxyContainer, proxyVolumes } from "./injection/index.ts";
 import {
   type Credentials,
   EventRecorder,
@@ -52,8 +67,10 @@ import {
   startHeartbeat,
   type Transport,
   type WatchedSource,
+  type WatchSourceOptions,
   watchSource,
 } from "./kube/index.ts";
+import { configMapRow, meshes, meshManager, meshMark } from "./mesh/index.ts";
 import { exportNews, imported, importedSliceRow, offers } from "./services/index.ts";
 
 export interface ControlPlaneOptions {
@@ -72,6 +89,8 @@ export interface ControlPlaneOptions {
   elected?: boolean;
   /** How long our peers go on without a sign of life from us, in seconds; 30 unless told. */
   lease?: number;
+  /** What meshes run: the image of discovery and proxies, which is our own, and which proxy unless a pod says. */
+  mesh: { image: string; proxy: ProxyImplementation };
   /** One line about something that happened; `error` goes with it. */
   log?: (line: string, error?: unknown) => void;
   signal?: AbortSignal;
@@ -125,6 +144,16 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     watched.push(fed as unknown as WatchedSource<KubeObject>);
     return fed;
   };
+  // A cluster that has not (yet) the kinds of meshes is a member of its clusterset all the same: nobody waits for these.
+  const watchedForMeshes: WatchedSource<KubeObject>[] = [];
+  const watchForMeshes = <T extends KubeObject>(
+    resource: Resource<T>,
+    options: WatchSourceOptions<T> = {},
+  ) => {
+    const fed = watchSource(engine, client, resource, { name: `${resource.plural} of meshes`, ...options });
+    watchedForMeshes.push(fed as unknown as WatchedSource<KubeObject>);
+    return fed;
+  };
   const own = {
     cluster,
     exports: watch(serviceExports),
@@ -168,6 +197,37 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     ...own,
     allServiceOffers: peers.serviceOffers,
     allEndpointOffers: peers.endpointOffers,
+  });
+
+  // … the meshes of this cluster …
+  const ofMeshes = { labelSelector: `${managedByLabel}=${meshManager}` };
+  const meshObjects = {
+    serviceAccounts: watchForMeshes(serviceAccounts, ofMeshes),
+    roleBindings: watchForMeshes(roleBindings, ofMeshes),
+    clusterRoleBindings: watchForMeshes(clusterRoleBindings, ofMeshes),
+    deployments: watchForMeshes(deployments, ofMeshes),
+    configMaps: watchForMeshes(configMaps, ofMeshes),
+    webhookConfigs: watchForMeshes(mutatingWebhookConfigurations, ofMeshes),
+  };
+  const controlPlanes = watchForMeshes(serviceMeshControlPlanes);
+  const memberRolls = watchForMeshes(serviceMeshMemberRolls);
+  const members = watchForMeshes(serviceMeshMembers);
+  const mesh = meshes({
+    cluster,
+    ...options.mesh,
+    clusterDomain: "cluster.local",
+    version: weftVersion,
+    template: { container: proxyContainer, volumes: proxyVolumes },
+    controlPlanes,
+    memberRolls,
+    members,
+    namespaces: own.namespaces,
+    deployments: meshObjects.deployments,
+    webhookConfigs: meshObjects.webhookConfigs,
+    roots: watchForMeshes(configMaps, {
+      name: "roots of meshes",
+      fieldSelector: `metadata.name=${rootCertificateConfigMap}`,
+    }),
   });
 
   // What a peer that cannot be heard offered before stands; nothing new waits for it (law 7).
@@ -218,7 +278,19 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       manager,
       fieldSink({ client, resource, desired, observed, manager, rowKey, onError: onError(resource.kind) }),
     );
-  const sameName = ({ metadata }: KubeObject) => `${metadata.namespace}/${metadata.name}`;
+  const sameName = nameOf;
+  const meshSink = <T extends KubeObject>(
+    resource: Resource<T>,
+    desired: Parameters<typeof objectSink<T>>[0]["desired"],
+    observed: Collection<T>,
+    rowKey: (object: T) => string = sameName,
+  ) => {
+    const common = { client, resource, desired, observed, rowKey, onError: onError(resource.kind) };
+    sinks.set(
+      `${resource.plural} of meshes`,
+      objectSink({ ...common, manager: meshManager, mark: meshMark }),
+    );
+  };
   const lead = (term: AbortSignal) => {
     objects(serviceOffers, offered.serviceOffers, own.published, sameName);
     objects(endpointOffers, offered.endpointOffers, publishedEndpoints, sameName);
@@ -232,6 +304,18 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     fields("weft-conflicts", serviceExports, standing.conflicts, own.exports, sameName);
     fields("weft-imports", serviceImports, here.importFields, own.imports, sameName);
     fields("weft-slices", endpointSlices, here.sliceFields, own.endpointSlices, sameName);
+    // In the order in which a mesh needs them, though nothing depends on it.
+    meshSink(serviceAccounts, mesh.serviceAccounts, meshObjects.serviceAccounts);
+    meshSink(roleBindings, mesh.roleBindings, meshObjects.roleBindings);
+    meshSink(clusterRoleBindings, mesh.clusterRoleBindings, meshObjects.clusterRoleBindings);
+    meshSink(configMaps, mesh.configMaps, meshObjects.configMaps, configMapRow);
+    meshSink(services, mesh.services, own.services);
+    meshSink(deployments, mesh.deployments, meshObjects.deployments);
+    meshSink(mutatingWebhookConfigurations, mesh.webhookConfigs, meshObjects.webhookConfigs);
+    fields("weft-members", namespaces, mesh.memberLabels, own.namespaces, sameName);
+    fields("weft-rolls", serviceMeshMemberRolls, mesh.rollFields, memberRolls, sameName);
+    fields("weft-memberships", serviceMeshMembers, mesh.memberFields, members, sameName);
+    fields("weft-meshes", serviceMeshControlPlanes, mesh.controlPlaneFields, controlPlanes, sameName);
     // Our peers see that we live by the heartbeat; authors are told by Events.
     const heartbeat = startHeartbeat({
       client,
@@ -279,6 +363,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       // The derivation and the source of imports have one name; the source is the one in the API.
       imports: here.imports,
       importsInApi: own.imports,
+      meshes: mesh.meshes,
+      memberships: mesh.membership,
     }),
   );
   const ended = new AbortController();
@@ -301,7 +387,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const stop = () => {
     candidacy?.abandon();
     ended.abort();
-    for (const { reflection } of watched) reflection.stop();
+    for (const { reflection } of [...watched, ...watchedForMeshes]) reflection.stop();
     peers.stop();
     unfollow();
     engine.dispose();

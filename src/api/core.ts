@@ -107,3 +107,10 @@ export const customResourceDefinitions = resource<CustomResourceDefinition>(
   "customresourcedefinitions",
   "Cluster",
 );
+export const mutatingWebhookConfigurations = resource<MutatingWebhookConfiguration>(
+  "admissionregistration.k8s.io",
+  "v1",
+  "MutatingWebhookConfiguration",
+  "mutatingwebhookconfigurations",
+  "Cluster",
+);

@@ -51,6 +51,10 @@ export interface MeshSettings {
 /** Ports of discovery's Service, as istiod's. */
 export const discoveryPorts = { xds: 15012, webhook: 15017, monitoring: 15014 } as const;
 
+/** ClusterRoles that `weft install` brings and that discoveries are bound to: everywhere, and in their own namespace. */
+export const discoveryRole = "weft-discovery";
+export const discoveryHomeRole = "weft-discovery-home";
+
 /** The Deployment, Service, ServiceAccount of a mesh's discovery. */
 export function discoveryName(mesh: string): string {
   return `istiod-${mesh}`;

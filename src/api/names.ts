@@ -3,6 +3,9 @@
 /** Field manager of everything that the control plane writes (law 8). */
 export const fieldManager = "weft";
 
+/** Weft's version: that of package.json. */
+export const weftVersion = "0.1.0";
+
 /** The namespace that Weft is installed in. */
 export const systemNamespace = "weft-system";
 

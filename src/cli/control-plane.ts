@@ -4,14 +4,16 @@
  * `/debug/why?collection=&key=` (what a row is made from), `/debug/state` (peers, sinks, work done).
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
+import type { ProxyImplementation } from "../api/index.ts";
 import { type ControlPlane, startControlPlane } from "../control.ts";
 import { createDnsServer } from "../dns/index.ts";
-import { dnsPort, healthPort } from "../install/index.ts";
+import { defaultImage, dnsPort, healthPort } from "../install/index.ts";
 import { inClusterCredentials, KubeClient, loadKubeconfig, transportFor } from "../kube/index.ts";
 import { realWorld, sleep } from "../world/index.ts";
 import { leaseOption } from "./lease.ts";
 import { metrics } from "./metrics.ts";
+import { proxyOption } from "./proxy-option.ts";
 
 interface Options {
   kubeconfig?: string;
@@ -20,6 +22,8 @@ interface Options {
   dnsPort: string;
   httpPort: string;
   leaseDuration?: number;
+  image: string;
+  proxy: ProxyImplementation;
 }
 
 export function define(command: Command): void {
@@ -30,6 +34,12 @@ export function define(command: Command): void {
     .option("--dns-port <port>", "port of DNS", String(dnsPort))
     .option("--http-port <port>", "port of health and debugging", String(healthPort))
     .addOption(leaseOption())
+    .addOption(
+      new Option("--image <image>", "what meshes run: the control plane's own image")
+        .env("WEFT_IMAGE")
+        .default(defaultImage),
+    )
+    .addOption(proxyOption().env("WEFT_PROXY").default("embedded"))
     .action(run);
 }
 
@@ -72,6 +82,7 @@ async function run(options: Options): Promise<void> {
     client,
     connect: transportFor,
     elected: true,
+    mesh: { image: options.image, proxy: options.proxy },
     ...(options.leaseDuration && { lease: options.leaseDuration }),
     identity: process.env.POD_NAME ?? `process ${process.pid}`,
     log,

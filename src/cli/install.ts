@@ -1,11 +1,12 @@
 /** `weft install`. */
 import { type Command, InvalidArgumentError } from "commander";
 import { stringify } from "yaml";
-import { deployments, systemNamespace } from "../api/index.ts";
+import { deployments, type ProxyImplementation, systemNamespace } from "../api/index.ts";
 import { clusterName, controlPlane, forwardDns, installOn, manifests } from "../install/index.ts";
 import type { KubeClient } from "../kube/index.ts";
 import { clientOf, nameFromContext } from "./contexts.ts";
 import { leaseOption } from "./lease.ts";
+import { proxyOption } from "./proxy-option.ts";
 
 interface Options {
   context?: string;
@@ -17,6 +18,7 @@ interface Options {
   dnsOnly?: boolean;
   dryRun?: boolean;
   leaseDuration?: number;
+  proxy?: ProxyImplementation;
 }
 
 export function define(command: Command): void {
@@ -34,6 +36,7 @@ export function define(command: Command): void {
       "control planes: one leads, all answer DNS (default: as many as there are, or 1)",
       count,
     )
+    .addOption(proxyOption())
     .option("--patch-coredns", "tell CoreDNS where clusterset.local is, in its Corefile (docs/install.md)")
     .option("--dns-only", "only tell the cluster's DNS where clusterset.local is: after 'helm install'")
     .option("--dry-run", "print the manifests and change nothing")
@@ -44,11 +47,12 @@ export function define(command: Command): void {
         onNote: (note: string) => console.log(`${context}: ${note}`),
       };
       const patchCoreDns = options.patchCoredns ?? false;
-      const { image, leaseDuration, replicas } = options;
+      const { image, leaseDuration, replicas, proxy } = options;
       const given = {
         ...(image && { image }),
         ...(leaseDuration && { leaseDuration }),
         ...(replicas && { replicas }),
+        ...(proxy && { proxy }),
       };
       if (options.dryRun) {
         const name = options.name ?? nameFromContext(context);
@@ -68,13 +72,20 @@ export function define(command: Command): void {
     });
 }
 
-/** An upgrade keeps the number of control planes and their lease. */
-async function settingsOf(client: KubeClient): Promise<{ replicas?: number; leaseDuration?: number }> {
+/** An upgrade keeps the number of control planes, their lease and the proxy. */
+async function settingsOf(
+  client: KubeClient,
+): Promise<{ replicas?: number; leaseDuration?: number; proxy?: ProxyImplementation }> {
   const ref = { namespace: systemNamespace, name: controlPlane };
   const { replicas, template } = (await client.get(deployments, ref))?.spec ?? {};
-  const args = template?.spec?.containers[0]?.args ?? [];
+  const { args = [], env = [] } = template?.spec?.containers[0] ?? {};
   const lease = Number(args.find((arg) => arg.startsWith("--lease-duration="))?.split("=")[1]);
-  return { ...(replicas && { replicas }), ...(lease && { leaseDuration: lease }) };
+  const proxy = env.find(({ name }) => name === "WEFT_PROXY")?.value;
+  return {
+    ...(replicas && { replicas }),
+    ...(lease && { leaseDuration: lease }),
+    ...((proxy === "embedded" || proxy === "envoy") && { proxy }),
+  };
 }
 
 function count(text: string): number {

@@ -15,6 +15,8 @@ import {
   type Deployment,
   definitions,
   deployments,
+  discoveryHomeRole,
+  discoveryRole,
   heartbeatLease,
   hostnameLabel,
   type KubeObject,
@@ -22,6 +24,7 @@ import {
   type Namespace,
   namespaces,
   type PolicyRule,
+  type ProxyImplementation,
   type Resource,
   type Role,
   type RoleBinding,
@@ -56,6 +59,8 @@ export interface InstallOptions {
   leaseDuration?: number;
   /** Control planes: one leads and writes, all answer DNS. 1 unless told. */
   replicas?: number;
+  /** What runs in sidecars and gateways unless a pod says otherwise; embedded unless told. */
+  proxy?: ProxyImplementation;
   /** Tells CoreDNS where `clusterset.local` is, by a block in its Corefile. */
   patchCoreDns?: boolean;
 }
@@ -80,6 +85,8 @@ const read = ["get", "list", "watch"];
 const own = [...read, "create", "update", "patch", "delete"];
 
 const offerKinds = ["serviceoffers", "endpointoffers", "peerreports"];
+/** What peers read: all of the group. */
+const offeredKinds = [...offerKinds, "trustbundles"];
 
 /** What the control plane may do in the whole cluster. */
 export const clusterRules: PolicyRule[] = [
@@ -105,6 +112,100 @@ export const clusterRules: PolicyRule[] = [
   { apiGroups: ["", "events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] },
 ];
 
+/** ClusterRole of the control plane for the meshes that ServiceMeshControlPlanes ask for. */
+export const meshRole = "weft-mesh";
+const writeOnly = ["create", "patch", "delete"];
+
+/** What the control plane may do for meshes: in namespaces of all names, so in the whole cluster. */
+export const meshRules: PolicyRule[] = [
+  {
+    apiGroups: ["maistra.io"],
+    resources: ["servicemeshcontrolplanes", "servicemeshmemberrolls", "servicemeshmembers"],
+    verbs: read,
+  },
+  {
+    apiGroups: ["maistra.io"],
+    resources: [
+      "servicemeshcontrolplanes/status",
+      "servicemeshmemberrolls/status",
+      "servicemeshmembers/status",
+    ],
+    verbs: ["patch"],
+  },
+  // The roll's owner reference; and what OwnerReferencesPermissionEnforcement asks for where it is on.
+  { apiGroups: ["maistra.io"], resources: ["servicemeshmemberrolls"], verbs: ["patch"] },
+  { apiGroups: ["maistra.io"], resources: ["servicemeshcontrolplanes/finalizers"], verbs: ["update"] },
+  // The label of members.
+  { apiGroups: [""], resources: ["namespaces"], verbs: ["patch"] },
+  { apiGroups: [""], resources: ["serviceaccounts", "configmaps"], verbs: [...read, ...writeOnly] },
+  { apiGroups: ["apps"], resources: ["deployments"], verbs: [...read, ...writeOnly] },
+  {
+    apiGroups: ["rbac.authorization.k8s.io"],
+    resources: ["rolebindings", "clusterrolebindings"],
+    verbs: [...read, ...writeOnly],
+  },
+  // So the bindings can be to these two only.
+  {
+    apiGroups: ["rbac.authorization.k8s.io"],
+    resources: ["clusterroles"],
+    resourceNames: [discoveryRole, discoveryHomeRole],
+    verbs: ["bind"],
+  },
+  {
+    apiGroups: ["admissionregistration.k8s.io"],
+    resources: ["mutatingwebhookconfigurations"],
+    verbs: [...read, ...writeOnly],
+  },
+];
+
+const istioKinds = [
+  "virtualservices",
+  "destinationrules",
+  "gateways",
+  "serviceentries",
+  "workloadentries",
+  "sidecars",
+];
+const securityKinds = ["peerauthentications", "authorizationpolicies"];
+const gatewayKinds = ["gatewayclasses", "gateways", "httproutes", "referencegrants"];
+const status = (kinds: readonly string[]) => kinds.map((kind) => `${kind}/status`);
+
+/** What discovery may do in the whole cluster: read what traffic goes by, and say what is wrong with it. */
+export const discoveryRules: PolicyRule[] = [
+  { apiGroups: [""], resources: ["services", "pods", "nodes", "namespaces"], verbs: read },
+  { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: read },
+  { apiGroups: ["multicluster.x-k8s.io"], resources: ["serviceimports"], verbs: read },
+  { apiGroups: ["networking.istio.io"], resources: istioKinds, verbs: read },
+  { apiGroups: ["networking.istio.io"], resources: status(istioKinds), verbs: ["patch"] },
+  { apiGroups: ["security.istio.io"], resources: securityKinds, verbs: read },
+  { apiGroups: ["security.istio.io"], resources: status(securityKinds), verbs: ["patch"] },
+  { apiGroups: ["gateway.networking.k8s.io"], resources: gatewayKinds, verbs: read },
+  {
+    apiGroups: ["gateway.networking.k8s.io"],
+    resources: status(["gatewayclasses", "gateways", "httproutes"]),
+    verbs: ["patch"],
+  },
+  { apiGroups: ["mesh.weft.dev"], resources: ["ratelimits"], verbs: read },
+  { apiGroups: ["mesh.weft.dev"], resources: ["ratelimits/status"], verbs: ["patch"] },
+  { apiGroups: ["maistra.io"], resources: ["servicemeshcontrolplanes"], verbs: read },
+  // Who asks for a certificate, and whether the trust bundles of others are known.
+  { apiGroups: ["authentication.k8s.io"], resources: ["tokenreviews"], verbs: ["create"] },
+  { apiGroups: ["offer.weft.dev"], resources: ["trustbundles"], verbs: read },
+  { apiGroups: ["", "events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] },
+];
+
+/** What it may do in its own namespace besides: the authority's Secret, the gateways' credentials, roots, leases. */
+export const discoveryHomeRules: PolicyRule[] = [
+  { apiGroups: [""], resources: ["secrets"], verbs: [...read, "create", "update", "patch"] },
+  { apiGroups: [""], resources: ["configmaps"], verbs: [...read, "create", "update", "patch"] },
+  {
+    apiGroups: ["coordination.k8s.io"],
+    resources: ["leases"],
+    verbs: [...read, "create", "update", "patch"],
+  },
+  { apiGroups: ["offer.weft.dev"], resources: ["trustbundles"], verbs: [...writeOnly, "update"] },
+];
+
 /** What it may do in `weft-system` besides. */
 export const systemRules: PolicyRule[] = [
   // The peers' credentials; update, to renew their tokens.
@@ -118,7 +219,7 @@ export const systemRules: PolicyRule[] = [
 
 /** What a peer may do in the whole cluster: read offers, nothing else (law 11). */
 const peerClusterRules: PolicyRule[] = [
-  { apiGroups: ["offer.weft.dev"], resources: offerKinds, verbs: read },
+  { apiGroups: ["offer.weft.dev"], resources: offeredKinds, verbs: read },
 ];
 
 /** What a peer may do in `weft-system`: read the one Lease. Listing it takes the field selector metadata.name. */
@@ -169,7 +270,11 @@ export function accessManifests(): Manifest[] {
   return [
     { resource: serviceAccounts, object: account },
     { resource: clusterRoles, object: clusterRole(controlPlane, clusterRules) },
+    { resource: clusterRoles, object: clusterRole(meshRole, meshRules) },
+    { resource: clusterRoles, object: clusterRole(discoveryRole, discoveryRules) },
+    { resource: clusterRoles, object: clusterRole(discoveryHomeRole, discoveryHomeRules) },
     { resource: roles, object: role(controlPlane, systemRules) },
+    { resource: clusterRoleBindings, object: clusterRoleBinding(meshRole, meshRole, controlPlane) },
     { resource: clusterRoleBindings, object: clusterRoleBinding(controlPlane, controlPlane, controlPlane) },
     { resource: roleBindings, object: roleBinding(controlPlane, controlPlane, controlPlane) },
     { resource: clusterRoles, object: clusterRole(peerRole, peerClusterRules) },
@@ -227,6 +332,9 @@ export function deploymentManifest(options: InstallOptions): Manifest<Deployment
                   { name: "POD_NAMESPACE", ...field("metadata.namespace") },
                   { name: "POD_IP", ...field("status.podIP") },
                   { name: "NODE_NAME", ...field("spec.nodeName") },
+                  // What meshes run: the same image, and which proxy.
+                  { name: "WEFT_IMAGE", value: options.image ?? defaultImage },
+                  { name: "WEFT_PROXY", value: options.proxy ?? "embedded" },
                 ],
                 ports: [
                   { name: "dns-udp", containerPort: dnsPort, protocol: "UDP" },

@@ -135,6 +135,7 @@ export class Fleet {
       client,
       cluster: name,
       elected: identity !== undefined,
+      mesh: { image: "weft/control-plane:test", proxy: "embedded" },
       connect: ({ server }) => this.#between(name, new URL(server).hostname),
       log: (line, error) => {
         member.log.push(error === undefined ? line : `${line}: ${error}`);

@@ -1,7 +1,7 @@
 /** Whether the control plane may do what it does, as the API server's own authorizer says. */
 import { type PolicyRule, systemNamespace } from "../../api/index.ts";
 import type { KubeClient } from "../../kube/index.ts";
-import { clusterRules, controlPlane, systemRules } from "../manifests.ts";
+import { clusterRules, controlPlane, meshRules, systemRules } from "../manifests.ts";
 
 /** Questions that are asked at one time. */
 const concurrency = 8;
@@ -12,12 +12,13 @@ interface Question {
   subresource?: string;
   verb: string;
   namespace?: string;
+  name?: string;
 }
 
 /** What of all that it needs the ServiceAccount may not do: `verb resource.group`. */
 export async function missingRights(client: KubeClient): Promise<string[]> {
   const questions = [
-    ...clusterRules.flatMap((rule) => ask(rule)),
+    ...[...clusterRules, ...meshRules].flatMap((rule) => ask(rule)),
     ...systemRules.flatMap((rule) => ask(rule, systemNamespace)),
   ];
   const missing: string[] = [];
@@ -35,17 +36,21 @@ export async function missingRights(client: KubeClient): Promise<string[]> {
   return missing.sort();
 }
 
-function ask({ apiGroups = [], resources = [], verbs }: PolicyRule, namespace?: string): Question[] {
+function ask(rule: PolicyRule, namespace?: string): Question[] {
+  const { apiGroups = [], resources = [], verbs, resourceNames: names = [undefined] } = rule;
   return apiGroups.flatMap((group) =>
     resources.flatMap((named) => {
       const [resource = "", subresource] = named.split("/");
-      return verbs.map((verb) => ({
-        group,
-        resource,
-        verb,
-        ...(subresource && { subresource }),
-        ...(namespace && { namespace }),
-      }));
+      return verbs.flatMap((verb) =>
+        names.map((name) => ({
+          group,
+          resource,
+          verb,
+          ...(subresource && { subresource }),
+          ...(namespace && { namespace }),
+          ...(name && { name }),
+        })),
+      );
     }),
   );
 }

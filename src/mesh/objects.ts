@@ -1,0 +1,233 @@
+/** What all objects of a mesh have in common, and the objects of its discovery. */
+import type { RuleWithOperations } from "kubernetes-types/admissionregistration/v1";
+import {
+  type ClusterRoleBinding,
+  type ConfigMap,
+  type Deployment,
+  discoveryHomeRole,
+  discoveryName,
+  discoveryPorts,
+  discoveryRole,
+  type MutatingWebhookConfiguration,
+  managedByLabel,
+  memberOfLabel,
+  meshLabel,
+  meshSettingsData,
+  meshSettingsName,
+  type OwnerReference,
+  type RoleBinding,
+  type Service,
+  type ServiceAccount,
+  type ServiceMeshControlPlane,
+} from "../api/index.ts";
+import type { Mesh } from "./spec.ts";
+
+/** Field manager of meshes' objects, and the value of `managed-by` that marks them as ours (law 8). */
+export const meshManager = "weft-mesh";
+export const meshMark = { labels: { [managedByLabel]: meshManager } };
+
+/** Deleting the control plane takes these along; only for objects in its own namespace. */
+export function ownedBy({ kind, metadata }: ServiceMeshControlPlane): OwnerReference[] {
+  if (!metadata.uid) return [];
+  return [{ apiVersion: "maistra.io/v1", kind, name: metadata.name, uid: metadata.uid }];
+}
+
+/** `namespace/name` of the mesh as a label's value. */
+export function meshId({ settings }: Mesh): string {
+  return `${settings.namespace}.${settings.name}`.slice(0, 63).replace(/[^a-z0-9]+$/, "");
+}
+
+export function labelsOf(mesh: Mesh, component: string): Record<string, string> {
+  return {
+    "app.kubernetes.io/component": component,
+    "app.kubernetes.io/part-of": "istio",
+    [meshLabel]: meshId(mesh),
+  };
+}
+
+/** Metadata of an object in the mesh's namespace, that goes with its control plane. */
+export function metadataOf(mesh: Mesh, name: string, component: string) {
+  return {
+    name,
+    namespace: mesh.settings.namespace,
+    labels: labelsOf(mesh, component),
+    ownerReferences: ownedBy(mesh.owner),
+  };
+}
+
+const component = "istiod";
+
+export function discoveryAccount(mesh: Mesh): ServiceAccount {
+  return {
+    apiVersion: "v1",
+    kind: "ServiceAccount",
+    metadata: metadataOf(mesh, discoveryName(mesh.settings.name), component),
+  };
+}
+
+function subjects({ settings }: Mesh) {
+  return [{ kind: "ServiceAccount", name: discoveryName(settings.name), namespace: settings.namespace }];
+}
+
+export function discoveryBinding(mesh: Mesh): RoleBinding {
+  return {
+    apiVersion: "rbac.authorization.k8s.io/v1",
+    kind: "RoleBinding",
+    metadata: metadataOf(mesh, discoveryName(mesh.settings.name), component),
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: discoveryHomeRole },
+    subjects: subjects(mesh),
+  };
+}
+
+/** Cluster-wide, so the mesh's namespace is in its name. */
+export function discoveryClusterBinding(mesh: Mesh): ClusterRoleBinding {
+  const { name, namespace } = mesh.settings;
+  return {
+    apiVersion: "rbac.authorization.k8s.io/v1",
+    kind: "ClusterRoleBinding",
+    metadata: { name: `weft-discovery-${namespace}-${name}`, labels: labelsOf(mesh, component) },
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: discoveryRole },
+    subjects: subjects(mesh),
+  };
+}
+
+export function discoveryService(mesh: Mesh): Service {
+  const port = (name: string, port: number, appProtocol?: string) => ({
+    name,
+    port,
+    targetPort: port,
+    protocol: "TCP" as const,
+    ...(appProtocol && { appProtocol }),
+  });
+  return {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: metadataOf(mesh, discoveryName(mesh.settings.name), component),
+    spec: {
+      type: "ClusterIP",
+      selector: discoverySelector(mesh),
+      ports: [
+        port("grpc-xds", discoveryPorts.xds),
+        port("https-webhook", discoveryPorts.webhook),
+        port("http-monitoring", discoveryPorts.monitoring),
+      ],
+    },
+  };
+}
+
+function discoverySelector({ settings }: Mesh): Record<string, string> {
+  return { app: "istiod", "istio.io/rev": settings.name };
+}
+
+export function discoveryDeployment(mesh: Mesh): Deployment {
+  const { settings, discovery } = mesh;
+  const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
+  const name = discoveryName(settings.name);
+  return {
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: metadataOf(mesh, name, component),
+    spec: {
+      replicas: discovery.replicas,
+      selector: { matchLabels: discoverySelector(mesh) },
+      // A new discovery has everything before the old one goes: proxies change over, none waits.
+      strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
+      template: {
+        metadata: { labels: { ...discoverySelector(mesh), ...labelsOf(mesh, component), istio: "pilot" } },
+        spec: {
+          serviceAccountName: name,
+          containers: [
+            {
+              name: "discovery",
+              image: settings.proxy.image,
+              imagePullPolicy: "IfNotPresent",
+              args: ["discovery", `--mesh=${settings.namespace}/${settings.name}`],
+              env: [
+                field("POD_NAME", "metadata.name"),
+                field("POD_NAMESPACE", "metadata.namespace"),
+                field("POD_IP", "status.podIP"),
+              ],
+              ports: [
+                { name: "grpc-xds", containerPort: discoveryPorts.xds, protocol: "TCP" },
+                { name: "https-webhook", containerPort: discoveryPorts.webhook, protocol: "TCP" },
+                { name: "http-monitoring", containerPort: discoveryPorts.monitoring, protocol: "TCP" },
+              ],
+              readinessProbe: {
+                httpGet: { path: "/ready", port: "http-monitoring" },
+                periodSeconds: 1,
+                failureThreshold: 3,
+              },
+              resources: discovery.resources,
+              securityContext: {
+                allowPrivilegeEscalation: false,
+                readOnlyRootFilesystem: true,
+                capabilities: { drop: ["ALL"] },
+              },
+            },
+          ],
+        },
+      },
+    },
+  };
+}
+
+export function settingsConfigMap(mesh: Mesh): ConfigMap {
+  return {
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: metadataOf(mesh, meshSettingsName(mesh.settings.name), component),
+    data: meshSettingsData(mesh.settings),
+  };
+}
+
+/** Name of the webhook configuration of a mesh: cluster-wide, so the mesh's namespace is in it. */
+export function injectionName({ settings }: Mesh): string {
+  return `weft-injection-${settings.namespace}-${settings.name}`;
+}
+
+/** The published type leaves the inlined rule out. */
+const newPods: RuleWithOperations & Record<string, unknown> = {
+  operations: ["CREATE"],
+  apiGroups: [""],
+  apiVersions: ["v1"],
+  resources: ["pods"],
+  scope: "Namespaced",
+};
+
+/**
+ * Members' new pods are shown to discovery. Nothing fails open: while discovery is away, members make no pods but
+ * those that say by label that they want no sidecar.
+ */
+export function injectionConfig(mesh: Mesh, caBundle: string): MutatingWebhookConfiguration {
+  const { name, namespace } = mesh.settings;
+  return {
+    apiVersion: "admissionregistration.k8s.io/v1",
+    kind: "MutatingWebhookConfiguration",
+    metadata: { name: injectionName(mesh), labels: labelsOf(mesh, component) },
+    webhooks: [
+      {
+        name: "sidecar-injector.mesh.weft.dev",
+        clientConfig: {
+          service: {
+            name: discoveryName(name),
+            namespace,
+            path: "/inject",
+            port: discoveryPorts.webhook,
+          },
+          caBundle,
+        },
+        rules: [newPods],
+        namespaceSelector: { matchLabels: { [memberOfLabel]: namespace } },
+        objectSelector: {
+          matchExpressions: [{ key: "sidecar.istio.io/inject", operator: "NotIn", values: ["false"] }],
+        },
+        matchPolicy: "Equivalent",
+        failurePolicy: "Fail",
+        reinvocationPolicy: "Never",
+        sideEffects: "None",
+        timeoutSeconds: 10,
+        admissionReviewVersions: ["v1"],
+      },
+    ],
+  };
+}
