@@ -140,7 +140,21 @@ describe("seed 002", () => {
     const v2 = `outbound|8080|version-v2|${host}`;
     assert.deepEqual(forwardsOf(mesh.config(partner).routes.get("8080")), [`${v2} 1`]);
     assert.equal(mesh.config(partner).upstreams.get(v2), undefined);
+    assert.deepEqual(mesh.findings.get("VirtualService/coolapp/catalog"), [
+      {
+        code: "WEFT0101",
+        level: "error",
+        origin: {
+          kind: "VirtualService",
+          namespace: "coolapp",
+          name: "catalog",
+          field: "spec.http[0].route[0].destination.subset",
+        },
+        message: `Referenced subset not found: "version-v2": no DestinationRule for the host "${host}" defines it, so requests get 503`,
+      },
+    ]);
     mesh.apply(subsets);
+    assert.equal(mesh.findings.size, 0);
     const upstream = mesh.config(partner).upstreams.get(v2)!;
     assert.deepEqual(
       mesh.endpoints

@@ -16,6 +16,7 @@ import {
 import { type AccessPolicy, accessPolicyOf, authorizationOf } from "./authorization.ts";
 import { endpointsOf, identitiesOf } from "./endpoints.ts";
 import { isExportedTo, seenBy, type Variants, variants } from "./exports.ts";
+import { findingsOf } from "./findings/index.ts";
 import { byHost, type GatewayPart, gatewayParts, gatewayRulesOf, partKey, type Server } from "./gateways.ts";
 import { type InboundPort, inboundConfig } from "./inbound.ts";
 import type { Traffic, TrafficInputs } from "./inputs.ts";
@@ -60,9 +61,11 @@ import {
   workloadOf,
 } from "./workloads.ts";
 
+export { type Code, codes } from "./findings/index.ts";
 export type { Traffic, TrafficInputs } from "./inputs.ts";
 export { localityFor } from "./locality.ts";
 export * from "./model.ts";
+export { type Served, served, servedRows } from "./served.ts";
 export { slimPod } from "./workloads.ts";
 
 /** Settings are read under this key, whatever the source's key is. */
@@ -699,9 +702,32 @@ export function traffic(inputs: TrafficInputs): Traffic {
     },
     { name: "configs" },
   );
-  const findings = flatDerive(inputs.mesh, () => [] as { key: string; list: never[] }[], {
-    name: "findings",
-    key: ({ key }) => key,
+  // What authors are told.
+  const findings = findingsOf(inputs, (object, read) => {
+    const mesh = meshFor(object, read);
+    return (
+      mesh && {
+        mesh,
+        service: (host, client) => {
+          for (const pattern of patternsOf(host)) {
+            const found = serviceAt(pattern, client, read);
+            if (found) return found;
+          }
+          return undefined;
+        },
+        rule: (host, service, client) => ruleOfHost(host, service, client, mesh, read, () => {}),
+        rulesOf: (host) => read.all(rulesByHost, host),
+        virtualService: (key) => {
+          const found = read.get(inputs.virtualServices, key);
+          return found && { isDelegate: !found.spec?.hosts?.length };
+        },
+        gateway: (key) => read.get(gatewayRules, key),
+        winner: (host, client) => hostRulesOfHost(host, client, read),
+        pods: (namespace) => read.all(workloadsByNamespace, namespace),
+        services: () => read.list(meshServices),
+        gateways: () => read.list(gatewayRules),
+      }
+    );
   });
 
   const collections: Record<string, Collection<unknown>> = {
@@ -723,7 +749,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
     scopes,
     configs,
     endpoints,
-    findings: findings as unknown as Traffic["findings"],
+    findings,
     scopesOf: ({ id }) => scopes.get(id) ?? [],
     collections: new Map(Object.entries(collections)),
   };

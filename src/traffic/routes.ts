@@ -31,6 +31,7 @@ import type {
 } from "./model.ts";
 import { fullHost, milliseconds, upstreamName } from "./names.ts";
 import type { MeshService } from "./registry.ts";
+import { matchProblems, routeProblems } from "./valid.ts";
 import type { HostRules, SourcedRoute } from "./virtual-services.ts";
 
 /** Where and for whom routes are made. */
@@ -115,10 +116,15 @@ function takesAll({ path, headers, query }: RouteMatch): boolean {
 
 function routesOfOne(rules: HostRules, sourced: SourcedRoute, context: RouteContext): DraftRoute[] {
   const { value } = sourced;
-  if (!value.match?.length) return [draftOf(rules, sourced, undefined, context)];
+  // What a proxy would refuse does not reach it; the route's requests are answered, not sent elsewhere (law 6).
+  const usable =
+    routeProblems(value, "").length > 0
+      ? { ...sourced, value: { ...(value.name && { name: value.name }), directResponse: { status: 503 } } }
+      : sourced;
+  if (!value.match?.length) return [draftOf(rules, usable, undefined, context)];
   return value.match
-    .filter((match) => applies(match, rules.namespace, context))
-    .map((match) => draftOf(rules, sourced, match, context));
+    .filter((match) => applies(match, rules.namespace, context) && matchProblems(match, "").length === 0)
+    .map((match) => draftOf(rules, usable, match, context));
 }
 
 function applies(match: HttpMatchRequest, namespace: string, context: RouteContext): boolean {

@@ -1,0 +1,96 @@
+/**
+ * The messages of analysis. Numbers below 0900 mean what Istio's mean (IST0101 → WEFT0101), so that what people know is
+ * true; from 0900 on they are our own. `{name}` is replaced. docs/mesh.md lists the same.
+ */
+import type { Finding, Origin } from "../model.ts";
+
+export const codes = {
+  WEFT0101: {
+    name: "ReferencedResourceNotFound",
+    level: "error",
+    says: 'Referenced {what} not found: "{name}"{more}',
+  },
+  WEFT0104: {
+    name: "GatewayPortNotOnWorkload",
+    level: "warning",
+    says: "The gateway's workload has no port {port}: no Service of its pods sends there",
+  },
+  WEFT0106: { name: "InvalidField", level: "error", says: "{field}: {reason}" },
+  WEFT0109: {
+    name: "ConflictingMeshGatewayVirtualServiceHosts",
+    level: "error",
+    says: 'The host "{host}" is also that of {winner}, which counts: this object\'s routes for it are not used by sidecars',
+  },
+  WEFT0127: {
+    name: "NoMatchingWorkloadsFound",
+    level: "warning",
+    says: "No pod of the namespace has the labels {labels}: it applies to nothing",
+  },
+  WEFT0130: {
+    name: "VirtualServiceUnreachableRule",
+    level: "warning",
+    says: "{field} is never used: {reason}",
+  },
+  WEFT0132: {
+    name: "VirtualServiceHostNotFoundInGateway",
+    level: "warning",
+    says: 'The host "{host}" is none of those that the gateway {gateway} takes for this namespace',
+  },
+  WEFT0134: {
+    name: "ServiceEntryAddressesRequired",
+    level: "warning",
+    says: "{field} speaks {protocol} and has no address to be told by: it takes all connections to port {port}",
+  },
+  WEFT0145: {
+    name: "ConflictingGateways",
+    level: "error",
+    says: "{field} shares port {port} with {winner}, which is older and speaks {protocol}: this server is not used",
+  },
+  WEFT0901: { name: "FieldNotServed", level: "warning", says: "{field} has no effect: {reason}" },
+  WEFT0902: { name: "UnknownField", level: "error", says: "{field} is no field of {kind}" },
+  WEFT0903: {
+    name: "WeightsNotOneHundred",
+    level: "warning",
+    says: "The weights of {field} sum up to {sum}, not 100: they are taken as shares of {sum}",
+  },
+  WEFT0905: {
+    name: "AmbiguousPort",
+    level: "warning",
+    says: 'The service "{host}" has several ports and {field} names none: it takes the one that the client called',
+  },
+  WEFT0906: {
+    name: "FailoverNeedsOutlierDetection",
+    level: "warning",
+    says: "{field} acts only where outlierDetection says when an endpoint counts as failed",
+  },
+  WEFT0907: {
+    name: "HostNotFull",
+    level: "warning",
+    says: 'The host "{host}" has a dot, so it is taken as it is; the service here is "{full}"',
+  },
+  WEFT0908: {
+    name: "DuplicateSubset",
+    level: "warning",
+    says: 'The subset "{subset}" of the host "{host}" is also defined by {winner}, which is older and counts',
+  },
+  WEFT0909: {
+    name: "PolicyNotUsed",
+    level: "warning",
+    says: 'The trafficPolicy for the host "{host}" is not used: {winner} is older and has one',
+  },
+} as const satisfies Record<string, { name: string; level: Finding["level"]; says: string }>;
+
+export type Code = keyof typeof codes;
+
+/** One finding; `values` fill the message. */
+export function finding(
+  code: Code,
+  origin: Origin,
+  values: Readonly<Record<string, string | number>> = {},
+): Finding {
+  const { level, says } = codes[code];
+  const message = says.replace(/\{(\w+)\}/g, (_, name: string) =>
+    name === "field" && values.field === undefined ? origin.field : String(values[name] ?? ""),
+  );
+  return { code, level, origin, message };
+}
