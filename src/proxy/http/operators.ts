@@ -124,7 +124,9 @@ export const AccessLogFormatOperators: Record<string, (argument: string | undefi
   RESPONSE_CODE_DETAILS: plain((facts) => filled(facts.responseCodeDetails?.replace(/ /g, "_"))),
   CONNECTION_TERMINATION_DETAILS: plain((facts) => filled(facts.connectionTerminationDetails)),
   RESPONSE_FLAGS: plain((facts) => filled(facts.flags.join(","))),
-  UPSTREAM_TRANSPORT_FAILURE_REASON: plain((facts) => filled(facts.upstream?.transportFailure)),
+  UPSTREAM_TRANSPORT_FAILURE_REASON: plain((facts) =>
+    filled(facts.upstream?.transportFailure?.replace(/ /g, "_")),
+  ),
   BYTES_RECEIVED: plain((facts) => String(facts.bytesReceived)),
   BYTES_SENT: plain((facts) => String(facts.bytesSent)),
   DURATION: plain((facts) => number(facts.duration)),

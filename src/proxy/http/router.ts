@@ -259,7 +259,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     const exchange = this.#exchange;
     exchange.addFlag(flag);
     const retried = this.#tries > 1 ? "retried and the latest reset reason" : "reset reason";
-    const cause = transportFailure ? `${detail}|${transportFailure}` : detail;
+    const cause = transportFailure ? `${detail}|${transportFailure.replace(/ /g, "_")}` : detail;
     if (reason === "per_try_timeout") {
       this.#answer(504, "upstream request timeout", "upstream_per_try_timeout");
       return;
