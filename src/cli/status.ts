@@ -12,7 +12,7 @@ export function define(command: Command): void {
   });
 }
 
-function asText({ clusters, network, links, processes, memory }: LabStatus): string {
+function asText({ clusters, network, links, balancers, processes, memory }: LabStatus): string {
   const faults = links.map(({ between, cut, latency }) => [
     between.join(" - "),
     cut ? "cut" : "whole",
@@ -32,6 +32,22 @@ function asText({ clusters, network, links, processes, memory }: LabStatus): str
     "",
     ...(network === "flat" ? [] : [`network: ${network}`, ""]),
     ...(faults.length > 0 ? [table(["LINK", "STATE", "LATENCY"], faults), ""] : []),
+    ...(balancers.length > 0
+      ? [
+          table(
+            ["CLUSTER", "NAMESPACE", "LOAD BALANCER", "ADDRESS", "PORT", "URL"],
+            balancers.map((each) => [
+              each.cluster,
+              each.namespace,
+              each.name,
+              each.address,
+              each.port,
+              each.url ?? "",
+            ]),
+          ),
+          "",
+        ]
+      : []),
     table(
       ["PROCESS", "STATE", "RESTARTS", "MEMORY"],
       [

@@ -6,16 +6,20 @@ import { rmSync } from "node:fs";
 import { KubeClient } from "../kube/index.ts";
 import { realWorld } from "../world/index.ts";
 import { createApiServer } from "./apiserver/index.ts";
+import { startLoadBalancers } from "./balancer/index.ts";
 import { bootstrapCluster } from "./bootstrap.ts";
 import { startControllers } from "./controllers/index.ts";
+import { run } from "./network/index.ts";
+import type { BalancersMessage } from "./protocol.ts";
 import { apiPort as port } from "./spec.ts";
 import { LabState } from "./state.ts";
 
 const [dir, name] = process.argv.slice(2) as [string, string];
 const world = realWorld();
 const state = new LabState(dir);
-const spec = state.read()?.spec.clusters.find((cluster) => cluster.name === name);
-if (!spec) throw new Error(`there is no cluster ${name} in ${state.recordFile}`);
+const record = state.read();
+const spec = record?.spec.clusters.find((cluster) => cluster.name === name);
+if (!record || !spec) throw new Error(`there is no cluster ${name} in ${state.recordFile}`);
 const pki = state.readClusterPki(name);
 
 const server = await createApiServer({
@@ -41,5 +45,14 @@ const client = new KubeClient({
   userAgent: "kube-controller-manager",
 });
 startControllers({ world, client, rootCertificates: pki.ca.cert, log });
+startLoadBalancers({
+  world,
+  client,
+  lab: record.spec,
+  cluster: spec,
+  run,
+  onChange: (balancers) => process.send?.({ balancers } satisfies BalancersMessage),
+  log,
+});
 await bootstrapCluster(client, spec, pki.ca.cert);
 process.send?.("ready");

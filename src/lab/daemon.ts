@@ -14,6 +14,7 @@ import { connect, createServer, type Server, Socket } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { realWorld } from "../world/index.ts";
+import { Relays } from "./balancer/index.ts";
 import { memoryByGroup } from "./memory.ts";
 import {
   cutLink,
@@ -26,6 +27,7 @@ import {
   setUpBackbone,
 } from "./network/index.ts";
 import {
+  type BalancersMessage,
   type LabAnswer,
   type LabEvent,
   type LabOrder,
@@ -81,13 +83,29 @@ channel.on("close", () => {
   if (held) end();
 });
 
+/** Carries connections to load balancers; there is none before the first of these. */
+const relay = supervised("relay", backboneFile, script("balancer/relay-process.ts"), [], () => {});
+const relays = new Relays({
+  file: state.relaysFile,
+  /** Before anybody waits for it. */
+  first: () => relay.start(),
+  hand(target, socket) {
+    if (!relay.hand(target, socket)) socket.destroy();
+  },
+  log: (line) => console.error(`${new Date(world.now()).toISOString()} relay: ${line}`),
+});
 const clusters = record.spec.clusters.map((spec): Cluster => {
   const cluster: Cluster = {
     spec,
     stopped: false,
     stoppedNodes: new Set(),
-    server: supervised(spec.name, backboneFile, spec.controlPlane ?? script("cluster.ts"), [spec.name], () =>
-      startNodes(cluster),
+    server: supervised(
+      spec.name,
+      backboneFile,
+      spec.controlPlane ?? script("cluster.ts"),
+      [spec.name],
+      () => startNodes(cluster),
+      (message) => relays.update(spec.name, (message as BalancersMessage).balancers),
     ),
     nodes: spec.nodes.map((node) =>
       supervised(
@@ -117,7 +135,7 @@ try {
   await Promise.all(
     clusters.map(({ spec }) =>
       listen(
-        createServer((socket) => relay(socket, state.apiSocket(spec.name))),
+        createServer((socket) => connectWith(socket, state.apiSocket(spec.name))),
         record.ports[spec.name]!,
       ),
     ),
@@ -172,6 +190,7 @@ function supervised(
   program: readonly string[],
   args: string[],
   onReady: () => void,
+  onMessage?: (message: unknown) => void,
 ): Supervised {
   return new Supervised(
     world,
@@ -184,11 +203,12 @@ function supervised(
       console.error(`${new Date(world.now()).toISOString()} ${name} ended (${reason}); it is started again`);
       tell({ failed: `${name} ended (${reason})`, process: name });
     },
+    onMessage,
   );
 }
 
 /** Connects a client of 127.0.0.1 with a UNIX socket. Either end closing closes the other. */
-function relay(client: Socket, path: string): void {
+function connectWith(client: Socket, path: string): void {
   client.setNoDelay(true);
   const server = connect(path);
   client.pipe(server).pipe(client);
@@ -238,6 +258,7 @@ async function perform(request: LabRequest): Promise<LabAnswer> {
     case "kill": {
       const found = clusters
         .flatMap(({ server, nodes }) => [server, ...nodes])
+        .concat(relay)
         .find(({ spec }) => spec.name === request.process);
       if (!found) throw new Error(`no process is called '${request.process}'`);
       found.kill();
@@ -340,12 +361,13 @@ function nodeNamed(name: string): { cluster: Cluster; node: Supervised } {
 }
 
 async function status(): Promise<LabStatus> {
-  const all: { supervised: Supervised; role: ProcessStatus["role"]; cluster: string }[] = clusters.flatMap(
+  const all: { supervised: Supervised; role: ProcessStatus["role"]; cluster?: string }[] = clusters.flatMap(
     ({ spec, server, nodes }) => [
       { supervised: server, role: "cluster", cluster: spec.name },
       ...nodes.map((node) => ({ supervised: node, role: "node" as const, cluster: spec.name })),
     ],
   );
+  if (relay.pid) all.push({ supervised: relay, role: "relay" });
   const groups = new Map<number, string>();
   for (const { supervised } of all) if (supervised.pid) groups.set(supervised.pid, supervised.spec.name);
   // What runs below a node's directory is a container of that node.
@@ -369,7 +391,7 @@ async function status(): Promise<LabStatus> {
     processes.push({
       name,
       role,
-      cluster,
+      ...(cluster && { cluster }),
       state,
       ...(pid && { pid }),
       restarts,
@@ -380,7 +402,7 @@ async function status(): Promise<LabStatus> {
       processes.push({
         name: pods,
         role: "pods",
-        cluster,
+        ...(cluster && { cluster }),
         state,
         restarts: 0,
         memory: memory.get(pods) ?? 0,
@@ -400,6 +422,7 @@ async function status(): Promise<LabStatus> {
     })),
     network: record!.spec.network ?? "flat",
     links: [...links.values()].filter(({ cut, latency }) => cut || latency > 0),
+    balancers: relays.status,
     processes,
     memory: processes.reduce((sum, each) => sum + each.memory, 0),
   };

@@ -1,4 +1,5 @@
 /** Clusters on this machine. The rooms inside have doors of their own. */
+export type { BalancerStatus } from "./balancer/index.ts";
 export { askLab, endLab, labStatus } from "./client.ts";
 export { type AddedImage, type Images, openImages, parseImageName, readAdded } from "./images/index.ts";
 export { type Launch, launchLab } from "./launch.ts";

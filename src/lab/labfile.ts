@@ -42,6 +42,7 @@ const clusterFields = [
   "name",
   "podRange",
   "serviceRange",
+  "balancerRange",
   "clusterDomain",
   "apiPort",
   "region",
@@ -61,11 +62,14 @@ function clusterOf(item: Field, index: number, taken: Ranges): ClusterSpec {
     ...defaults,
     podRange: rangeOf(fields.podRange, 8, 28) ?? defaults.podRange,
     serviceRange: rangeOf(fields.serviceRange, 12, 28) ?? defaults.serviceRange,
+    balancerRange: rangeOf(fields.balancerRange, 16, 30) ?? defaults.balancerRange,
     ...(fields.clusterDomain && { clusterDomain: domainOf(fields.clusterDomain) }),
     ...(fields.apiPort && { hostPort: fields.apiPort.integer(1, 65535) }),
   };
   taken.add(cluster.podRange, `the pods of ${name}`, name, fields.podRange ?? item);
   taken.add(cluster.serviceRange, `the services of ${name}`, name, fields.serviceRange ?? item);
+  const balancers = `the load balancers of ${name}`;
+  taken.add(cluster.balancerRange, balancers, name, fields.balancerRange ?? item);
   cluster.nodes = nodesOf(fields.nodes, cluster, index, placeLabels(fields));
   return cluster;
 }

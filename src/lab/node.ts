@@ -46,6 +46,7 @@ const rules = await startServiceRules({
   client,
   nodeName: node.name,
   serviceRange: cluster.serviceRange,
+  balancerRange: cluster.balancerRange,
   log,
 });
 await startNodeDns({

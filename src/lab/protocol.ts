@@ -1,5 +1,6 @@
 /** What the lab's daemon and its callers say to each other: one JSON value per line. */
 import type { Readable, Writable } from "node:stream";
+import type { Balancer, BalancerStatus } from "./balancer/index.ts";
 
 /** A question or an order, on `lab.sock`; one answer follows. */
 export type LabRequest =
@@ -32,10 +33,15 @@ export type LabEvent =
  */
 export type LabOrder = { order: "start" | "release" };
 
+/** From a cluster's process to the daemon: the load balancers that there are now. */
+export interface BalancersMessage {
+  balancers: Balancer[];
+}
+
 export interface ProcessStatus {
   /** `lab`, `c1`, `c1-control-plane`, or `pods of c1-control-plane`. */
   name: string;
-  role: "daemon" | "cluster" | "node" | "pods";
+  role: "daemon" | "cluster" | "node" | "pods" | "relay";
   cluster?: string;
   state: "running" | "starting" | "stopped";
   pid?: number;
@@ -66,6 +72,8 @@ export interface LabStatus {
   }[];
   network: "flat" | "gateway";
   links: LinkStatus[];
+  /** Ports of Services of type LoadBalancer. */
+  balancers: BalancerStatus[];
   processes: ProcessStatus[];
   /** Sum over all processes of the lab, in bytes. */
   memory: number;

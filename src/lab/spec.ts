@@ -27,6 +27,8 @@ export interface ClusterSpec {
   podRange: string;
   /** ClusterIPs, e.g. `10.11.0.0/16`. The first address is the API server's, the tenth the cluster DNS's. */
   serviceRange: string;
+  /** Addresses of Services of type LoadBalancer, e.g. `172.19.0.0/24`; known in the whole lab. */
+  balancerRange: string;
   /** Address of the API server on the lab's backbone; pods, nodes and peers reach it at port 6443. */
   apiAddress: string;
   /** DNS domain of the cluster's own services. */
@@ -54,13 +56,17 @@ export interface NodeSpec {
 /** Where a cluster's API server listens on its backbone address. */
 export const apiPort = 6443;
 
-/** The ranges of the i-th cluster (from 0): pods 10.(10+2i), services 10.(11+2i), backbone 172.18.i. */
+/**
+ * The ranges of the i-th cluster (from 0): pods 10.(10+2i), services 10.(11+2i), load balancers 172.19.i, backbone
+ * 172.18.i.
+ */
 export function defaultCluster(name: string, index: number, nodeCount = 1): ClusterSpec {
   const pods = 10 + 2 * index;
   return {
     name,
     podRange: `10.${pods}.0.0/16`,
     serviceRange: `10.${pods + 1}.0.0/16`,
+    balancerRange: `172.19.${index}.0/24`,
     apiAddress: `172.18.${index}.1`,
     clusterDomain: "cluster.local",
     nodes: Array.from({ length: nodeCount }, (_, n) => ({
@@ -77,7 +83,7 @@ export function isClusterName(name: string): boolean {
   return /^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$/.test(name) && !reservedNames.includes(name);
 }
 /** What else goes by a name in a lab. */
-export const reservedNames = ["lab", "backbone"];
+export const reservedNames = ["lab", "backbone", "relay"];
 
 /** Splits a cluster's pod range among its nodes: /24s, or smaller where they are too many. Undefined when there is no room. */
 export function nodeRanges(podRange: string, count: number): string[] | undefined {

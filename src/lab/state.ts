@@ -111,6 +111,11 @@ export class LabState {
     return join(this.nodeDir(cluster, node), "run");
   }
 
+  /** Which port of 127.0.0.1 is whose load balancer's. */
+  get relaysFile(): string {
+    return join(this.dir, "relays.json");
+  }
+
   create(record: LabRecord): void {
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
     rmSync(this.failedLog, { force: true });

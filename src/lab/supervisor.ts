@@ -1,5 +1,6 @@
 /** Keeps a process running: starts it, hears when it is ready, starts it again when it ends. */
 import { type ChildProcess, spawn } from "node:child_process";
+import type { Socket } from "node:net";
 import type { Timer, World } from "../world/index.ts";
 
 export interface ProcessSpec {
@@ -26,9 +27,20 @@ export class Supervised {
   #wanted = false;
   readonly #onReady: () => void;
   readonly #onEnd: (reason: string) => void;
+  readonly #onMessage: (message: unknown) => void;
 
-  /** `onReady` is called each time the process becomes ready, `onEnd` each time it ends without being told to. */
-  constructor(world: World, spec: ProcessSpec, onReady: () => void, onEnd: (reason: string) => void) {
+  /**
+   * `onReady` is called each time the process becomes ready, `onEnd` each time it ends without being told to, and
+   * `onMessage` with what else it says.
+   */
+  constructor(
+    world: World,
+    spec: ProcessSpec,
+    onReady: () => void,
+    onEnd: (reason: string) => void,
+    onMessage: (message: unknown) => void = () => {},
+  ) {
+    this.#onMessage = onMessage;
     this.#world = world;
     this.spec = spec;
     this.#onReady = onReady;
@@ -60,6 +72,11 @@ export class Supervised {
     await gone;
   }
 
+  /** Hands a connection over, which is ours no more. False while there is nobody to take it. */
+  hand(message: object, socket: Socket): boolean {
+    return this.#child?.send(message, socket, () => {}) ?? false;
+  }
+
   kill(): void {
     this.#child?.kill("SIGKILL");
   }
@@ -76,7 +93,7 @@ export class Supervised {
     });
     this.#child = child;
     child.on("message", (message) => {
-      if (message !== "ready") return;
+      if (message !== "ready") return this.#onMessage(message);
       this.state = "running";
       this.#onReady();
     });

@@ -10,7 +10,9 @@ import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { clusterRoleBindings } from "../../src/api/index.ts";
 import { KubeClient, transportFor } from "../../src/kube/index.ts";
+import { startLoadBalancers } from "../../src/lab/balancer/index.ts";
 import { bootstrapCluster, publishClusterInfo } from "../../src/lab/bootstrap.ts";
+import { run } from "../../src/lab/network/index.ts";
 import { apiPort } from "../../src/lab/spec.ts";
 import { LabState } from "../../src/lab/state.ts";
 import { realWorld, sleep } from "../../src/world/index.ts";
@@ -19,8 +21,9 @@ const [programs, dir, name] = process.argv.slice(2) as [string, string, string];
 const realNodes = process.argv.includes("--real-nodes");
 const world = realWorld();
 const state = new LabState(dir);
-const spec = state.read()?.spec.clusters.find((cluster) => cluster.name === name);
-if (!spec) throw new Error(`there is no cluster ${name} in ${state.recordFile}`);
+const record = state.read();
+const spec = record?.spec.clusters.find((cluster) => cluster.name === name);
+if (!record || !spec) throw new Error(`there is no cluster ${name} in ${state.recordFile}`);
 const pki = state.readClusterPki(name);
 const files = state.clusterDir(name);
 const file = (of: string) => join(files, of);
@@ -146,6 +149,17 @@ for (const role of realNodes ? ["system:node-proxier"] : ["system:node-proxier",
   );
 }
 await (realNodes ? publishClusterInfo : bootstrapCluster)(client, spec, pki.ca.cert);
+
+if (!realNodes) {
+  startLoadBalancers({
+    world,
+    client,
+    lab: record.spec,
+    cluster: spec,
+    run,
+    onChange: (balancers) => process.send?.({ balancers }),
+  });
+}
 
 // The host reaches the API server through a UNIX socket.
 const socket = state.apiSocket(name);

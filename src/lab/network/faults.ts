@@ -31,7 +31,12 @@ function rules(spec: LabSpec, a: string, b: string, action: "add" | "del"): stri
 
 /** What comes in from a node of one cluster and is for an address of the other. */
 function oneWay(spec: LabSpec, from: ClusterSpec, to: ClusterSpec): string[] {
-  const targets = [to.podRange, `${to.apiAddress}/32`, ...to.nodes.map(({ address }) => `${address}/32`)];
+  const targets = [
+    to.podRange,
+    to.balancerRange,
+    `${to.apiAddress}/32`,
+    ...to.nodes.map(({ address }) => `${address}/32`),
+  ];
   return uplinksOf(spec, from).flatMap((link) =>
     targets.map((target) => `pref ${localPreference - 50} iif ${link} to ${target} blackhole`),
   );

@@ -3,6 +3,7 @@ import type { ServiceRules, ServiceRulesOptions } from "./services/index.ts";
 
 export { contains, formatAddress, parseAddress, parseRange, type Range } from "./address.ts";
 export { setUpBackbone } from "./backbone.ts";
+export { leadAddresses } from "./balancers.ts";
 export { cutLink, healLink } from "./faults.ts";
 export { setLatencies } from "./latency.ts";
 export { namespaceFile, nodeNamespace } from "./names.ts";

@@ -25,6 +25,8 @@ export interface ServiceRulesOptions {
   nodeName: string;
   /** ClusterIPs of the cluster: what is addressed to them and has nothing behind it is refused. */
   serviceRange: string;
+  /** Addresses of the cluster's load balancers: the same. */
+  balancerRange?: string;
   /** The nft command, in the network namespace that the rules are for; `["nft"]` unless told. */
   nft?: readonly string[];
   /** Failures, one line each; they are tried again whatever it does. */
@@ -73,7 +75,8 @@ class Rules implements ServiceRules {
   constructor(options: ServiceRulesOptions) {
     const { world, client, nodeName } = options;
     this.#options = options;
-    this.#table = new RuleTable(options.serviceRange, 1 + Math.floor(world.random() * 65_535));
+    const ranges = [options.serviceRange, ...(options.balancerRange ? [options.balancerRange] : [])];
+    this.#table = new RuleTable(ranges.join(", "), 1 + Math.floor(world.random() * 65_535));
     this.#nft = new NftSession({ world, command: options.nft });
     this.#place = { name: nodeName, zone: undefined };
     this.#services = new Informer(client, services, { keepManagedFieldsOf: null });

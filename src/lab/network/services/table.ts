@@ -15,7 +15,7 @@ type Claims = Map<string, Map<string, string>>;
  * one external address): the Service whose name comes first has it, whoever was first in time.
  */
 export class RuleTable {
-  readonly #serviceRange: string;
+  readonly #ranges: string;
   /** The zone that UDP flows start in. */
   readonly #firstZone: number;
   readonly #zones = new Map<string, number>();
@@ -27,12 +27,12 @@ export class RuleTable {
   readonly #touched = new Map<string, string | undefined>();
 
   /**
-   * Whatever is still addressed to `serviceRange` after translation has nothing behind it and is refused.
+   * Whatever is still addressed to `ranges` (one, or several with commas) after translation has nothing behind it and is refused.
    * `firstZone` (1 to 65535) should be another than that of the process before us, or flows of its time may
    * go on to endpoints that are gone.
    */
-  constructor(serviceRange: string, firstZone = 1) {
-    this.#serviceRange = serviceRange;
+  constructor(ranges: string, firstZone = 1) {
+    this.#ranges = ranges;
     this.#firstZone = firstZone;
   }
 
@@ -129,7 +129,7 @@ export class RuleTable {
       for (const [chain, rules] of chains)
         lines.push(`chain ${chain} {`, ...rules.map((rule) => `\t${rule}`), "}");
     }
-    lines.push(skeletonChains(this.#serviceRange), "}");
+    lines.push(skeletonChains(this.#ranges), "}");
     return lines.join("\n");
   }
 
@@ -178,7 +178,7 @@ const skeletonSets: [string, { kind: "map" | "set"; type: string }][] = [
  * Where packets enter: addresses are translated for the node's own connections (output) and for its pods' and
  * everyone else's (prerouting); what has no one behind it is answered at once.
  */
-function skeletonChains(serviceRange: string): string {
+function skeletonChains(ranges: string): string {
   const lookup = "ip daddr . meta l4proto . th dport";
   return `chain services {
 	${lookup} vmap @${sets.clusterIps}
@@ -188,7 +188,7 @@ function skeletonChains(serviceRange: string): string {
 chain unserved {
 	${lookup} @${sets.ignored} drop
 	${lookup} @${sets.refused} goto refuse
-	ip daddr ${serviceRange} goto refuse
+	ip daddr { ${ranges} } goto refuse
 }
 chain refuse {
 	meta l4proto tcp reject with tcp reset
