@@ -201,7 +201,7 @@ function nativeForm(proxy: Container): Container {
     ...proxy,
     restartPolicy: "Always",
     // As long as it takes: without certificate and configuration the application does not start (never fail open).
-    startupProbe: readiness({ periodSeconds: 1, timeoutSeconds: 3, failureThreshold: 600 }),
+    startupProbe: readiness({ initialDelaySeconds: 1, failureThreshold: 600 }),
   } as Container;
 }
 
