@@ -45,6 +45,7 @@ const wanted = [
   "extensions/filters/network/set_filter_state/v3",
   "extensions/filters/network/sni_cluster/v3",
   "extensions/filters/network/tcp_proxy/v3",
+  "extensions/rate_limit_descriptors/expr/v3",
   "extensions/retry/host/previous_hosts/v3",
   "extensions/transport_sockets/raw_buffer/v3",
   "extensions/transport_sockets/tls/v3",
@@ -125,15 +126,14 @@ function generate(work) {
   writeFileSync(join(work, "buf.yaml"), JSON.stringify(settings));
   writeFileSync(join(work, "buf.gen.yaml"), JSON.stringify({ version: "v2", plugins: [plugin] }));
   const paths = wanted.flatMap((path) => ["--path", `protos/envoy/${path}`]);
-  const result = spawnSync(
-    process.execPath,
-    [join(root, "node_modules/@bufbuild/buf/bin/buf"), "generate", ...paths],
-    {
-      cwd: work,
-      encoding: "utf8",
-    },
-  );
-  if (result.status !== 0) throw new Error(`buf generate: ${result.stderr || result.error}`);
+  const buf = (...command) => {
+    const program = join(root, "node_modules/@bufbuild/buf/bin/buf");
+    const result = spawnSync(process.execPath, [program, ...command], { cwd: work, encoding: "utf8" });
+    if (result.status !== 0) throw new Error(`buf ${command[0]}: ${result.stderr || result.error}`);
+  };
+  buf("generate", ...paths);
+  // The messages' description, with which anything of them can be shown as JSON.
+  buf("build", ...paths, "--exclude-source-info", "-o", "out/descriptors.binpb");
   // Types are for those who import these files; what is inside is the generator's business.
   for (const file of globSync("**/*.ts", { cwd: join(work, "out") })) {
     const path = join(work, "out", file);

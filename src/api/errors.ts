@@ -40,6 +40,10 @@ export const errorTable = {
     says: "this machine cannot delay packets: {reason}",
     fix: "{fix}",
   },
+  ENVOY_MISSING: {
+    says: "Envoy is not to be had: {reason}",
+    fix: "install 'envoy' where PATH finds it, or put its program (version {version}) at {file}",
+  },
   CLUSTER_UNKNOWN: { says: "the lab has no cluster '{name}'", fix: "it has: {known}" },
   NODE_UNKNOWN: { says: "the lab has no node '{name}'", fix: "it has: {known}" },
   LATENCY_INVALID: { says: "'{value}' is no latency", fix: "write it as 50ms, 1.5s or 200us; 0ms is none" },
@@ -87,6 +91,14 @@ export const errorTable = {
   CA_INVALID: {
     says: "the certificate authority in the Secret {secret} cannot be used: {reason}",
     fix: "put a signing certificate, its key, its chain and its root there (docs/errors.md)",
+  },
+  NO_DISCOVERY: {
+    says: "no mesh has a running discovery in the cluster of {context}",
+    fix: "kubectl --context {context} get smcp -A shows the meshes; 'kubectl get pods -A -l app=istiod' their discoveries",
+  },
+  PROXY_NOT_CONNECTED: {
+    says: "no discovery has a connected proxy '{proxy}'",
+    fix: "'weft proxies' lists those that are connected; name it as POD.NAMESPACE",
   },
   API_REFUSED: { says: "the API server of {cluster} refused to {action}: {reason}", fix: "{fix}" },
 } as const satisfies Record<string, { says: string; fix: string }>;

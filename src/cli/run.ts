@@ -41,6 +41,14 @@ const commands: Record<string, Entry> = {
     load: () => import("./link.ts"),
   },
   image: { summary: "show and add what image names stand for in the lab", load: () => import("./image.ts") },
+  proxies: {
+    summary: "show the mesh's proxies and whether they have what they are to have",
+    load: () => import("./proxies.ts"),
+  },
+  "proxy-config": {
+    summary: "show what a proxy is configured with",
+    load: () => import("./proxy-config.ts"),
+  },
   discovery: {
     summary: "run the discovery of a mesh of the cluster that this process is in",
     load: () => import("./discovery.ts"),

@@ -11,6 +11,7 @@ export * from "./kubeconfig-write.ts";
 export * from "./lease.ts";
 export type { Mark } from "./mark.ts";
 export * from "./object-sink.ts";
+export { getFromPod, type PodAnswer } from "./port-forward.ts";
 export * from "./reflector.ts";
 export type { SinkOptions, SinkState } from "./sink.ts";
 export * from "./source.ts";
