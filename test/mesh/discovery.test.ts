@@ -22,13 +22,13 @@ import {
   serviceAccounts,
   services,
   virtualServices,
-} from "./api/index.ts";
-import { type Discovery, startDiscovery } from "./discovery.ts";
-import { makeRequest } from "./identity/index.ts";
-import { KubeClient } from "./kube/index.ts";
-import { type ApiServer, createApiServer } from "./lab/apiserver/index.ts";
-import { realWorld } from "./world/index.ts";
-import { TestClient, type TestClientOptions } from "./xds/testing/client.ts";
+} from "../../src/api/index.ts";
+import { type Discovery, startDiscovery } from "../../src/discovery.ts";
+import { makeRequest } from "../../src/identity/index.ts";
+import { KubeClient } from "../../src/kube/index.ts";
+import { type ApiServer, createApiServer } from "../../src/lab/apiserver/index.ts";
+import { realWorld } from "../../src/world/index.ts";
+import { TestClient, type TestClientOptions } from "../../src/xds/testing/client.ts";
 
 const world = realWorld();
 const settings: MeshSettings = {
