@@ -17,6 +17,7 @@ import type {
   Origin,
   SourceMatch,
 } from "./model.ts";
+import { isAddress } from "./registry.ts";
 import { selects } from "./workloads.ts";
 
 export interface AccessPolicy {
@@ -104,10 +105,16 @@ function ruleFor(
       }),
     }),
   );
-  if (rule.from?.some(({ source }) => source?.requestPrincipals?.length)) {
-    // No RequestAuthentication is served: nobody has a request principal.
-    if (policy.action === "allow") return undefined;
-  }
+  // What is not served, or is no address, is taken as what denies: a rule that allows is left out, one that denies is
+  // taken without it.
+  if (
+    policy.action === "allow" &&
+    (rule.from?.some(({ source }) => !isUsable(source)) ||
+      rule.to?.some(({ operation }) => !hasPorts(operation)) ||
+      rule.when?.some(({ key }) => key?.startsWith("request.auth.")))
+  )
+    return undefined;
+  when = when.filter(({ key }) => !key.startsWith("request.auth."));
   if (tcp) {
     const needsHttp =
       to.some(({ methods, notMethods, paths, notPaths, hosts, notHosts }) =>
@@ -132,10 +139,10 @@ function sourceOf(source: AuthorizationSource, namespace: string, mesh: MeshSett
     notNamespaces: source.notNamespaces,
     serviceAccounts: source.serviceAccounts && accounts(source.serviceAccounts),
     notServiceAccounts: source.notServiceAccounts && accounts(source.notServiceAccounts),
-    ipBlocks: source.ipBlocks,
-    notIpBlocks: source.notIpBlocks,
-    remoteIpBlocks: source.remoteIpBlocks,
-    notRemoteIpBlocks: source.notRemoteIpBlocks,
+    ipBlocks: source.ipBlocks?.filter(isAddress),
+    notIpBlocks: source.notIpBlocks?.filter(isAddress),
+    remoteIpBlocks: source.remoteIpBlocks?.filter(isAddress),
+    notRemoteIpBlocks: source.notRemoteIpBlocks?.filter(isAddress),
   });
 }
 
@@ -143,13 +150,30 @@ function operationOf(operation: AuthorizationOperation): OperationMatch {
   return kept({
     hosts: operation.hosts,
     notHosts: operation.notHosts,
-    ports: operation.ports,
-    notPorts: operation.notPorts,
+    ports: operation.ports?.filter(isPort),
+    notPorts: operation.notPorts?.filter(isPort),
     methods: operation.methods,
     notMethods: operation.notMethods,
     paths: operation.paths,
     notPaths: operation.notPaths,
   });
+}
+
+function isUsable(source: AuthorizationSource | undefined): boolean {
+  const { requestPrincipals, notRequestPrincipals, trustDomains, notTrustDomains } = source ?? {};
+  if ([requestPrincipals, notRequestPrincipals, trustDomains, notTrustDomains].some((list) => list?.length))
+    return false;
+  return (["ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"] as const).every((list) =>
+    (source?.[list] ?? []).every(isAddress),
+  );
+}
+
+function hasPorts(operation: AuthorizationOperation | undefined): boolean {
+  return [...(operation?.ports ?? []), ...(operation?.notPorts ?? [])].every(isPort);
+}
+
+function isPort(text: string): boolean {
+  return /^\d+$/.test(text) && Number(text) <= 65_535;
 }
 
 /** Without the lists that are empty or not there. */

@@ -48,7 +48,8 @@ import { rateLimitsOf } from "./rate-limits.ts";
 import { entriesOf, importOf, type MeshService, serviceKey, serviceOf } from "./registry.ts";
 import { ruleFor, ruleOf } from "./rules.ts";
 import { labelText, podOf, type Scope, workloadLabels } from "./scopes.ts";
-import { blackHole, passthrough, type UpstreamSet, upstreamsOf } from "./upstreams.ts";
+import { letsThrough, sidecarFor, sidecarRulesOf } from "./sidecars.ts";
+import { blackHole, passthrough, type UpstreamSet, upstreamsOf, withOwnEndpoints } from "./upstreams.ts";
 import { type HostRules, hostRulesOf, meshGateway, rulesFor } from "./virtual-services.ts";
 import {
   type Instances,
@@ -266,16 +267,17 @@ export function traffic(inputs: TrafficInputs): Traffic {
       const mesh = meshOf(read);
       if (!mesh) return undefined;
       const facts = read.get(identities, serviceKey(service));
-      return variants((client, mention) => {
-        const rule = ruleOfHost(service.host, service, client, mesh, read, mention);
-        return upstreamsOf(service, {
-          mesh,
-          rule,
-          identities: facts?.identities ?? [],
-          allMesh: facts?.allMesh ?? false,
-          client,
-        });
-      }, equal);
+      return withOwnEndpoints(
+        variants((client, mention) => {
+          const rule = ruleOfHost(service.host, service, client, mesh, read, mention);
+          return upstreamsOf(service, {
+            mesh,
+            rule,
+            identities: facts?.identities ?? [],
+            allMesh: facts?.allMesh ?? false,
+          });
+        }, equal),
+      );
     },
     { name: "upstreamSets" },
   );
@@ -414,6 +416,14 @@ export function traffic(inputs: TrafficInputs): Traffic {
     },
     { name: "sourceLabels" },
   );
+  const sidecars = derive(
+    inputs.sidecars,
+    (sidecar, read) => (meshFor(sidecar, read) ? sidecarRulesOf(sidecar) : undefined),
+    { name: "sidecarRules" },
+  );
+  const sidecarsByNamespace = index(sidecars, ({ namespace }) => namespace, { name: "sidecarsByNamespace" });
+  const sidecarOf = (scope: Scope, read: Read) =>
+    scope.sidecar === undefined ? undefined : read.get(sidecars, scope.sidecar);
   const proxyScopes = derive(
     inputs.proxies,
     (proxy, read): readonly Scope[] => {
@@ -435,13 +445,20 @@ export function traffic(inputs: TrafficInputs): Traffic {
       if (isExportedTo(exports, namespace))
         for (const [name, value] of pairs) if (labels[name] === value) asked[name] = value;
     const outbound = workloadLabels(asked);
-    const suffix = labelText(outbound);
+    const sidecar = sidecarFor(
+      proxy.labels,
+      read.all(sidecarsByNamespace, namespace),
+      read.all(sidecarsByNamespace, meshOf(read)?.namespace ?? ""),
+    );
+    // What holds for the whole namespace makes no scope of its own.
+    const parts = [labelText(outbound), sidecar?.selector ? `sidecar=${sidecar.name}` : ""];
     return [
       {
-        name: suffix ? `outbound/${namespace}/${suffix}` : `outbound/${namespace}`,
+        name: [`outbound/${namespace}`, ...parts.filter((part) => part)].join("/"),
         kind: "outbound",
         namespace,
         labels: outbound,
+        ...(sidecar && { sidecar: sidecar.key }),
         ports: {},
       },
       { name: `inbound/${namespace}/${labelText(labels)}`, kind: "inbound", namespace, labels, ports },
@@ -454,26 +471,24 @@ export function traffic(inputs: TrafficInputs): Traffic {
   const outboundScopes = derive(allScopes, (scope) => (scope.kind === "outbound" ? scope : undefined), {
     name: "outboundScopes",
   });
-  const visible = (service: MeshService, scope: Scope): boolean =>
-    isExportedTo(service.exports, scope.namespace);
+  const registryKeys = derive(registry, (service, _read, key) => ({ key, service }), {
+    name: "registryKeys",
+  });
   /** The registry as a scope sees it: one service for each host. */
   const visibleServices = derive(
     outboundScopes,
     (scope, read) => {
       const seen = new Map<string, string>();
-      for (const [key, service] of registryEntries(read)) {
-        if (!visible(service, scope)) continue;
+      const sidecar = sidecarOf(scope, read);
+      for (const { key, service } of read.list(registryKeys)) {
+        if (!isExportedTo(service.exports, scope.namespace)) continue;
+        if (!letsThrough(sidecar, service, scope.namespace)) continue;
         if (!seen.has(service.host) || service.namespace === scope.namespace) seen.set(service.host, key);
       }
       return [...seen.values()];
     },
     { name: "visibleServices" },
   );
-  const registryKeys = derive(registry, (service, _read, key) => ({ key, service }), {
-    name: "registryKeys",
-  });
-  const registryEntries = (read: Read): [string, MeshService][] =>
-    read.list(registryKeys).map(({ key, service }) => [key, service]);
   const outboundUpstreams = derive(
     outboundScopes,
     (scope, read): ReadonlyMap<string, Upstream> => {
@@ -486,6 +501,16 @@ export function traffic(inputs: TrafficInputs): Traffic {
         if (set)
           for (const upstream of seenBy(set, scope.namespace).upstreams)
             upstreams.set(upstream.name, upstream);
+      }
+      // Where routes of narrowed scopes lead is known too, though it cannot be called by its own name.
+      if (sidecarOf(scope, read)?.hosts) {
+        const listeners = read.all(listenersByScope, scope.name).map(({ listener }) => listener);
+        const tables = read.all(tablesByScope, scope.name).map(({ table }) => table);
+        for (const name of referenced(listeners, tables)) {
+          if (upstreams.has(name)) continue;
+          const upstream = upstreamAt(name, scope.namespace, read);
+          if (upstream) upstreams.set(name, upstream);
+        }
       }
       return upstreams;
     },
@@ -511,7 +536,8 @@ export function traffic(inputs: TrafficInputs): Traffic {
         const chosen = hostRulesOfHost(host, scope.namespace, read);
         if (chosen?.key === rules.key) add(seenBy(draft, scope.namespace));
       }
-      const unknown = mesh.outboundPolicy === "ALLOW_ANY" ? "passthrough" : "block";
+      const policy = sidecarOf(scope, read)?.policy ?? mesh.outboundPolicy;
+      const unknown = policy === "ALLOW_ANY" ? "passthrough" : "block";
       return [...tables].map(([name, hosts]) => ({
         scope: scope.name,
         table: tableOf(name, hosts, unknown),
@@ -534,6 +560,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
     (scope, read): { scope: string; listener: Listener }[] => {
       const mesh = meshOf(read);
       if (!mesh) return [];
+      const policy = sidecarOf(scope, read)?.policy ?? mesh.outboundPolicy;
       const parts = new Map<string, ListenerPart[]>();
       for (const key of read.get(visibleServices, scope.name) ?? []) {
         const set = read.get(listenerSets, key);
@@ -546,9 +573,9 @@ export function traffic(inputs: TrafficInputs): Traffic {
         }
       }
       const listeners = [...parts.values()].map((all) =>
-        outboundListener(all[0]!.address, all[0]!.port, all, mesh.outboundPolicy, mesh, scope.labels),
+        outboundListener(all[0]!.address, all[0]!.port, all, policy, mesh, scope.labels),
       );
-      return [virtualOutbound(mesh.outboundPolicy, mesh), ...listeners].map((listener) => ({
+      return [virtualOutbound(policy, mesh), ...listeners].map((listener) => ({
         scope: scope.name,
         listener,
       }));

@@ -69,7 +69,7 @@ export function hasHosts(port: MeshPort): boolean {
 
 /** A service on a port whose protocol is found out has a listener for each of its addresses. */
 export function hasOwnListener(service: MeshService, port: MeshPort): boolean {
-  return port.protocol === "auto" && service.addresses.length > 0;
+  return port.protocol === "auto" && service.addresses.some((address) => !isRange(address));
 }
 
 export function hostsOf(service: MeshService, context: HostContext): DraftHost[] {
@@ -138,9 +138,8 @@ export function domainsOf(service: MeshService, port: number, client: string): s
     if (client === namespace) names.push(name);
   }
   for (const address of service.addresses) {
-    const slash = address.indexOf("/");
-    if (slash >= 0 && !/\/(?:32|128)$/.test(address)) continue;
-    const host = slash < 0 ? address : address.slice(0, slash);
+    if (isRange(address)) continue;
+    const host = address.replace(/\/\d+$/, "");
     names.push(host.includes(":") ? `[${host}]` : host);
   }
   return withPort(names, port);
@@ -199,8 +198,38 @@ export interface ListenerContext extends HostContext {
   addresses: readonly string[];
 }
 
-export function listenerParts(service: MeshService, context: ListenerContext): ListenerPart[] {
+export function listenerParts(given: MeshService, context: ListenerContext): ListenerPart[] {
+  const ranges = given.addresses.filter((address) => isRange(address));
+  const addresses = given.addresses
+    .filter((address) => !isRange(address))
+    .map((address) => address.replace(/\/\d+$/, ""));
+  const parts = partsOf({ ...given, addresses }, context, ranges.length > 0 && addresses.length === 0);
+  if (ranges.length === 0) return parts;
+  // A range cannot be listened at: its connections are told by where they were going, at the port's wildcard.
+  const ofRanges = given.ports
+    .filter((port) => !isHttp(port.protocol))
+    .map((port): ListenerPart => {
+      const draft = tcpChain(given, port, context);
+      const chain = { ...draft.chain, name: `${draft.chain.name}:range`, match: { destinations: ranges } };
+      return {
+        address: "0.0.0.0",
+        port: port.number,
+        http: false,
+        chains: [{ ...draft, chain }],
+        inspect: [],
+      };
+    });
+  return [...parts, ...ofRanges];
+}
+
+function isRange(address: string): boolean {
+  return address.includes("/") && !/\/(?:32|128)$/.test(address);
+}
+
+/** `onlyRanges`: it has addresses, but none that could be listened at. */
+function partsOf(service: MeshService, context: ListenerContext, onlyRanges: boolean): ListenerPart[] {
   return service.ports.flatMap((port): ListenerPart[] => {
+    if (onlyRanges && !isHttp(port.protocol)) return [];
     const wildcard = { address: "0.0.0.0", port: port.number };
     if (isHttp(port.protocol)) return [{ ...wildcard, http: true, chains: [], inspect: ["tls", "http"] }];
     const name = `${service.host}:${port.number}`;
@@ -481,7 +510,7 @@ export function outboundListener(
   return {
     name,
     direction: "outbound",
-    address: addressOf(address),
+    address,
     port,
     bind: false,
     redirected: false,
@@ -491,11 +520,6 @@ export function outboundListener(
     fallback,
     origins: parts.length === 1 ? originsOf(parts[0]!) : [],
   };
-}
-
-/** A range's listener is found by its first address alone; Istio matches the range in a wildcard listener. */
-function addressOf(address: string): string {
-  return address.replace(/\/\d+$/, "");
 }
 
 function originsOf({ chains, fallback }: ListenerPart): readonly Origin[] {

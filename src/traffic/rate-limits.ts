@@ -3,6 +3,7 @@ import type { RateLimit } from "../api/index.ts";
 import type { LocalRateLimit, NamedMatch } from "./model.ts";
 import { milliseconds } from "./names.ts";
 import { matchOf, stringMatch } from "./routes.ts";
+import { regexProblem } from "./valid.ts";
 import { selects } from "./workloads.ts";
 
 /** `own` are those of the workload's namespace; `targets` the `Kind/name`s that it serves. */
@@ -20,7 +21,9 @@ export function rateLimitsOf(
     if (!mine) return [];
     return (spec.limits ?? []).flatMap((limit, i): LocalRateLimit[] => {
       const interval = milliseconds(limit.interval);
-      if (!interval || !(limit.tokens > 0)) return [];
+      if (!interval || interval < 50 || !(limit.tokens > 0)) return [];
+      const texts = [limit.match?.path, ...Object.values(limit.match?.headers ?? {})];
+      if (texts.some((text) => text?.regex && regexProblem(text.regex))) return [];
       const headers: NamedMatch[] = Object.entries(limit.match?.headers ?? {}).map(([name, value]) => ({
         name: name.toLowerCase(),
         match: stringMatch(value),

@@ -1,4 +1,5 @@
 /** What can be called in a mesh: Services, ServiceImports and ServiceEntries as one kind of thing. */
+import { isIP } from "node:net";
 import {
   fieldManager,
   type MeshSettings,
@@ -199,7 +200,7 @@ export function entriesOf(entry: ServiceEntry): MeshService[] {
       namespace,
       name: metadata.name,
       kind: "ServiceEntry",
-      addresses: spec.addresses ?? [],
+      addresses: (spec.addresses ?? []).filter(isAddress),
       headless: (spec.addresses ?? []).length === 0,
       ports,
       resolution,
@@ -210,11 +211,19 @@ export function entriesOf(entry: ServiceEntry): MeshService[] {
       endpoints:
         byName && endpoints.length === 0 && !host.startsWith("*")
           ? [{ address: host, ports: {}, labels: {}, locality: "", weight: 1 }]
-          : endpoints,
+          : endpoints.filter(({ address }) => (byName ? address !== "" : isIP(address) !== 0)),
       subjectAltNames: spec.subjectAltNames ?? [],
       origin: { kind: "ServiceEntry", namespace, name: metadata.name, field: "spec.hosts" },
     };
   });
+}
+
+/** An address, or a range in CIDR notation. */
+export function isAddress(text: string): boolean {
+  const [address = "", bits] = text.split("/");
+  const family = isIP(address);
+  if (family === 0) return false;
+  return bits === undefined || (/^\d+$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
 }
 
 /** A creation time as sortable text; objects of files, which have none yet, are the youngest. */

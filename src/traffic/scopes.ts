@@ -5,13 +5,13 @@
 import type { Proxy as MeshProxy } from "./model.ts";
 
 export interface Scope {
-  /** `outbound/coolapp`, `inbound/coolapp/app=catalog,version=v1`, `gateway/istio-system/istio=ingressgateway`. */
+  /** `outbound/coolapp`, `outbound/coolapp/sidecar=own`, `inbound/coolapp/app=catalog,version=v1`, `gateway/istio-system/istio=ingressgateway`. */
   name: string;
   kind: "outbound" | "inbound" | "gateway";
   namespace: string;
   /** Labels that make a difference: all of a workload's for inbound and gateways. */
   labels: Readonly<Record<string, string>>;
-  /** Name of the Sidecar that it goes by; outbound only. */
+  /** The Sidecar that it goes by, `namespace/name`; outbound only. */
   sidecar?: string;
   /** The pods' named ports. */
   ports: Readonly<Record<string, number>>;

@@ -1,6 +1,8 @@
 /** A service's upstreams: one for each port, and one for each subset of it. */
 import type { MeshSettings } from "../api/index.ts";
+import { equal } from "../collections/index.ts";
 import { type EndpointsSpec, endpointsSpec, portOfEntry } from "./endpoints.ts";
+import type { Variants } from "./exports.ts";
 import type { Endpoint, Origin, Upstream } from "./model.ts";
 import {
   blackHoleUpstream,
@@ -37,8 +39,6 @@ export interface UpstreamContext {
   identities: readonly string[];
   /** All endpoints of the service speak mTLS: for what picks no endpoint itself. */
   allMesh: boolean;
-  /** Who sees these: empty for everybody; a namespace whose clients see another rule than the others. */
-  client: string;
 }
 
 export function upstreamsOf(service: MeshService, context: UpstreamContext): UpstreamSet {
@@ -57,11 +57,43 @@ export function upstreamsOf(service: MeshService, context: UpstreamContext): Ups
   return { upstreams, endpoints };
 }
 
+/**
+ * The same subset may have other labels for clients of some namespace: then its endpoints have a row of their own, named
+ * after the first such namespace.
+ */
+export function withOwnEndpoints({ rest, byNamespace }: Variants<UpstreamSet>): Variants<UpstreamSet> {
+  if (byNamespace.size === 0) return { rest, byNamespace };
+  const first = new Map(rest.endpoints.map((spec) => [spec.name, spec]));
+  const renamed = new Map<string, UpstreamSet>();
+  for (const namespace of [...byNamespace.keys()].sort()) {
+    const set = byNamespace.get(namespace)!;
+    const own = new Map<string, EndpointsSpec>();
+    for (const spec of set.endpoints) {
+      const known = first.get(spec.name);
+      if (!known) first.set(spec.name, spec);
+      else if (!equal(known, spec)) own.set(spec.name, { ...spec, name: `${spec.name}@${namespace}` });
+    }
+    renamed.set(
+      namespace,
+      own.size === 0
+        ? set
+        : {
+            upstreams: set.upstreams.map((upstream) => {
+              const spec = own.get(upstream.endpointsName);
+              return spec ? { ...upstream, endpointsName: spec.name } : upstream;
+            }),
+            endpoints: set.endpoints.map((spec) => own.get(spec.name) ?? spec),
+          },
+    );
+  }
+  return { rest, byNamespace: renamed };
+}
+
 function upstreamOf(
   service: MeshService,
   port: MeshPort,
   subset: MergedRule["subsets"][number] | undefined,
-  { mesh, rule, identities, allMesh, client }: UpstreamContext,
+  { mesh, rule, identities, allMesh }: UpstreamContext,
 ): { upstream: Upstream; endpoints: EndpointsSpec | undefined } {
   const subsetName = subset?.value.name ?? "";
   const labels = subset?.value.labels ?? {};
@@ -73,9 +105,6 @@ function upstreamOf(
   const protocol = upstreamProtocol(port, policy);
   const warmup = warmupOf(policy.loadBalancer);
   const outliers = outliersOf(policy.outlierDetection);
-  const subsetLabels = Object.keys(labels).length > 0;
-  // The service's own endpoints are everybody's; a subset's labels are those that its clients' rule says.
-  const endpointsName = subsetLabels && client !== "" ? `${name}@${client}` : name;
   const tls = tlsOf(policy.tls, {
     mesh,
     protocol,
@@ -95,7 +124,7 @@ function upstreamOf(
     subset: subsetName,
     protocol,
     discovery,
-    endpointsName,
+    endpointsName: name,
     endpoints:
       discovery === "static" || discovery === "strict-dns" || discovery === "logical-dns"
         ? writtenEndpoints(service, port, labels)
@@ -118,7 +147,7 @@ function upstreamOf(
     upstream,
     endpoints:
       discovery === "endpoints"
-        ? endpointsSpec(service, port, endpointsName, labels, locality?.priorityLabels)
+        ? endpointsSpec(service, port, name, labels, locality?.priorityLabels)
         : undefined,
   };
 }

@@ -13,7 +13,7 @@ import { gatewayRulesOf } from "../gateways.ts";
 import type { Finding, Origin } from "../model.ts";
 import { fullHost, milliseconds } from "../names.ts";
 import { isTcp, namedProtocol } from "../protocol.ts";
-import { timeOf } from "../registry.ts";
+import { isAddress, timeOf } from "../registry.ts";
 import { regexProblem } from "../valid.ts";
 import { selects } from "../workloads.ts";
 import { finding } from "./codes.ts";
@@ -256,14 +256,6 @@ export function serviceEntryFindings(entry: ServiceEntry): Finding[] {
       );
   });
   return found;
-}
-
-/** An address, or a range in CIDR notation. */
-export function isAddress(text: string): boolean {
-  const [address = "", bits] = text.split("/");
-  const family = isIP(address);
-  if (family === 0) return false;
-  return bits === undefined || (/^\d+$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
 }
 
 export function labelText(labels: Readonly<Record<string, string>> | undefined): string {
