@@ -5,7 +5,14 @@ import type { Headers, RequestHead } from "./headers.ts";
 import { Http1Parser, hasOption, type MessageSink } from "./http1-parser.ts";
 import { type BodyFraming, lastChunk, requestHead } from "./http1-writer.ts";
 import type { ResetReason } from "./retry-policy.ts";
-import type { PendingStream, Pool, StreamOptions, UpstreamEvents, UpstreamStream } from "./upstream.ts";
+import {
+  type PendingStream,
+  type Pool,
+  reasonOfFailure,
+  type StreamOptions,
+  type UpstreamEvents,
+  type UpstreamStream,
+} from "./upstream.ts";
 import { Writer } from "./writer.ts";
 
 /** Envoy's limits for heads of responses: 60 KiB and 100 fields. */
@@ -31,6 +38,7 @@ export class Http1Pool implements Pool {
   readonly host: Host;
   readonly deadlines: Deadlines;
   readonly #priority: "default" | "high";
+  readonly #alpn: readonly string[] | undefined;
   /** The one used last is used first: the others may become idle. */
   readonly #idle: Http1Client[] = [];
   readonly #clients = new Set<Http1Client>();
@@ -38,8 +46,14 @@ export class Http1Pool implements Pool {
   readonly #connecting = new Set<PendingConnect>();
   #draining = false;
 
-  constructor(host: Host, priority: "default" | "high", deadlines: Deadlines) {
+  constructor(
+    host: Host,
+    priority: "default" | "high",
+    deadlines: Deadlines,
+    alpn: readonly string[] | undefined,
+  ) {
     this.host = host;
+    this.#alpn = alpn;
     this.#priority = priority;
     this.deadlines = deadlines;
     host.onRemoved(() => this.drain());
@@ -75,7 +89,11 @@ export class Http1Pool implements Pool {
 
   #connect(options: StreamOptions): void {
     const attempt = this.host.connect(
-      { priority: this.#priority, serverName: options.serverName },
+      {
+        priority: this.#priority,
+        serverName: options.serverName,
+        ...(this.#alpn ? { alpn: this.#alpn } : {}),
+      },
       (result) => {
         this.#connecting.delete(attempt);
         if (result.ok) this.#connected(result);
@@ -94,14 +112,7 @@ export class Http1Pool implements Pool {
   #failed(failure: ConnectFailure): void {
     // There is no room for another connection, but those that there are will take what waits.
     if (failure.why === "overflow" && this.#clients.size > 0) return;
-    const reason: ResetReason =
-      failure.why === "overflow"
-        ? "overflow"
-        : failure.why === "timeout"
-          ? "connect_timeout"
-          : failure.why === "tls"
-            ? "tls_failure"
-            : "connection_failure";
+    const reason = reasonOfFailure(failure);
     // As Envoy: all that wait fail with it, for they would wait for the same.
     for (const pending of this.#pending.splice(0)) {
       this.#leave(pending);

@@ -42,7 +42,13 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
   #tunnel = false;
   #done = false;
 
-  constructor(manager: Manager, downstream: Downstream, closed: (connection: Http1ServerConnection) => void) {
+  constructor(
+    manager: Manager,
+    downstream: Downstream,
+    /** Bytes that came before all that the socket gives. */
+    head: Buffer,
+    closed: (connection: Http1ServerConnection) => void,
+  ) {
     this.#manager = manager;
     this.#downstream = downstream;
     this.#closed = closed;
@@ -60,7 +66,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       deadlines.set(this.#life, settings.maxConnectionDuration);
     }
     this.#wait();
-    if (downstream.head.length > 0) this.#onData(downstream.head);
+    if (head.length > 0) this.#onData(head);
     socket.on("data", (chunk: Buffer) => this.#onData(chunk));
     if (!this.#paused) socket.resume();
   }
@@ -210,6 +216,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
   #target(head: RequestHead, authority: string | undefined): ParseError | undefined {
     const { path, method } = head;
     if (method === "CONNECT") {
+      this.#closeAfter = true;
       if (!/^[^/?#@]+:\d+$/.test(path)) return { status: 400, details: "http1.invalid_url" };
       head.authority = path;
       head.path = "";

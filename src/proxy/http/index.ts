@@ -9,7 +9,10 @@ import type {
   HttpRoom,
   ProxyDeps,
 } from "../contract.ts";
+import { Deadline } from "./deadlines.ts";
 import { Http1ServerConnection } from "./http1-server.ts";
+import { preface } from "./http2.ts";
+import { Http2ServerConnection } from "./http2-server.ts";
 import { Manager } from "./manager.ts";
 import { RouteTable } from "./routes.ts";
 import { readSettings } from "./settings.ts";
@@ -45,11 +48,71 @@ class HttpHandler implements ConnectionHandler {
     const manager = this.#manager;
     manager.cxTotal.inc();
     manager.cxActive.inc();
-    const connection = new Http1ServerConnection(manager, downstream, (closed) => {
-      this.#connections.delete(closed);
-      manager.cxActive.dec();
-    });
-    this.#connections.add(connection);
+    const { codec } = manager.settings;
+    if (codec === "http1") this.#http1(downstream, downstream.head);
+    else if (codec === "http2" || downstream.tls?.alpn === "h2") this.#http2(downstream, downstream.head);
+    else if (downstream.tls?.alpn === "http/1.1") this.#http1(downstream, downstream.head);
+    else this.#look(downstream);
+  }
+
+  readonly #closed = (connection: Connection) => {
+    this.#connections.delete(connection);
+    this.#manager.cxActive.dec();
+  };
+
+  #http1(downstream: Downstream, head: Buffer): void {
+    this.#connections.add(new Http1ServerConnection(this.#manager, downstream, head, this.#closed));
+  }
+
+  #http2(downstream: Downstream, head: Buffer): void {
+    this.#connections.add(new Http2ServerConnection(this.#manager, downstream, head, this.#closed));
+  }
+
+  /** Nobody said which protocol: the first bytes do (HTTP/2 with prior knowledge begins with its preface). */
+  #look(downstream: Downstream): void {
+    const { socket } = downstream;
+    const manager = this.#manager;
+    let seen = downstream.head;
+    const decided = () => {
+      const most = Math.min(seen.length, preface.length);
+      if (most === 0) return false;
+      if (seen.compare(preface, 0, most, 0, most) !== 0) this.#http1(downstream, seen);
+      else if (seen.length >= preface.length) this.#http2(downstream, seen);
+      else return false;
+      return true;
+    };
+    if (decided()) return;
+    const onData = (chunk: Buffer) => {
+      seen = seen.length > 0 ? Buffer.concat([seen, chunk]) : chunk;
+      socket.pause();
+      socket.off("data", onData);
+      stopLooking();
+      this.#connections.delete(looking);
+      if (decided()) return;
+      // A part of the preface: the rest is waited for.
+      this.#connections.add(looking);
+      listen();
+    };
+    const onGone = () => {
+      stopLooking();
+      socket.destroy();
+      this.#closed(looking);
+    };
+    const nothing = () => undefined;
+    const deadline = new Deadline({ onDeadline: onGone }, 0);
+    const looking: Connection = { drain: onGone, close: onGone };
+    const stopLooking = () => {
+      deadline.cancel();
+      socket.off("data", onData).off("end", onGone).off("close", onGone).off("error", nothing);
+    };
+    const listen = () => {
+      const { connectionIdleTimeout } = manager.settings;
+      if (connectionIdleTimeout > 0) manager.deadlines.set(deadline, connectionIdleTimeout);
+      socket.on("data", onData).on("end", onGone).on("close", onGone).on("error", nothing);
+      socket.resume();
+    };
+    this.#connections.add(looking);
+    listen();
   }
 
   drain(): void {

@@ -21,7 +21,16 @@ export function sendShadows(mirrors: readonly Mirror[], exchange: Exchange, body
     const head: RequestHead = { ...exchange.head, headers: exchange.head.headers.copy() };
     if (!mirror.keepHost) head.authority = shadowed(head.authority);
     const shadow = new Shadow(host, head, body, () => limits.requests.release());
-    poolFor(host, exchange.protocol === "HTTP/2", "default", manager.deadlines).request(shadow, {
+    poolFor(
+      host,
+      {
+        http2: exchange.protocol === "HTTP/2",
+        upgrade: false,
+        alpn: exchange.facts.downstream.upstreamAlpn,
+      },
+      "default",
+      manager.deadlines,
+    ).request(shadow, {
       priority: "default",
       serverName: head.authority,
       downstream: exchange.facts.downstream,

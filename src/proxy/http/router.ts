@@ -162,7 +162,16 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     }
     const { authority } = exchange.head;
     const port = portAt(authority);
-    const pool = poolFor(host, exchange.protocol === "HTTP/2", this.#forward.priority, manager.deadlines);
+    const pool = poolFor(
+      host,
+      {
+        http2: exchange.protocol === "HTTP/2",
+        upgrade: exchange.upgrade !== undefined,
+        alpn: exchange.facts.downstream.upstreamAlpn,
+      },
+      this.#forward.priority,
+      manager.deadlines,
+    );
     if (exchange.requestEnded) this.#setTryTimeout();
     this.#pending = pool.request(this, {
       priority: this.#forward.priority,

@@ -1,5 +1,5 @@
 /** What the router and the connections to hosts say to each other; the same for HTTP/1.1 and HTTP/2. */
-import type { Downstream, Host, UpstreamConnection } from "../contract.ts";
+import type { ConnectFailure, Downstream, Host, UpstreamConnection } from "../contract.ts";
 import type { Headers, RequestHead } from "./headers.ts";
 import type { ResetReason } from "./retry-policy.ts";
 
@@ -71,4 +71,18 @@ export const resets: Record<ResetReason, { words: string; flag: string; status: 
 
 function reset(words: string, flag: string, status = 503) {
   return { words, flag, status, detail: words.replace(/ /g, "_") };
+}
+
+/** Why a connection did not come about, as the router has it. */
+export function reasonOfFailure(failure: ConnectFailure): ResetReason {
+  switch (failure.why) {
+    case "overflow":
+      return "overflow";
+    case "timeout":
+      return "connect_timeout";
+    case "tls":
+      return "tls_failure";
+    default:
+      return "connection_failure";
+  }
 }
