@@ -1,7 +1,7 @@
 /** `weft up`: clusters on this machine, with Weft installed and joined. `tour` uses the same functions. */
 import { isDeepStrictEqual } from "node:util";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { pods, systemNamespace, WeftError } from "../api/index.ts";
+import { type ProxyImplementation, pods, systemNamespace, WeftError } from "../api/index.ts";
 import { deployControlPlane, joinClusters, prepareCluster, waitForControlPlane } from "../install/index.ts";
 import { KubeClient, kubeconfigToWrite, mergeContexts, removeContexts, transportFor } from "../kube/index.ts";
 import {
@@ -10,6 +10,7 @@ import {
   contextName,
   defaultCluster,
   endLab,
+  findEnvoy,
   freePorts,
   isClusterName,
   type LabRecord,
@@ -19,11 +20,13 @@ import {
   labStatus,
   launchLab,
   readLabFile,
+  requireEnvoy,
   requireLatency,
   requireTools,
   writeKeys,
 } from "../lab/index.ts";
 import { realWorld, sleep, timestamp, type World } from "../world/index.ts";
+import { proxyOption } from "./proxy-option.ts";
 
 export interface UpOptions {
   spec: LabSpec;
@@ -57,6 +60,7 @@ export function define(command: Command): void {
       "port of the first API server on 127.0.0.1 (default: any free ports)",
       positive,
     )
+    .addOption(proxyOption())
     .addOption(
       new Option("--control-plane <program...>", "what runs as API server and controllers").hideHelp(),
     )
@@ -65,10 +69,11 @@ export function define(command: Command): void {
       for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
         process.on(signal, () => stop.abort(new Error(`stopped by ${signal}; nothing is left behind`)));
       }
-      const { file, clusters, nodes, controlPlane, kubeconfig, port } = options;
+      const { file, clusters, nodes, controlPlane, kubeconfig, port, proxy } = options;
       const spec = file === undefined ? specOf(clusters?.split(","), nodes) : await readLabFile(file);
       if (controlPlane) for (const cluster of spec.clusters) cluster.controlPlane = controlPlane;
-      const told = file !== undefined || clusters !== undefined || nodes !== undefined;
+      if (proxy) spec.mesh = { proxy };
+      const told = [file, clusters, nodes, proxy].some((flag) => flag !== undefined);
       const started = await up({
         spec,
         kept: told ? "same" : "any",
@@ -88,6 +93,7 @@ interface Flags {
   controlPlane?: string[];
   kubeconfig?: string;
   port?: number;
+  proxy?: ProxyImplementation;
 }
 
 /** A lab of clusters with these names and no more to say about them. Throws CLUSTER_NAME_INVALID. */
@@ -122,10 +128,20 @@ export async function up(options: UpOptions): Promise<LabSpec> {
   }
   const spec = kept?.spec ?? options.spec;
   if (spec.links?.some(({ latency }) => latency > 0)) requireLatency();
+  const { proxy } = spec.mesh ?? {};
+  // Where it is there, pods may choose it also where others run the embedded proxy.
+  const envoy = proxy === "envoy" ? await requireEnvoy(options.line) : findEnvoy();
   const kubeconfig = kubeconfigToWrite(options.kubeconfig ?? kept?.kubeconfig);
   const ports = await portsFor(spec, options.port, kept);
   const started = timestamp(world);
-  const record: LabRecord = { spec, ports, launcher: process.pid, kubeconfig, started };
+  const record: LabRecord = {
+    spec,
+    ports,
+    launcher: process.pid,
+    kubeconfig,
+    started,
+    ...(envoy && { envoy }),
+  };
   state.create(kept ? { ...record, kept: true } : record);
 
   let launch: Launch | undefined;
@@ -138,7 +154,7 @@ export async function up(options: UpOptions): Promise<LabSpec> {
     launch = launchLab(state);
     const bring = kept ? bringBack : bringUp;
     await Promise.race([
-      bring(world, state, launch, { ...options, clusters: spec.clusters, ports, kubeconfig }),
+      bring(world, state, launch, { ...options, clusters: spec.clusters, proxy, ports, kubeconfig }),
       aborted.promise,
     ]);
     launch.release();
@@ -177,6 +193,7 @@ async function portsFor(
 
 interface BringUp {
   clusters: ClusterSpec[];
+  proxy?: ProxyImplementation | undefined;
   ports: Record<string, number>;
   kubeconfig: string;
   line?: ((text: string) => void) | undefined;
@@ -193,7 +210,7 @@ function progress(world: World, line: BringUp["line"]): (what: string) => void {
 }
 
 async function bringUp(world: World, state: LabState, launch: Launch, options: BringUp): Promise<void> {
-  const { clusters, ports, signal } = options;
+  const { clusters, ports, signal, proxy } = options;
   const done = progress(world, options.line);
   const [keys] = await Promise.all([writeKeys(world, state, clusters), launch.ready("backbone")]);
   done("network and keys");
@@ -213,7 +230,7 @@ async function bringUp(world: World, state: LabState, launch: Launch, options: B
   await Promise.all([
     joinClusters(members, signal).then(() => members.length > 1 && done("clusters joined")),
     ...members.map(async ({ client, cluster }) => {
-      await deployControlPlane(client, { name: cluster.name }, hooks);
+      await deployControlPlane(client, { name: cluster.name, ...(proxy && { proxy }) }, hooks);
       await waitForControlPlane(client, signal);
       done(`${cluster.name}: control plane ready`);
     }),

@@ -1,7 +1,15 @@
 /** Clusters on this machine. The rooms inside have doors of their own. */
 export type { BalancerStatus } from "./balancer/index.ts";
 export { askLab, endLab, labStatus } from "./client.ts";
-export { type AddedImage, type Images, openImages, parseImageName, readAdded } from "./images/index.ts";
+export {
+  type AddedImage,
+  findEnvoy,
+  type Images,
+  openImages,
+  parseImageName,
+  readAdded,
+  requireEnvoy,
+} from "./images/index.ts";
 export { type Launch, launchLab } from "./launch.ts";
 export { freePorts, requireLatency, requireTools } from "./preflight.ts";
 export type { LabAnswer, LabRequest, LabStatus, LinkStatus, ProcessStatus } from "./protocol.ts";

@@ -29,6 +29,7 @@ describe("a lab file", () => {
   test("says everything about a lab", () => {
     const spec = read(`
 network: gateway
+mesh: { proxy: envoy }
 links:
 - between: [east, west]
   latency: 20ms
@@ -40,6 +41,7 @@ clusters:
 - name: east
   podRange: 10.64.0.0/14
   serviceRange: 10.96.0.0/12
+  balancerRange: 172.30.0.0/24
   clusterDomain: east.example
   apiPort: 6443
   region: eu-east
@@ -52,6 +54,11 @@ clusters:
   nodes: 3
 `);
     assert.equal(spec.network, "gateway");
+    assert.deepEqual(spec.mesh, { proxy: "envoy" });
+    assert.deepEqual(
+      spec.clusters.map(({ balancerRange }) => balancerRange),
+      ["172.30.0.0/24", "172.19.1.0/24"],
+    );
     assert.deepEqual(spec.links, [{ between: ["east", "west"], latency: 20 }]);
     assert.deepEqual(spec.images, [
       { name: "example.com/cart", command: ["node", "/src/cart.js"] },
@@ -197,6 +204,16 @@ clusters:
       "a domain above it",
       "clusters:\n- name: c1\n  clusterDomain: local",
       "LAB_FILE_INVALID lab.yaml:3:18: clusters[0].clusterDomain: 'local' overlaps clusterset.local, ",
+    ],
+    [
+      "a proxy that there is not",
+      "mesh: { proxy: nginx }\nclusters: [{ name: c1 }]",
+      "LAB_FILE_INVALID lab.yaml:1:16: mesh.proxy: it should be embedded or envoy",
+    ],
+    [
+      "load balancers where another cluster has its own",
+      "clusters: [{ name: c1 }, { name: c2, balancerRange: 172.19.0.0/24 }]",
+      "RANGE_IN_USE 172.19.0.0/24 of the load balancers of c2 (lab.yaml:1:53: clusters[1].balancerRange) overlaps the load balancers of c1 (172.19.0.0/24)",
     ],
     [
       "a network that there is not",

@@ -19,7 +19,7 @@ import { type Field, parseFields } from "./yaml.ts";
 export function parseLabFile(name: string, text: string): LabSpec {
   const file = parseFields(name, text);
   if (file.isNull) throw file.invalid("it is empty; it needs clusters");
-  const fields = file.object(["clusters", "network", "links", "images"]);
+  const fields = file.object(["clusters", "network", "links", "images", "mesh"]);
   if (!fields.clusters) throw file.invalid("it needs clusters");
   const items = fields.clusters.list();
   if (items.length === 0) throw fields.clusters.invalid("it needs at least one cluster");
@@ -31,7 +31,14 @@ export function parseLabFile(name: string, text: string): LabSpec {
   const network = fields.network?.oneOf(["flat", "gateway"]);
   const links = fields.links && linksOf(fields.links, clusters);
   const images = fields.images && imagesOf(fields.images);
-  return { clusters, ...(network && { network }), ...(links && { links }), ...(images && { images }) };
+  const proxy = fields.mesh?.object(["proxy"]).proxy?.oneOf(["embedded", "envoy"]);
+  return {
+    clusters,
+    ...(network && { network }),
+    ...(links && { links }),
+    ...(images && { images }),
+    ...(proxy && { mesh: { proxy } }),
+  };
 }
 
 /** What the addresses of the backbone leave room for. */

@@ -7,7 +7,7 @@ import { KubeClient, transportFor } from "../kube/index.ts";
 import { realWorld } from "../world/index.ts";
 import { startNodeDns } from "./dns/index.ts";
 import { openImages } from "./images/index.ts";
-import { packageMount, startNode } from "./kubelet/index.ts";
+import { packageMount, programsMount, startNode } from "./kubelet/index.ts";
 import { startServiceRules } from "./network/index.ts";
 import { imagesFile, LabState, weftHome } from "./state.ts";
 
@@ -34,10 +34,16 @@ const kubelet = startNode({
   client,
   cluster,
   node,
-  images: openImages({ packageMount, file: imagesFile(), lab: record.spec.images }),
+  images: openImages({
+    packageMount,
+    programs: programsMount,
+    file: imagesFile(),
+    lab: record.spec.images,
+  }),
   pki,
   stateDir: state.nodeDir(cluster.name, node.name),
   packageRoot: fileURLToPath(new URL("../..", import.meta.url)),
+  ...(record.envoy && { programs: { envoy: record.envoy } }),
   hide: [weftHome(), state.dir, record.kubeconfig],
   onBug: (error) => log(`kubelet: ${error instanceof Error ? error.stack : error}`),
 });

@@ -1,4 +1,5 @@
 /** What a lab consists of, with every default filled in. Made by `cli/` from flags or a lab file. */
+import type { ProxyImplementation } from "../api/index.ts";
 
 export interface LabSpec {
   clusters: ClusterSpec[];
@@ -9,6 +10,8 @@ export interface LabSpec {
   network?: "flat" | "gateway";
   /** Only those that differ from a link without latency. */
   links?: LinkSpec[];
+  /** What meshes run in sidecars and gateways; the embedded proxy when left out. */
+  mesh?: { proxy: ProxyImplementation };
   /** Images of this lab alone; they come before those that the user added. */
   images?: { name: string; command?: string[] }[];
 }

@@ -47,6 +47,8 @@ export interface LabRecord {
   launcher: number;
   /** The kubeconfig that has the lab's contexts. */
   kubeconfig: string;
+  /** Envoy's program, where this machine has it: pods find it as `envoy`. */
+  envoy?: string;
   /** RFC 3339. */
   started: string;
   /** It was ended by `weft down --keep`; true until the next `weft up` has brought it back. */

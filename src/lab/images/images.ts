@@ -66,6 +66,8 @@ interface Program {
 export interface ImagesOptions {
   /** Where pods see the checkout of Weft: built-in programs run from there. */
   packageMount: string;
+  /** Where pods see programs that are not installed where all users find them (Envoy): part of our own images' PATH. */
+  programs?: string;
   /** The user's own images, JSON: AddedImage[]. Read again for every image, so that an addition works at once. */
   file: string;
   /** Images of the lab itself; they come before all others. */
@@ -80,7 +82,7 @@ export interface Images {
   list(): { name: string; command: string[]; from: "lab file" | "added" | "built in" }[];
 }
 
-export function openImages({ packageMount, file, lab = [] }: ImagesOptions): Images {
+export function openImages({ packageMount, programs, file, lab = [] }: ImagesOptions): Images {
   const node = join(packageMount, "node_modules/.bin/node");
   const own = (source: string, ...args: string[]): Program => ({
     entrypoint: [node, ...leanNode, join(packageMount, source), ...args],
@@ -88,6 +90,7 @@ export function openImages({ packageMount, file, lab = [] }: ImagesOptions): Ima
     env: [
       `NODE_COMPILE_CACHE=${join(packageMount, "node_modules/.cache/node")}`,
       "NODE_COMPILE_CACHE_PORTABLE=1",
+      ...(programs ? [`PATH=${imagePath}:${programs}`] : []),
     ],
   });
   /** By repository, or by repository and tag where only that version is meant. */

@@ -33,6 +33,8 @@ export interface NodeOptions {
   stateDir: string;
   /** The checkout of Weft: pods see it, read-only, as `packageMount`. */
   packageRoot: string;
+  /** Programs that pods see in `programsMount`: name → the machine's file. */
+  programs?: Readonly<Record<string, string>>;
   /** Files and directories of the machine that pods must not see: the lab's state, the user's kubeconfig. */
   hide: readonly string[];
   run?: Run;
@@ -82,6 +84,7 @@ class Kubelet {
       images,
       stateDir,
       packageRoot,
+      programs = {},
       hide,
       run = runHere,
     } = this.#options;
@@ -98,7 +101,7 @@ class Kubelet {
     const registered = this.#register(capacity);
     registered.catch(() => {});
     const runDir = await mountRunDir(stateDir, run);
-    const machine = await prepareMachine({ stateDir, runDir, packageRoot, hide, run });
+    const machine = await prepareMachine({ stateDir, runDir, packageRoot, programs, hide, run });
     await writeFile(join(runDir, "shim"), shimScript);
     const runtime = new Runtime(machine, runDir, world);
     const found = await runtime.adopt();

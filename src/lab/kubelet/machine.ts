@@ -25,6 +25,9 @@ export const podFiles = ["hosts", "hostname", "resolv.conf", "nsswitch.conf"];
 /** Where pods see the checkout of Weft, with the Node that runs it. */
 export const packageMount = "/weft";
 
+/** Where pods see single programs of this machine that are nowhere else in their view. */
+export const programsMount = "/weft-programs";
+
 export interface Machine {
   /** Holds the read-only view, a directory per tree, and `etc` and `dev`. */
   dir: string;
@@ -45,6 +48,8 @@ export interface MachineOptions {
   runDir: string;
   /** The checkout. */
   packageRoot: string;
+  /** Programs that pods see in `programsMount`: name → the machine's file. */
+  programs: Readonly<Record<string, string>>;
   /** Files and directories of the machine that no pod may see. */
   hide: readonly string[];
   run: Run;
@@ -55,6 +60,7 @@ export async function prepareMachine({
   stateDir,
   runDir,
   packageRoot,
+  programs: single,
   hide,
   run,
 }: MachineOptions): Promise<Machine> {
@@ -84,6 +90,13 @@ export async function prepareMachine({
   await Promise.all(mounts.map(({ target }) => mkdir(target, { recursive: true })));
   mounts.push(...(await coverSecrets(dir, runDir, [...hide, ...(await unreadable(run))], mounts)));
 
+  await mkdir(join(dir, programsMount), { recursive: true });
+  trees.push(programsMount.slice(1));
+  for (const [name, file] of Object.entries(single)) {
+    const target = join(dir, programsMount, name);
+    await writeFile(target, "");
+    mounts.push({ source: file, target, options: ["bind"] });
+  }
   await mkdir(join(dir, "dev", "pts"), { recursive: true });
   await mkdir(join(dir, "dev", "shm"));
   for (const name of devices) {
