@@ -25,13 +25,15 @@ import {
   type Resource,
   rateLimits,
   readMeshSettings,
+  readPeerTrust,
   rootCertificateConfigMap,
-  rootCertificateKey,
   secrets,
   serviceEntries,
   serviceImports,
   services,
   sidecars,
+  type TrustBundle,
+  trustBundles,
   virtualServices,
   workloadEntries,
 } from "./api/index.ts";
@@ -48,10 +50,12 @@ import {
 import {
   Authenticator,
   type Authority,
+  acceptedBundles,
   type CertificateAnswer,
   certificates,
   type Identity,
   openAuthority,
+  rootsData,
   type ServerIdentity,
   workloadOf,
 } from "./identity/index.ts";
@@ -200,18 +204,36 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
     `${service}.${namespace}`,
     `${service}.${namespace}.svc.${settings.clusterDomain}`,
   ]);
-  const roots = source<Applied<ConfigMap>>(engine, {
-    name: "roots",
-    key: ({ metadata }) => metadata.name,
-    synced: true,
-  });
-  const publishRoots = () =>
+  // Whom the mesh believes, per trust domain: our roots, and what peers say of theirs. We tell the same of ours.
+  const peerTrust = derive(ownConfigMaps, readPeerTrust, { name: "peerTrust" });
+  const roots = source<Applied<ConfigMap>>(engine, { name: "roots", key: nameOfApplied, synced: true });
+  const trust = source<Applied<TrustBundle>>(engine, { name: "trust", key: nameOfApplied, synced: true });
+  const publishedTrust = watchSource(engine, client, trustBundles, { namespace, signal: ended.signal });
+  const { trustDomain } = settings;
+  let bundles: Readonly<Record<string, string>> = authority.bundles;
+  let refusals = "";
+  const publishRoots = () => {
+    const [claims = []] = peerTrust.values();
+    const accepted = acceptedBundles({ trustDomain, roots: authority.roots }, claims, world.now());
+    bundles = accepted.bundles;
     roots.put({
       metadata: { namespace, name: rootCertificateConfigMap },
-      data: { [rootCertificateKey]: authority.roots },
+      data: rootsData(trustDomain, bundles),
     });
+    const spec = { cluster: settings.cluster, trustDomain, certificates: authority.roots };
+    // It goes with the mesh, as the settings do.
+    const { apiVersion, kind, metadata } = ownConfigMaps.get(nameOfSettings(namespace, name))!;
+    const owner = { apiVersion, kind, name: metadata.name, uid: metadata.uid ?? "" };
+    trust.put({ metadata: { namespace, name, ownerReferences: [owner] }, spec });
+    const refused = accepted.refused.map((each) => `${each.trustDomain} by ${each.cluster}: ${each.reason}`);
+    if (refused.join() !== refusals) for (const line of refused) log(`roots do not count: ${line}`);
+    refusals = refused.join();
+  };
   publishRoots();
   authority.onChange(publishRoots);
+  peerTrust.subscribe((changes) => {
+    if (changes.length > 0) publishRoots();
+  });
   const authenticator = new Authenticator(client);
   const isMember = (of: string): boolean => {
     const labels = cluster.namespaces.get(of)?.metadata.labels;
@@ -220,7 +242,7 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
   const issue = certificates({
     authority,
     authenticate: (token) => authenticator.authenticate(token),
-    bundles: () => authority.bundles,
+    bundles: () => bundles,
     whyNot: ({ namespace: of }: Identity) =>
       isMember(of) ? undefined : `namespace '${of}' is no member of mesh ${namespace}/${name}`,
     log,
@@ -242,6 +264,13 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
     proxies,
     secrets: credentials,
     authenticate: (connection) => peerOf(connection, settings.trustDomain),
+    localityOf: ({ namespace: of, name: pod }) => {
+      const labels = cluster.nodes.get(cluster.pods.get(`${of}/${pod}`)?.spec.nodeName ?? "")?.metadata
+        .labels;
+      const region = labels?.["topology.kubernetes.io/region"];
+      const zone = labels?.["topology.kubernetes.io/zone"];
+      return region || zone ? { region: region ?? "", zone: zone ?? "" } : undefined;
+    },
     log,
   });
 
@@ -296,6 +325,18 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
           mark: { labels: { [managedByLabel]: "weft-discovery" } },
           rowKey: ({ metadata }) => metadata.name,
           onError: onError("ConfigMap"),
+        }),
+      ),
+    () =>
+      sinks.set(
+        "trust",
+        objectSink({
+          client,
+          resource: trustBundles,
+          desired: trust,
+          observed: publishedTrust,
+          rowKey: ({ metadata }) => metadata.name,
+          onError: onError("TrustBundle"),
         }),
       ),
   ];
@@ -381,6 +422,8 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
     stop,
   };
 }
+
+const nameOfApplied = ({ metadata }: { metadata: { name: string } }): string => metadata.name;
 
 /** The key of the settings' ConfigMap, which is that of its row. */
 function nameOfSettings(namespace: string, name: string): string {

@@ -4,6 +4,7 @@
  */
 import type * as core from "kubernetes-types/core/v1";
 import type { ConfigMap } from "./core.ts";
+import type { TrustBundle } from "./offer.ts";
 
 export type ProxyImplementation = "embedded" | "envoy";
 
@@ -89,6 +90,23 @@ export function readMeshSettings(configMap: ConfigMap | undefined): MeshSettings
  */
 export const rootCertificateConfigMap = "istio-ca-root-cert";
 export const rootCertificateKey = "root-cert.pem";
+
+/**
+ * ConfigMap with what peers' TrustBundles say, in the mesh's namespace: the control plane, which hears peers, writes it
+ * for discovery, which decides what of it counts.
+ */
+export const peerTrustConfigMap = "weft-peer-trust";
+const peerTrustKey = "trust-bundles.json";
+
+export function peerTrustData(claims: readonly TrustBundle["spec"][]): Record<string, string> {
+  return { [peerTrustKey]: `${JSON.stringify(claims, undefined, 2)}\n` };
+}
+
+/** Only we write it, so it is taken as it is; undefined where the ConfigMap is another. */
+export function readPeerTrust(configMap: ConfigMap): TrustBundle["spec"][] | undefined {
+  const text = configMap.metadata.name === peerTrustConfigMap ? configMap.data?.[peerTrustKey] : undefined;
+  return text === undefined ? undefined : (JSON.parse(text) as TrustBundle["spec"][]);
+}
 
 /** On namespaces: the namespace of the mesh that they are members of (Maistra's label). */
 export const memberOfLabel = "maistra.io/member-of";

@@ -4,15 +4,11 @@
  * only those roots count that both name (SPIFFE Federation, section 3: bundles are per trust domain).
  */
 import { X509Certificate } from "node:crypto";
+import type { TrustBundle } from "../api/index.ts";
 import { certificatesIn, fingerprint } from "./pem.ts";
 
-/** What a cluster says of a trust domain (its TrustBundle). */
-export interface TrustClaim {
-  cluster: string;
-  trustDomain: string;
-  /** PEM. */
-  certificates: string;
-}
+/** What a cluster says of a trust domain. */
+export type TrustClaim = TrustBundle["spec"];
 
 export interface AcceptedBundles {
   /** Roots by trust domain; PEM. Ours is always among them. */
@@ -23,7 +19,7 @@ export interface AcceptedBundles {
 
 /** Rotations need two or three; a peer shall not fill our proxies' memory. */
 const mostRoots = 16;
-const longestClaim = 256 * 1024;
+const longestClaim = 64 * 1024;
 
 /** `now` in ms: a root that is over is left out. The order of claims makes no difference. */
 export function acceptedBundles(
