@@ -1,5 +1,6 @@
 /** One request and its response: from the connection it came on, through the filters, to the router and back. */
 import type { Address, Downstream, StreamFacts } from "../contract.ts";
+import { unknownWorkload, type Workload } from "../metrics.ts";
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
 import type { FilteredRequest, LocalReply } from "./filter.ts";
 import type { FilterSetting } from "./filter-configs.ts";
@@ -7,6 +8,7 @@ import { grpcMessage, grpcStatusOf, isGrpc } from "./grpc.ts";
 import { Headers, type RequestHead } from "./headers.ts";
 import type { Manager } from "./manager.ts";
 import { mutate } from "./mutations.ts";
+import { PEER, PEER_ID, readPeer } from "./peer-metadata.ts";
 import { type Client, type ConnectionFacts, prepareRequest } from "./request-headers.ts";
 import { chooseTarget, type Target } from "./route-action.ts";
 import { headerOf, withoutQuery } from "./route-match.ts";
@@ -53,6 +55,8 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
   router: Router | undefined;
   upgrade: string | undefined;
   grpc = false;
+  /** Who sent it, where its sidecar says so. */
+  peer: Workload = unknownWorkload;
   /** All of the request has come. */
   requestEnded = false;
   #filter = 0;
@@ -61,6 +65,7 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
   #client: Client = { ip: "" };
   #notes: Map<object, unknown> | undefined;
   #cookies: string[] | undefined;
+  #askedForPeer = false;
   #responded = false;
   #ended = false;
   #writing = false;
@@ -192,6 +197,15 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
       return;
     }
     manager.trace(this);
+    if (manager.exchangesPeers && manager.inbound) {
+      const told = head.headers.get(PEER);
+      if (told !== undefined) {
+        this.#askedForPeer = true;
+        this.peer = readPeer(told);
+        head.headers.remove(PEER);
+        head.headers.remove(PEER_ID);
+      }
+    }
     this.plainPath = withoutQuery(head.path);
     if (!this.#findRoute()) return;
     this.#runFilters();
@@ -410,6 +424,11 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
       headers.add("server", settings.serverName);
     }
     if (settings.via) headers.append("via", settings.via, ", ");
+    const { ownPeer } = this.manager;
+    if (this.#askedForPeer && ownPeer) {
+      headers.set(PEER_ID, ownPeer.id);
+      headers.set(PEER, ownPeer.metadata);
+    }
     if (settings.requestIdInResponse) {
       const id = this.head.headers.get("x-request-id");
       if (id !== undefined) headers.set("x-request-id", id);

@@ -4,6 +4,7 @@ import type { Counter, Gauge, HandlerDeps, Histogram } from "../contract.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Exchange } from "./exchange.ts";
 import { Metrics } from "./metrics.ts";
+import { peerMetadata } from "./peer-metadata.ts";
 import { requestIds } from "./request-id.ts";
 import type { RouteTable } from "./routes.ts";
 import type { ManagerSettings } from "./settings.ts";
@@ -27,6 +28,9 @@ export class Manager {
   #dateSecond = Number.NaN;
   #date = "";
   draining = false;
+  readonly inbound: boolean;
+  /** What we tell of ourselves to other sidecars; undefined: nothing, we are none. */
+  readonly ownPeer: { id: string; metadata: string } | undefined;
 
   constructor(settings: ManagerSettings, deps: HandlerDeps) {
     this.settings = settings;
@@ -36,6 +40,8 @@ export class Manager {
     this.deadlines = new Deadlines(deps.world);
     this.newRequestId = requestIds(deps.world);
     this.#metrics = new Metrics(deps);
+    this.inbound = deps.direction === "inbound";
+    this.ownPeer = peerMetadata(deps.node);
     const stats = deps.stats.scope(`http.${settings.statPrefix}`, "http", {
       envoy_http_conn_manager_prefix: settings.statPrefix,
     });
@@ -46,6 +52,10 @@ export class Manager {
     this.cxTotal = stats.counter("downstream_cx_total");
     this.cxActive = stats.gauge("downstream_cx_active");
     this.protocolErrors = stats.counter("downstream_cx_protocol_error");
+  }
+
+  get exchangesPeers(): boolean {
+    return this.ownPeer !== undefined;
   }
 
   get routes(): RouteTable | undefined {

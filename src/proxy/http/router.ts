@@ -9,6 +9,7 @@ import { hashOf } from "./hashing.ts";
 import type { Headers } from "./headers.ts";
 import { sendShadows } from "./mirror.ts";
 import { mutate } from "./mutations.ts";
+import { PEER, PEER_ID } from "./peer-metadata.ts";
 import { poolFor } from "./pools.ts";
 import { backoff, type ResetReason, retriableReset, retriableResponse } from "./retry-policy.ts";
 import type { Forward, Target } from "./route-action.ts";
@@ -151,6 +152,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     }
     this.#host = host;
     exchange.upstream = { host };
+    this.#introduce(host);
     if (this.#tries > 1 && this.#route.virtualHost.attemptCountInRequest) {
       exchange.head.headers.set("x-envoy-attempt-count", String(this.#tries));
     }
@@ -180,6 +182,20 @@ export class Router implements UpstreamEvents, DeadlineOwner {
       upgrade: exchange.upgrade !== undefined,
     });
     if (this.#stream || this.#over) this.#pending = undefined;
+  }
+
+  /** Between sidecars: who we are, for the other's metrics. Not to hosts that have no sidecar. */
+  #introduce(host: Host): void {
+    const { manager, head } = this.#exchange;
+    const { ownPeer } = manager;
+    if (!ownPeer || manager.inbound) return;
+    if (host.secure && host.metadata?.filterMetadata.istio?.workload !== undefined) {
+      head.headers.set(PEER_ID, ownPeer.id);
+      head.headers.set(PEER, ownPeer.metadata);
+    } else {
+      head.headers.remove(PEER_ID);
+      head.headers.remove(PEER);
+    }
   }
 
   #pickContext(): PickContext {
@@ -408,6 +424,10 @@ export class Router implements UpstreamEvents, DeadlineOwner {
       headers.remove(name);
     const upgrade = status === 101 ? (headers.get("upgrade") ?? exchange.upgrade) : undefined;
     headers.remove("upgrade");
+    if (manager.ownPeer && !manager.inbound) {
+      headers.remove(PEER_ID);
+      headers.remove(PEER);
+    }
     const { settings } = manager;
     if (!settings.suppressEnvoyHeaders) {
       const took = this.#wholeAt > 0 ? manager.world.monotonic() - this.#wholeAt : 0;
