@@ -14,6 +14,7 @@ import {
   leaderLease,
   managedByAnnotation,
   managedByLabel,
+  meshManager,
   mutatingWebhookConfigurations,
   nameOf,
   namespaces,
@@ -70,7 +71,7 @@ import {
   type WatchSourceOptions,
   watchSource,
 } from "./kube/index.ts";
-import { configMapRow, meshes, meshManager, meshMark } from "./mesh/index.ts";
+import { configMapRow, meshes, meshMark } from "./mesh/index.ts";
 import { exportNews, imported, importedSliceRow, offers } from "./services/index.ts";
 
 export interface ControlPlaneOptions {
@@ -228,6 +229,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       name: "roots of meshes",
       fieldSelector: `metadata.name=${rootCertificateConfigMap}`,
     }),
+    peerTrust: peers.trustBundles,
   });
 
   // What a peer that cannot be heard offered before stands; nothing new waits for it (law 7).

@@ -56,6 +56,11 @@ export const discoveryPorts = { xds: 15012, webhook: 15017, monitoring: 15014 } 
 export const discoveryRole = "weft-discovery";
 export const discoveryHomeRole = "weft-discovery-home";
 
+/** `managed-by` of meshes' objects, which the control plane makes: their mark, and the field manager (law 8). */
+export const meshManager = "weft-mesh";
+/** The same of what a discovery makes. */
+export const discoveryManager = "weft-discovery";
+
 /** The Deployment, Service, ServiceAccount of a mesh's discovery. */
 export function discoveryName(mesh: string): string {
   return `istiod-${mesh}`;

@@ -6,11 +6,14 @@ import {
   customResourceDefinitions,
   deployments,
   endpointSlices,
+  mutatingWebhookConfigurations,
   namespaces,
   type Resource,
+  secrets,
   serviceExports,
   serviceImports,
   services,
+  virtualServices,
 } from "../api/index.ts";
 import { type KubeClient, withKind } from "../kube/index.ts";
 import { contentsOf } from "./contents.ts";
@@ -117,6 +120,54 @@ describe("uninstall", () => {
       "CustomResourceDefinition serviceimports.multicluster.x-k8s.io",
     ]);
     assert.equal(await client.get(customResourceDefinitions, "serviceoffers.offer.weft.dev"), undefined);
+  });
+
+  test("takes meshes away: webhooks, programs, roots, authorities, and fields on what people wrote", async () => {
+    const { client } = await cluster("a", { controllers: true });
+    await prepareCluster(client, { name: "a" });
+    for (const name of ["istio-system", "coolapp"]) await client.create(namespaces, { metadata: { name } });
+    const marked = { "app.kubernetes.io/managed-by": "weft-mesh" };
+    const home = "istio-system";
+    await client.create(mutatingWebhookConfigurations, { metadata: { name: "injection", labels: marked } });
+    await client.create(configMaps, {
+      metadata: { namespace: "coolapp", name: "istio-ca-root-cert", labels: marked },
+    });
+    const discovery = { "app.kubernetes.io/managed-by": "weft-discovery" };
+    await client.create(configMaps, { metadata: { namespace: home, name: "roots", labels: discovery } });
+    await client.create(configMaps, { metadata: { namespace: home, name: "theirs" } });
+    await client.create(secrets, { metadata: { namespace: home, name: "authority" }, type: "weft.dev/ca" });
+    await client.create(secrets, { metadata: { namespace: home, name: "theirs" }, type: "Opaque" });
+    await client.create(virtualServices, {
+      metadata: { namespace: "coolapp", name: "catalog" },
+      spec: { hosts: ["catalog"], http: [{ route: [{ destination: { host: "catalog" } }] }] },
+    });
+    await client.apply(
+      virtualServices,
+      {
+        metadata: { namespace: "coolapp", name: "catalog" },
+        status: { conditions: [{ type: "Accepted", status: "False" }] },
+      },
+      { manager: "weft-conditions-virtualservices", subresource: "status" },
+    );
+    await client.apply(
+      namespaces,
+      { metadata: { name: "coolapp", labels: { "maistra.io/member-of": home } } },
+      { manager: "weft-members" },
+    );
+    await uninstall(client);
+    const names = async (resource: Resource, namespace: string) =>
+      (await client.list(resource, { namespace })).items.map(({ metadata }) => metadata.name);
+    assert.deepEqual((await client.list(mutatingWebhookConfigurations)).items, []);
+    assert.deepEqual(await names(secrets, home), ["theirs"]);
+    assert.deepEqual(
+      (await names(configMaps, home)).filter((name) => name !== "kube-root-ca.crt"),
+      ["theirs"],
+    );
+    assert.ok(!(await names(configMaps, "coolapp")).includes("istio-ca-root-cert"));
+    const catalog = await client.get(virtualServices, "coolapp/catalog");
+    assert.deepEqual(catalog?.status?.conditions ?? [], []);
+    const { labels } = (await client.get(namespaces, "coolapp"))!.metadata;
+    assert.equal(labels?.["maistra.io/member-of"], undefined);
   });
 
   test("asks before it takes a definition that has objects, and takes it when told", async () => {

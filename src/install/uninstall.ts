@@ -4,6 +4,7 @@
  * after an interruption goes on where that ended.
  */
 import {
+  authorizationPolicies,
   type CustomResourceDefinition,
   clusterIdProperty,
   clusterProperties,
@@ -11,20 +12,31 @@ import {
   clusterRoles,
   customResourceDefinitions,
   deployments,
+  destinationRules,
   endpointSlices,
   fieldManager,
+  gatewayApi,
+  gateways,
   type KubeObject,
   managedByAnnotation,
   managedByLabel,
   nameOf,
   namespaces,
+  peerAuthentications,
   peerLabel,
   pods,
   type Resource,
+  rateLimits,
+  serviceEntries,
   serviceExports,
   serviceImports,
+  serviceMeshControlPlanes,
+  serviceMeshMemberRolls,
+  serviceMeshMembers,
   services,
+  sidecars,
   systemNamespace,
+  virtualServices,
 } from "../api/index.ts";
 import { isNotFound, type KubeClient } from "../kube/index.ts";
 import { sleep } from "../world/index.ts";
@@ -35,6 +47,7 @@ import { unforwardClusterSet } from "./dns.ts";
 import { requireNotHelms } from "./install.ts";
 import { peersOf } from "./join.ts";
 import { controlPlane, installManager } from "./manifests.ts";
+import { removeMeshes } from "./uninstall-mesh.ts";
 
 export interface UninstallHooks {
   signal?: AbortSignal;
@@ -67,6 +80,7 @@ export async function uninstall(client: KubeClient, hooks: UninstallHooks = {}):
   onStep?.("DNS");
   result.removed.push(...(await unforwardClusterSet(client, signal)));
   onStep?.("what it wrote");
+  await removeMeshes(client, result, signal);
   await removeDerived(client, result, signal);
   await withdrawFields(client, result, signal);
   onStep?.("definitions and access");
@@ -173,6 +187,28 @@ async function removeDerived(
   }
 }
 
+/** Kinds of others' objects that the control plane and discoveries write fields on. */
+const withOurFields: readonly Resource[] = [
+  serviceExports,
+  serviceImports,
+  endpointSlices,
+  namespaces,
+  serviceMeshMemberRolls,
+  serviceMeshMembers,
+  serviceMeshControlPlanes,
+  virtualServices,
+  destinationRules,
+  gateways,
+  serviceEntries,
+  sidecars,
+  peerAuthentications,
+  authorizationPolicies,
+  rateLimits,
+  gatewayApi.gatewayClasses,
+  gatewayApi.gateways,
+  gatewayApi.httpRoutes,
+];
+
 /** Fields on objects of others, taken back by each manager that wrote some. */
 async function withdrawFields(
   client: KubeClient,
@@ -180,7 +216,7 @@ async function withdrawFields(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   let objects = 0;
-  for (const resource of [serviceExports, serviceImports, endpointSlices] as Resource[]) {
+  for (const resource of withOurFields) {
     for (const { metadata } of await listed(client, resource, signal)) {
       const entries = (metadata.managedFields ?? []).filter(
         ({ manager, operation }) =>

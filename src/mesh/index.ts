@@ -10,6 +10,7 @@ import {
   memberOfLabel,
   type Namespace,
   nameOf,
+  peerTrustConfigMap,
   type RoleBinding,
   rootCertificateConfigMap,
   rootCertificateKey,
@@ -18,6 +19,7 @@ import {
   type ServiceMeshControlPlane,
   type ServiceMeshMember,
   type ServiceMeshMemberRoll,
+  type TrustBundle,
 } from "../api/index.ts";
 import { type Collection, derive, flatDerive, group, index, joinPartitions } from "../collections/index.ts";
 import { gatewayAccount, gatewayDeployment, gatewayService, type ProxyTemplate } from "./gateways.ts";
@@ -30,13 +32,14 @@ import {
   discoveryService,
   injectionConfig,
   injectionName,
+  peerTrustFor,
   settingsConfigMap,
 } from "./objects.ts";
 import { type Mesh, type MeshEnvironment, meshOf } from "./spec.ts";
 import { controlPlaneFields, secondControlPlaneFields } from "./status.ts";
 
 export type { ProxyTemplate } from "./gateways.ts";
-export { meshManager, meshMark } from "./objects.ts";
+export { meshMark } from "./objects.ts";
 export { type ControlPlaneForm, formOf, notServed, type ServedField, servedV1, servedV2 } from "./served.ts";
 export type { GatewaySpec, Mesh, MeshEnvironment } from "./spec.ts";
 
@@ -54,6 +57,8 @@ export interface MeshInputs extends MeshEnvironment {
   webhookConfigs: Collection<MutatingWebhookConfiguration>;
   /** All called `istio-ca-root-cert`: what discoveries publish, and our copies. */
   roots: Collection<ConfigMap>;
+  /** What peers say of the trust domains of their meshes. */
+  peerTrust: Collection<TrustBundle>;
 }
 
 /** A namespace and the mesh that it is a member of. */
@@ -92,9 +97,9 @@ export interface Meshes {
 
 /** The key in `configMaps` of an object that is found. */
 export function configMapRow({ metadata }: ConfigMap): string {
-  return metadata.name === rootCertificateConfigMap
-    ? `roots/${metadata.namespace}`
-    : `settings/${nameOf({ metadata })}`;
+  if (metadata.name === rootCertificateConfigMap) return `roots/${metadata.namespace}`;
+  const partition = metadata.name === peerTrustConfigMap ? "trust" : "settings";
+  return `${partition}/${nameOf({ metadata })}`;
 }
 
 export function meshes(inputs: MeshInputs): Meshes {
@@ -222,6 +227,15 @@ export function meshes(inputs: MeshInputs): Meshes {
     name: "meshSettings",
     key: nameOf,
   });
+  // What peers say of theirs; which of it counts is discovery's to say.
+  const peerTrust = flatDerive(
+    meshes,
+    (mesh, read) => {
+      const claims = read.list(inputs.peerTrust).map(({ spec }) => spec);
+      return claims.length > 0 ? [peerTrustFor(mesh, claims)] : [];
+    },
+    { name: "meshPeerTrust", key: nameOf },
+  );
   const copies = derive(
     membership,
     ({ namespace, mesh }, read): ConfigMap | undefined => {
@@ -234,6 +248,7 @@ export function meshes(inputs: MeshInputs): Meshes {
   const configMaps = joinPartitions<ConfigMap>(engine, { name: "meshConfigMaps" });
   configMaps.add("settings", settings);
   configMaps.add("roots", copies);
+  configMaps.add("trust", peerTrust);
   const webhookConfigs = flatDerive(
     meshes,
     (mesh, read) => {

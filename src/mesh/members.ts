@@ -83,13 +83,16 @@ export function rollFields({ roll, controlPlanes, wanted }: RollView) {
   const configured = wanted.filter(({ labelled, mesh }) => labelled && mesh === metadata.namespace);
   const pending = wanted.filter((each) => !configured.includes(each));
   const [controlPlane] = controlPlanes;
+  // A roll goes with its control plane (the garbage collector sees to that), so its owner is never taken back.
+  const standing = (metadata.ownerReferences ?? []).filter(({ kind }) => kind === "ServiceMeshControlPlane");
+  const owners = controlPlane ? ownedBy(controlPlane) : standing;
   return {
     apiVersion: roll.apiVersion,
     kind: roll.kind,
     metadata: {
       name: metadata.name,
       namespace: metadata.namespace!,
-      ...(controlPlane && { ownerReferences: ownedBy(controlPlane) }),
+      ...(owners.length > 0 && { ownerReferences: owners }),
     },
     status: {
       annotations: { configuredMemberCount: `${configured.length}/${wanted.length}` },

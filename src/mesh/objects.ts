@@ -12,18 +12,21 @@ import {
   managedByLabel,
   memberOfLabel,
   meshLabel,
+  meshManager,
   meshSettingsData,
   meshSettingsName,
   type OwnerReference,
+  peerTrustConfigMap,
+  peerTrustData,
   type RoleBinding,
   type Service,
   type ServiceAccount,
   type ServiceMeshControlPlane,
+  type TrustBundle,
 } from "../api/index.ts";
 import type { Mesh } from "./spec.ts";
 
-/** Field manager of meshes' objects, and the value of `managed-by` that marks them as ours (law 8). */
-export const meshManager = "weft-mesh";
+/** What marks meshes' objects as ours (law 8). */
 export const meshMark = { labels: { [managedByLabel]: meshManager } };
 
 /** Deleting the control plane takes these along; only for objects in its own namespace. */
@@ -133,7 +136,11 @@ export function discoveryDeployment(mesh: Mesh): Deployment {
       // A new discovery has everything before the old one goes: proxies change over, none waits.
       strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
       template: {
-        metadata: { labels: { ...discoverySelector(mesh), ...labelsOf(mesh, component), istio: "pilot" } },
+        metadata: {
+          labels: { ...discoverySelector(mesh), ...labelsOf(mesh, component), istio: "pilot" },
+          // Another one is another authority, which begins with the process.
+          annotations: { "mesh.weft.dev/trust-domain": settings.trustDomain },
+        },
         spec: {
           serviceAccountName: name,
           containers: [
@@ -177,6 +184,16 @@ export function settingsConfigMap(mesh: Mesh): ConfigMap {
     kind: "ConfigMap",
     metadata: metadataOf(mesh, meshSettingsName(mesh.settings.name), component),
     data: meshSettingsData(mesh.settings),
+  };
+}
+
+export function peerTrustFor(mesh: Mesh, claims: readonly TrustBundle["spec"][]): ConfigMap {
+  const inOrder = [...claims].sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+  return {
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: metadataOf(mesh, peerTrustConfigMap, component),
+    data: peerTrustData(inOrder),
   };
 }
 

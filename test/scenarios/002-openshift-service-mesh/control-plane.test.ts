@@ -293,6 +293,8 @@ describe("the seed's control plane", () => {
     assert.equal(await labelOf(person, "coolapp"), undefined);
     const roll = (await person.get(serviceMeshMemberRolls, `${home}/default`))!;
     assert.deepEqual(conditionsOf(roll), ["Ready=False/ErrSMCPMissing"]);
+    // As in Maistra the roll goes with it: the garbage collector finds its owner gone.
+    assert.equal(roll.metadata.ownerReferences?.length, 1);
   });
 });
 
