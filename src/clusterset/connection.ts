@@ -9,6 +9,8 @@ import {
   type ServiceOffer,
   serviceOffers,
   systemNamespace,
+  type TrustBundle,
+  trustBundles,
 } from "../api/index.ts";
 import { type Collection, derive, type Engine } from "../collections/index.ts";
 import {
@@ -20,7 +22,7 @@ import {
   watchSource,
 } from "../kube/index.ts";
 import { type Timer, timestamp, type World } from "../world/index.ts";
-import { isEndpointOffer, isServiceOffer } from "./shape.ts";
+import { isEndpointOffer, isServiceOffer, isTrustBundle } from "./shape.ts";
 
 /** Milliseconds between looks at when the peer was last heard: 5 s with the usual lease of 30 s. */
 const look = (lease: number) => lease / 6;
@@ -84,6 +86,8 @@ export interface ConnectionOptions {
 export class Connection {
   readonly serviceOffers: Collection<ServiceOffer>;
   readonly endpointOffers: Collection<EndpointOffer>;
+  /** Whom its meshes believe. They stand while it is lost: its workloads are no others when it is back. */
+  readonly trustBundles: Collection<TrustBundle>;
   readonly client: KubeClient;
   readonly #options: ConnectionOptions;
   readonly #watched: WatchedSource<KubeObject>[] = [];
@@ -135,6 +139,7 @@ export class Connection {
       });
     });
     this.#watched.push(lease as unknown as WatchedSource<KubeObject>);
+    this.trustBundles = this.#trust();
     this.#wait();
   }
 
@@ -193,6 +198,21 @@ export class Connection {
     this.#watched.push(watched as unknown as WatchedSource<KubeObject>);
     this.#disposables.push(offers);
     return offers;
+  }
+
+  /** An earlier Weft has no such kind, or grants no right to it: then there is nothing to wait for. */
+  #trust(): Collection<TrustBundle> {
+    const { engine, cluster } = this.#options;
+    const watched = watchSource(engine, this.client, trustBundles, {
+      transform: (bundle) => (isTrustBundle(bundle) && bundle.spec.cluster === cluster ? bundle : undefined),
+      name: `trustbundles of ${cluster}`,
+      onState: (state) => {
+        const { error } = state.state === "error" ? state : {};
+        if (error instanceof ApiError && (error.code === 403 || error.code === 404)) watched.giveUp();
+      },
+    });
+    this.#watched.push(watched as unknown as WatchedSource<KubeObject>);
+    return watched;
   }
 
   get #lease(): number {

@@ -6,6 +6,7 @@ import {
   type ServiceOffer,
   secrets,
   systemNamespace,
+  type TrustBundle,
 } from "../api/index.ts";
 import {
   type Collection,
@@ -102,6 +103,8 @@ export class Peers {
   /** Keyed `cluster/namespace/name`. Our own cluster's are to be added by whoever makes them. */
   readonly serviceOffers: PartitionJoin<ServiceOffer>;
   readonly endpointOffers: PartitionJoin<EndpointOffer>;
+  /** The peers' only. */
+  readonly trustBundles: PartitionJoin<TrustBundle>;
   /** Keyed by cluster. */
   readonly states: Collection<PeerState>;
   readonly #options: PeersOptions;
@@ -126,6 +129,7 @@ export class Peers {
     this.#pace = new Pace(client.world);
     this.serviceOffers = joinPartitions(engine, { name: "allServiceOffers", awaitPartitions: true });
     this.endpointOffers = joinPartitions(engine, { name: "allEndpointOffers", awaitPartitions: true });
+    this.trustBundles = joinPartitions(engine, { name: "peerTrustBundles", awaitPartitions: true });
     this.#signs = source(engine, { name: "signs", key: ({ cluster }) => cluster });
     this.#lost = derive(
       this.#signs,
@@ -187,6 +191,7 @@ export class Peers {
         this.#problems.markSynced();
         this.serviceOffers.markSynced();
         this.endpointOffers.markSynced();
+        this.trustBundles.markSynced();
       }
     });
   }
@@ -316,6 +321,7 @@ export class Peers {
   #takeOver(cluster: string, peer: Peer, connection: Connection): void {
     this.serviceOffers.add(cluster, connection.serviceOffers);
     this.endpointOffers.add(cluster, connection.endpointOffers);
+    this.trustBundles.add(cluster, connection.trustBundles);
     peer.current?.close();
     peer.current = connection;
     if (peer.next === connection) peer.next = undefined;
@@ -326,6 +332,7 @@ export class Peers {
     this.#peers.delete(cluster);
     this.serviceOffers.drop(cluster);
     this.endpointOffers.drop(cluster);
+    this.trustBundles.drop(cluster);
     peer.next?.close();
     peer.current?.close();
     this.#signs.remove(cluster);

@@ -2,7 +2,7 @@
  * What a peer sends is not ours to trust: its API server validates offers, but it may be another's, an older one's,
  * or broken. An offer that is not of the shape that its definition asks for is as if it were not there.
  */
-import type { EndpointOffer, KubeObject, ServiceOffer } from "../api/index.ts";
+import type { EndpointOffer, KubeObject, ServiceOffer, TrustBundle } from "../api/index.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -51,5 +51,20 @@ export function isEndpointOffer(object: KubeObject): object is EndpointOffer {
     (spec.addressType === "IPv4" || spec.addressType === "IPv6") &&
     listOf(isPort)(spec.ports) &&
     listOf((endpoint) => isFields(endpoint) && isTexts(endpoint.addresses))(spec.endpoints)
+  );
+}
+
+/** Roots are some KB; what is longer is no bundle, and would only fill the API of whoever copies it. */
+const longestBundle = 64 * 1024;
+
+export function isTrustBundle(object: KubeObject): object is TrustBundle {
+  const { spec } = object as unknown as Fields;
+  return (
+    isNamed(object) &&
+    isFields(spec) &&
+    isText(spec.cluster) &&
+    isText(spec.trustDomain) &&
+    isText(spec.certificates) &&
+    spec.certificates.length <= longestBundle
   );
 }
