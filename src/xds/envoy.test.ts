@@ -241,6 +241,69 @@ test("an unknown cluster is 503, a host that nobody has 404, a broken route keep
   assert.equal((await get("/", { host: "a.example" })).status, 200);
 });
 
+test("local rate limits count all requests, some, or those of each value", { skip: noEnvoy }, async () => {
+  const limit = { name: "calm", tokens: 2, fill: 2, interval: 60_000, origins: [] };
+  const inline = routeTable("inline", [
+    virtualHost("all", ["*"], route(forward(v1))),
+    virtualHost(
+      "b",
+      ["b.example"],
+      route(forward(v1), { rateLimits: [{ ...limit, per: { kind: "header", name: "x-user" } }] }),
+    ),
+  ]);
+  const api = { ...anyPath, path: { kind: "path-prefix", value: "/api" } } as const;
+  const with_ = (rateLimits: Parameters<typeof httpHandler>[1]) =>
+    discovery.serve({
+      listeners: [
+        listener(
+          "front",
+          ports.listener,
+          [chain("http", httpHandler(inline, { accessLog: false, ...rateLimits }))],
+          {
+            address: "127.0.0.1",
+          },
+        ),
+      ],
+      upstreams: [upstream(v1)],
+    });
+  const times = async (count: number, ...request: Parameters<typeof get>) => {
+    const statuses: number[] = [];
+    for (let i = 0; i < count; i++) statuses.push((await get(...request)).status);
+    return statuses;
+  };
+  const until = (what: string) => eventually(() => discovery.xds.proxies()[0]?.lag === 0 || undefined, what);
+
+  with_({ rateLimits: [limit] });
+  await until("all");
+  await eventually(async () => (await get("/")).status === 429 || undefined, "the limit");
+  assert.equal((await get("/")).headers["retry-after"], "60");
+
+  with_({ rateLimits: [{ ...limit, match: api }] });
+  await until("some");
+  await eventually(async () => (await get("/")).status === 200 || undefined, "the new listener");
+  assert.deepEqual(await times(4, "/"), [200, 200, 200, 200]);
+  assert.deepEqual(await times(3, "/api/x?y=/"), [200, 200, 429]);
+  assert.deepEqual(await times(1, "/apis"), [200]);
+
+  with_({
+    rateLimits: [
+      {
+        ...limit,
+        match: { ...api, path: { kind: "prefix", value: "/" } },
+        per: { kind: "header", name: "x-user" },
+      },
+    ],
+  });
+  await until("by value");
+  await eventually(async () => (await get("/api/x?y=/")).status === 200 || undefined, "the new listener");
+  const users = Array.from({ length: 60 }, (_, i) => ({ "x-user": `user${i}` }));
+  for (const headers of users) assert.deepEqual(await times(2, "/", headers), [200, 200]);
+  for (const headers of users) assert.deepEqual(await times(1, "/", headers), [429]);
+  assert.deepEqual(await times(3, "/"), [200, 200, 200]);
+  // And of one route.
+  assert.deepEqual(await times(3, "/", { host: "b.example", "x-user": "other" }), [200, 200, 429]);
+});
+
 test("who comes back with what it has gets nothing anew", { skip: noEnvoy }, async () => {
   await eventually(() => discovery.xds.proxies()[0]?.kinds.cluster.state === "synced" || undefined, "synced");
   discovery.serve({ listeners: [listening()], routes: [tableTo(v1)], upstreams: [upstream(v1)] });

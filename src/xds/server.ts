@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import { Server, ServerCredentials, type ServerDuplexStream, status } from "@grpc/grpc-js";
 import { DeltaDiscoveryRequest } from "#protocols/envoy/service/discovery/v3/discovery.ts";
 import type { Change, Collection, Engine, Source } from "../collections/index.ts";
-import type { Proxy as MeshProxy, ScopeConfig } from "../traffic/index.ts";
+import type { Locality, Proxy as MeshProxy, ScopeConfig } from "../traffic/index.ts";
 import type { Timer, World } from "../world/index.ts";
 import type { Kind, TlsSecret } from "./encode/index.ts";
 import { type Introduction, introductionOf } from "./node.ts";
@@ -31,6 +31,8 @@ export interface XdsOptions {
   secrets: Collection<TlsSecret>;
   /** Whose connection this is; undefined: nobody's, and every stream on it is refused. */
   authenticate: (connection: Duplex) => Peer | undefined;
+  /** Where a proxy is, when its node is known; else where it says. */
+  localityOf?: (pod: { namespace: string; name: string }) => Locality | undefined;
   log?: (line: string, error?: unknown) => void;
 }
 
@@ -219,7 +221,9 @@ class Ads implements XdsServer {
       refuse(status.INVALID_ARGUMENT, (error as Error).message);
       return undefined;
     }
-    const { proxy } = introduction;
+    const { pod, proxy: said } = introduction;
+    const locality = this.#options.localityOf?.({ namespace: said.namespace, name: pod }) ?? said.locality;
+    const proxy = { ...said, locality };
     const peer = this.#peers.get(call.getPeer());
     if (!peer) {
       refuse(status.UNAUTHENTICATED, "a workload's certificate of this mesh is needed");
@@ -232,7 +236,7 @@ class Ads implements XdsServer {
       return undefined;
     }
     const { world, traffic, secrets } = this.#options;
-    const view = new ProxyView(proxy.id, traffic, secrets);
+    const view = new ProxyView(proxy, traffic, secrets);
     const session = new Session({
       world,
       view,

@@ -1,6 +1,14 @@
 /** What one proxy is to have: the union of its scopes' configurations, as encoded resources. */
 import type { Collection } from "../collections/index.ts";
-import type { ScopeConfig, Traffic, Upstream } from "../traffic/index.ts";
+import {
+  type LocalityPolicy,
+  localityFor,
+  type Proxy as MeshProxy,
+  type ScopeConfig,
+  type Traffic,
+  type Upstream,
+  type UpstreamEndpoints,
+} from "../traffic/index.ts";
 import {
   type Encoded,
   encodeEndpoints,
@@ -21,11 +29,13 @@ const parts = { cluster: "upstreams", listener: "listeners", route: "routes" } a
 
 export class ProxyView implements View {
   readonly #id: string;
+  readonly #proxy: MeshProxy;
   readonly #traffic: ServedTraffic;
   readonly #secrets: Collection<TlsSecret>;
 
-  constructor(id: string, traffic: ServedTraffic, secrets: Collection<TlsSecret>) {
-    this.#id = id;
+  constructor(proxy: MeshProxy, traffic: ServedTraffic, secrets: Collection<TlsSecret>) {
+    this.#id = proxy.id;
+    this.#proxy = proxy;
     this.#traffic = traffic;
     this.#secrets = secrets;
   }
@@ -87,11 +97,15 @@ export class ProxyView implements View {
   }
 
   #endpoints(name: string): Encoded | undefined {
+    let upstream: Upstream | undefined;
+    for (const config of this.configs()) {
+      upstream = clustersByEndpoints(config).get(name);
+      if (upstream) break;
+    }
     const row = this.#traffic.endpoints.get(name);
-    if (row) return encodeEndpoints(row);
     // A cluster that is there waits for an answer, also where it has no endpoints.
-    for (const config of this.configs()) if (clustersByEndpoints(config).has(name)) return noEndpoints(name);
-    return undefined;
+    if (!row) return upstream && noEndpoints(name);
+    return encodeEndpoints(upstream?.locality ? seenFrom(row, upstream.locality, this.#proxy) : row);
   }
 
   #mayHave(name: string): boolean {
@@ -114,6 +128,34 @@ function clustersByEndpoints(config: ScopeConfig): ReadonlyMap<string, Upstream>
     byEndpoints.set(config, known);
   }
   return known;
+}
+
+const seen = new WeakMap<UpstreamEndpoints, WeakMap<LocalityPolicy, Map<string, UpstreamEndpoints>>>();
+
+/** The endpoints as clients of one place see them: one object, encoded once, for all of the same place. */
+function seenFrom(
+  row: UpstreamEndpoints,
+  policy: LocalityPolicy,
+  { locality, labels }: MeshProxy,
+): UpstreamEndpoints {
+  let byPolicy = seen.get(row);
+  if (!byPolicy) {
+    byPolicy = new WeakMap();
+    seen.set(row, byPolicy);
+  }
+  let byPlace = byPolicy.get(policy);
+  if (!byPlace) {
+    byPlace = new Map();
+    byPolicy.set(policy, byPlace);
+  }
+  const { region, zone } = locality;
+  const place = [region, zone, ...policy.priorityLabels.map((label) => labels[label] ?? "")].join("|");
+  let found = byPlace.get(place);
+  if (!found) {
+    found = localityFor(row, policy, { region, zone, labels });
+    byPlace.set(place, found);
+  }
+  return found;
 }
 
 function mapped<T, R>(value: T | undefined, make: (value: T) => R): R | undefined {

@@ -4,14 +4,18 @@
  */
 import type { RateLimit } from "#protocols/envoy/config/route/v3/route_components.ts";
 import { LocalRateLimit as Config } from "#protocols/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.ts";
-import type { LocalRateLimit } from "../../traffic/index.ts";
+import { Descriptor } from "#protocols/envoy/extensions/rate_limit_descriptors/expr/v3/expr.ts";
+import type { LocalRateLimit, NamedMatch, RouteMatch } from "../../traffic/index.ts";
+import { escapeRegex, headerMatcher, queryMatcher } from "./match.ts";
 import { duration, encode, pack, uint32 } from "./pack.ts";
 
 const type = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
 /** The filter that routes configure. */
 export const routeRateLimit = "envoy.filters.http.local_ratelimit";
 const statPrefix = "http_local_rate_limiter";
-/** The descriptor that carries the header's or client's value. */
+// Keys of descriptors: whether query and head match, and the header's or client's value.
+const queryKey = "query";
+const matchKey = "match";
 const valueKey = "value";
 /** Buckets kept for the values of one limit; the least used goes. Envoy's own default is 20. */
 const maxBuckets = 10_000;
@@ -22,7 +26,7 @@ export const idleRateLimit = {
   configType: { $case: "typedConfig" as const, value: pack(type, Config, { statPrefix }) },
 };
 
-/** A filter for each limit. A limit by value reads the rate limit actions of its stage (see `valueActions`). */
+/** A filter for each limit. One that tells requests apart reads the actions of its stage (`valueActions`). */
 export function rateLimitFilters(limits: readonly LocalRateLimit[]) {
   return limits.map((limit, i) => ({
     name: `${routeRateLimit}.${i}`,
@@ -50,25 +54,92 @@ export function rateLimitConfig(limit: LocalRateLimit, stage: number) {
     ],
     stage,
   };
-  if (!limit.per) return pack(type, Config, { ...config, tokenBucket: bucket });
-  const byValue = pack(type, Config, {
+  const entries = entriesOf(limit);
+  if (entries.length === 0) return pack(type, Config, { ...config, tokenBucket: bucket });
+  const byEntries = pack(type, Config, {
     ...config,
-    // Who has no value is not limited by it.
+    // Requests that it is not for, and those without a value, are not limited by it.
     tokenBucket: { ...bucket, maxTokens: uint32(2 ** 32), tokensPerFill: uint32(2 ** 32) },
-    descriptors: [{ entries: [{ key: valueKey, value: "" }], tokenBucket: bucket }],
+    descriptors: [{ entries, tokenBucket: bucket }],
     alwaysConsumeDefaultTokenBucket: false,
   });
-  return { ...byValue, value: Buffer.concat([byValue.value, maxDynamicDescriptors(maxBuckets)]) };
+  return { ...byEntries, value: Buffer.concat([byEntries.value, maxDynamicDescriptors(maxBuckets)]) };
 }
 
-/** Rate limit actions that give a limit by value its value; for the routes, at the limit's stage. */
+/** What a request's descriptor must say for the limit to count it; an empty value stands for any, each with a bucket. */
+function entriesOf({ match, per }: LocalRateLimit) {
+  return [
+    ...(match?.query.length ? [{ key: queryKey, value: "true" }] : []),
+    ...(match ? [{ key: matchKey, value: "true" }] : []),
+    ...(per ? [{ key: valueKey, value: "" }] : []),
+  ];
+}
+
+/** Rate limit actions with which a limit tells requests apart; for the routes, at the limit's stage. */
 export function valueActions(limits: readonly LocalRateLimit[], firstStage: number): RateLimit[] {
-  return limits.flatMap(({ per }, i) =>
-    per ? [{ stage: firstStage + i, disableKey: "", actions: [{ actionSpecifier: actionOf(per) }] }] : [],
-  );
+  return limits.flatMap((limit, i) => {
+    const actions = actionsOf(limit).map((actionSpecifier) => ({ actionSpecifier }));
+    return actions.length > 0 ? [{ stage: firstStage + i, disableKey: "", actions } as RateLimit] : [];
+  });
 }
 
-function actionOf(per: NonNullable<LocalRateLimit["per"]>) {
+/** In the order of the descriptor's entries. */
+function actionsOf({ match, per }: LocalRateLimit) {
+  return [
+    ...(match?.query.length
+      ? [
+          {
+            $case: "queryParameterValueMatch" as const,
+            value: {
+              descriptorKey: queryKey,
+              descriptorValue: "true",
+              expectMatch: true,
+              queryParameters: match.query.map(queryMatcher),
+            },
+          },
+        ]
+      : []),
+    ...(match
+      ? [
+          {
+            $case: "headerValueMatch" as const,
+            value: {
+              descriptorKey: matchKey,
+              descriptorValue: "true",
+              expectMatch: true,
+              headers: [headerMatcher(pathMatch(match.path)), ...match.headers.map(headerMatcher)],
+            },
+          },
+        ]
+      : []),
+    ...(per ? [valueAction(per)] : []),
+  ];
+}
+
+/** The path as a header, which has the query behind it. */
+function pathMatch(path: RouteMatch["path"]): NamedMatch {
+  const regexOf = (value: string, ignoreCase?: boolean): NamedMatch => ({
+    name: ":path",
+    match: { kind: "regex", value, ...(ignoreCase && { ignoreCase }) },
+    invert: false,
+  });
+  switch (path.kind) {
+    case "exact":
+      return regexOf(`${escapeRegex(path.value)}(\\?.*)?`, path.ignoreCase);
+    case "path-prefix":
+      return regexOf(`${escapeRegex(path.value.replace(/\/+$/, ""))}([/?].*)?`);
+    case "regex":
+      return regexOf(`(${path.value})(\\?.*)?`, path.ignoreCase);
+    case "suffix":
+      return regexOf(`[^?]*${escapeRegex(path.value)}(\\?.*)?`, path.ignoreCase);
+    case "contains":
+      return regexOf(`[^?]*${escapeRegex(path.value)}.*`, path.ignoreCase);
+    default:
+      return { name: ":path", match: path, invert: false };
+  }
+}
+
+function valueAction(per: NonNullable<LocalRateLimit["per"]>) {
   if (per.kind === "header") {
     return {
       $case: "requestHeaders" as const,
@@ -79,22 +150,13 @@ function actionOf(per: NonNullable<LocalRateLimit["per"]>) {
     $case: "extension" as const,
     value: {
       name: "envoy.rate_limit_descriptors.expr",
-      typedConfig: {
-        typeUrl: "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor",
-        // descriptor_key = 1, skip_if_error = 2, text = 3
-        value: Buffer.concat([
-          textField(1, valueKey),
-          Buffer.from([0x10, 1]),
-          textField(3, "connection.uri_san_peer_certificate"),
-        ]),
-      },
+      typedConfig: pack("envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor", Descriptor, {
+        descriptorKey: valueKey,
+        skipIfError: true,
+        exprSpecifier: { $case: "text", value: "connection.uri_san_peer_certificate" },
+      }),
     },
   };
-}
-
-function textField(number: number, text: string): Buffer {
-  const bytes = Buffer.from(text);
-  return Buffer.concat([Buffer.from([(number << 3) | 2, bytes.length]), bytes]);
 }
 
 /** `max_dynamic_descriptors = 18` (UInt32Value), which the generated messages do not know yet. */

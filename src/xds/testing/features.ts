@@ -170,14 +170,24 @@ export function listener(name: string, port: number, chains: FilterChain[], more
   } satisfies Listener;
 }
 
+const exact = (value: string) => ({ kind: "exact", value }) as const;
+
 const limit: LocalRateLimit = { name: "calm", tokens: 5, fill: 5, interval: 60_000, origins: [] };
 const limits: LocalRateLimit[] = [
   limit,
   { ...limit, name: "by-header", per: { kind: "header", name: "x-user" } },
   { ...limit, name: "by-client", per: { kind: "client-identity" } },
+  {
+    ...limit,
+    name: "some",
+    match: {
+      path: { kind: "path-prefix", value: "/api" },
+      headers: [{ name: ":method", match: exact("POST"), invert: false }],
+      query: [{ name: "q", match: { kind: "present" }, invert: false }],
+    },
+    per: { kind: "header", name: "x-user" },
+  },
 ];
-
-const exact = (value: string) => ({ kind: "exact", value }) as const;
 
 const matches: RouteMatch[] = [
   { ...anyPath, path: { kind: "exact", value: "/a", ignoreCase: true } },
