@@ -92,6 +92,7 @@ export const errorTable = {
     says: "the certificate authority in the Secret {secret} cannot be used: {reason}",
     fix: "put a signing certificate, its key, its chain and its root there (docs/errors.md)",
   },
+  FILE_INVALID: { says: "{at}: {reason}", fix: "mend the file; objects are written as for kubectl apply" },
   NO_DISCOVERY: {
     says: "no mesh has a running discovery in the cluster of {context}",
     fix: "kubectl --context {context} get smcp -A shows the meshes; 'kubectl get pods -A -l app=istiod' their discoveries",

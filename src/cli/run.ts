@@ -41,6 +41,10 @@ const commands: Record<string, Entry> = {
     load: () => import("./link.ts"),
   },
   image: { summary: "show and add what image names stand for in the lab", load: () => import("./image.ts") },
+  analyze: {
+    summary: "say what is wrong with a mesh's objects, in a cluster and in files",
+    load: () => import("./analyze.ts"),
+  },
   proxies: {
     summary: "show the mesh's proxies and whether they have what they are to have",
     load: () => import("./proxies.ts"),

@@ -62,6 +62,7 @@ import {
   workloadOf,
 } from "./workloads.ts";
 
+export { analyze, inputOf, inputResources } from "./analyze.ts";
 export { type Code, codes } from "./findings/index.ts";
 export type { Traffic, TrafficInputs } from "./inputs.ts";
 export { localityFor } from "./locality.ts";

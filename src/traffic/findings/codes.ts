@@ -15,7 +15,7 @@ export const codes = {
     level: "warning",
     says: "The gateway's workload has no port {port}: no Service of its pods sends there",
   },
-  WEFT0106: { name: "InvalidField", level: "error", says: "{field}: {reason}" },
+  WEFT0106: { name: "InvalidField", level: "error", says: "{reason}" },
   WEFT0109: {
     name: "ConflictingMeshGatewayVirtualServiceHosts",
     level: "error",
@@ -29,7 +29,7 @@ export const codes = {
   WEFT0130: {
     name: "VirtualServiceUnreachableRule",
     level: "warning",
-    says: "{field} is never used: {reason}",
+    says: "never used: {reason}",
   },
   WEFT0132: {
     name: "VirtualServiceHostNotFoundInGateway",
@@ -39,29 +39,29 @@ export const codes = {
   WEFT0134: {
     name: "ServiceEntryAddressesRequired",
     level: "warning",
-    says: "{field} speaks {protocol} and has no address to be told by: it takes all connections to port {port}",
+    says: "it speaks {protocol} and has no address to be told by: it takes all connections to port {port}",
   },
   WEFT0145: {
     name: "ConflictingGateways",
     level: "error",
-    says: "{field} shares port {port} with {winner}, which is older and speaks {protocol}: this server is not used",
+    says: "it shares port {port} with {winner}, which is older and speaks {protocol}: this server is not used",
   },
-  WEFT0901: { name: "FieldNotServed", level: "warning", says: "{field} has no effect: {reason}" },
-  WEFT0902: { name: "UnknownField", level: "error", says: "{field} is no field of {kind}" },
+  WEFT0901: { name: "FieldNotServed", level: "warning", says: "it has no effect: {reason}" },
+  WEFT0902: { name: "UnknownField", level: "error", says: "{kind} has no such field" },
   WEFT0903: {
     name: "WeightsNotOneHundred",
     level: "warning",
-    says: "The weights of {field} sum up to {sum}, not 100: they are taken as shares of {sum}",
+    says: "the weights sum up to {sum}, not 100: they are taken as shares of {sum}",
   },
   WEFT0905: {
     name: "AmbiguousPort",
     level: "warning",
-    says: 'The service "{host}" has several ports and {field} names none: it takes the one that the client called',
+    says: 'the service "{host}" has several ports and none is named: it takes the one that the client called',
   },
   WEFT0906: {
     name: "FailoverNeedsOutlierDetection",
     level: "warning",
-    says: "{field} acts only where outlierDetection says when an endpoint counts as failed",
+    says: "it acts only where outlierDetection says when an endpoint counts as failed",
   },
   WEFT0907: {
     name: "HostNotFull",
@@ -82,15 +82,13 @@ export const codes = {
 
 export type Code = keyof typeof codes;
 
-/** One finding; `values` fill the message. */
+/** One finding; `values` fill the message, which is read after the field's name. */
 export function finding(
   code: Code,
   origin: Origin,
   values: Readonly<Record<string, string | number>> = {},
 ): Finding {
   const { level, says } = codes[code];
-  const message = says.replace(/\{(\w+)\}/g, (_, name: string) =>
-    name === "field" && values.field === undefined ? origin.field : String(values[name] ?? ""),
-  );
+  const message = says.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? ""));
   return { code, level, origin, message };
 }

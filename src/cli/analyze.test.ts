@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+const main = fileURLToPath(new URL("main.ts", import.meta.url));
+const samples = fileURLToPath(new URL("../../samples", import.meta.url));
+const directory = mkdtempSync(join(tmpdir(), "weft-analyze-"));
+after(() => rmSync(directory, { recursive: true, force: true }));
+
+interface Result {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+async function analyze(...args: string[]): Promise<Result> {
+  try {
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [
+      main,
+      "analyze",
+      "--use-kube=false",
+      ...args,
+    ]);
+    return { code: 0, stdout, stderr };
+  } catch (error) {
+    return error as Result;
+  }
+}
+
+function file(name: string, text: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+describe("weft analyze, of files", () => {
+  test("the sample of seed 002 has nothing wrong with it", async () => {
+    const { code, stdout, stderr } = await analyze("-R", join(samples, "coolapp"));
+    assert.equal(stdout, "");
+    assert.match(stderr, /^✔ No validation issues found when analyzing \d+ files\.\n$/);
+    assert.equal(code, 0);
+  });
+
+  test("a subset that nobody defines is an error with its field; the exit code is 79", async () => {
+    const path = file(
+      "vs.yaml",
+      `# routes to a subset
+apiVersion: v1
+kind: Service
+metadata: { name: catalog }
+spec: { clusterIP: 10.0.0.1, ports: [{ name: http, port: 8080 }] }
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata: { name: catalog }
+spec: { hosts: [catalog], http: [{ route: [{ destination: { host: catalog, subset: version-v2 } }] }] }
+`,
+    );
+    const { code, stdout, stderr } = await analyze("-n", "coolapp", "-f", path);
+    assert.equal(
+      stdout,
+      `Error [WEFT0101] (VirtualService coolapp/catalog ${path}:7) spec.http[0].route[0].destination.subset: ` +
+        'Referenced subset not found: "version-v2": no DestinationRule for the host ' +
+        '"catalog.coolapp.svc.cluster.local" defines it, so requests get 503\n',
+    );
+    assert.match(stderr, /^Error: Analyzers found issues when analyzing /);
+    assert.equal(code, 79);
+    const json = JSON.parse((await analyze("-n", "coolapp", "-f", path, "-o", "json")).stdout) as unknown[];
+    assert.deepEqual(json, [
+      {
+        code: "WEFT0101",
+        name: "ReferencedResourceNotFound",
+        level: "Error",
+        resource: "VirtualService coolapp/catalog",
+        field: "spec.http[0].route[0].destination.subset",
+        message: (json[0] as { message: string }).message,
+        reference: `${path}:7`,
+      },
+    ]);
+  });
+
+  test("a file that is not there, is no YAML, or holds no object says so in two lines", async () => {
+    for (const [path, says] of [
+      [join(directory, "none.yaml"), /^error: .*none\.yaml: there is no such file\n {2}fix: /],
+      [file("bad.yaml", "a: [1\nb: 2\n"), /^error: .*bad\.yaml:\d+: /],
+      [file("text.yaml", "just a text\n"), /^error: .*text\.yaml:1: an object has apiVersion, kind/],
+    ] as const) {
+      const { code, stderr } = await analyze(path);
+      assert.match(stderr, says);
+      assert.equal(code, 1);
+    }
+  });
+});
