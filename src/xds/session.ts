@@ -99,7 +99,7 @@ export class Session {
       if (request.resourceNamesSubscribe.includes("*")) this.#markAll(subscription);
     }
     subscription.unsubscribe(request.resourceNamesUnsubscribe);
-    if (kind === "cluster") for (const name of request.resourceNamesUnsubscribe) this.#awaited.delete(name);
+    if (kind === "endpoints") for (const name of request.resourceNamesUnsubscribe) this.#awaited.delete(name);
     this.#pump();
   }
 
@@ -199,6 +199,7 @@ export class Session {
     const mayBeAll = subscription.kind === "listener" || subscription.kind === "cluster";
     subscription.wildcard = named.includes("*") || (mayBeAll && named.length === 0);
     subscription.subscribe(named.filter((name) => name !== "*"));
+    subscription.owed = subscription.wildcard && Object.keys(request.initialResourceVersions).length === 0;
     // A client that comes back says what it has; it gets nothing anew.
     for (const [name, version] of Object.entries(request.initialResourceVersions)) {
       subscription.held.set(name, version);
@@ -254,7 +255,7 @@ export class Session {
     if (this.#ended || !view.known) return;
     for (const kind of order) {
       const subscription = this.#kinds[kind];
-      if (subscription.flight || (subscription.due.size === 0 && subscription.halves.length === 0)) continue;
+      if (subscription.flight || subscription.settled) continue;
       if ((kind === "listener" || kind === "route") && this.#mustWait()) continue;
       this.#sendBatch(subscription, kind !== "cluster" || this.#mayRemoveClusters());
     }
@@ -270,13 +271,17 @@ export class Session {
     let batch = subscription.take((name) => view.find(kind, name), mayRemove);
     // Halves of which nothing is left, because all has changed since.
     while (batch.resources.length + batch.removed.length === 0) {
-      if (subscription.halves.length === 0) return;
+      if (subscription.halves.length === 0) {
+        if (!subscription.owed) return;
+        break;
+      }
       batch = subscription.take((name) => view.find(kind, name), mayRemove);
     }
     if (kind === "cluster") this.#followWithEndpoints(batch.resources, batch.removed);
     const nonce = String(++this.#nonce);
     const bytes = deltaResponse({ kind, ...batch, nonce, systemVersion: systemVersion() });
     subscription.sent(nonce, batch);
+    subscription.owed = false;
     this.#pushedAt = world.monotonic();
     this.sent.responses++;
     this.sent.resources += batch.resources.length;

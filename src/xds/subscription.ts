@@ -30,6 +30,8 @@ export class Subscription {
   started = false;
   /** It wants everything there is (listeners and clusters). */
   wildcard = false;
+  /** A client that asked for all there is waits for an answer, also where there is nothing. */
+  owed = false;
   readonly names = new Set<string>();
   /** Name → version that the client has, or will have once what is under way is answered. */
   readonly held = new Map<string, string>();
@@ -54,7 +56,7 @@ export class Subscription {
 
   /** Everything that was sent has been answered, and nothing is to be sent. */
   get settled(): boolean {
-    return !this.flight && this.due.size === 0 && this.halves.length === 0;
+    return !this.flight && !this.owed && this.due.size === 0 && this.halves.length === 0;
   }
 
   subscribe(names: readonly string[]): void {
@@ -160,7 +162,7 @@ export class Subscription {
     this.flight = undefined;
     if (!flight) return [];
     for (const { name } of flight.resources) this.rejected.delete(name);
-    return flight.resources.map(({ name }) => name);
+    return [...flight.resources.map(({ name }) => name), ...flight.removed];
   }
 
   /**
