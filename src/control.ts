@@ -33,6 +33,7 @@ import {
   serviceOffers,
   services,
   systemNamespace,
+  versionAnnotation,
   weftVersion,
 } from "./api/index.ts";
 import {
@@ -106,6 +107,8 @@ export interface ControlPlane {
   readonly collections: ReadonlyMap<string, Collection<unknown>>;
   /** What writes; empty while another control plane leads. */
   readonly sinks: ReadonlyMap<string, ObjectSink | FieldSink>;
+  /** How far behind our view of each peer is, in milliseconds. */
+  readonly lags: ReadonlyMap<string, number>;
   /** It writes. */
   readonly leading: boolean;
   /** Our own cluster is known. Peers may be missing: nobody waits for them. */
@@ -325,6 +328,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       name: heartbeatLease,
       identity: options.identity ?? cluster,
       durationSeconds: lease,
+      annotations: { [versionAnnotation]: weftVersion },
       onError: (error) => log("renewing the heartbeat", error),
     });
     const unsubscribe = own.exports.subscribe((changes) => {
@@ -407,6 +411,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     why(name, key) {
       const collection = collections.get(name);
       return collection && why(collection, key);
+    },
+    get lags() {
+      return peers.lags;
     },
     get leading() {
       return sinks.size > 0;

@@ -22,6 +22,9 @@ export const istioPeerLabel = "istio/multiCluster";
 /** The Lease in `weft-system` that says a cluster's control plane is alive. */
 export const heartbeatLease = "weft-heartbeat";
 
+/** On the heartbeat: the version of the Weft that beats. */
+export const versionAnnotation = "weft.dev/version";
+
 /** The Lease in `weft-system` by which a cluster's control planes agree on the one that writes. */
 export const leaderLease = "weft-leader";
 

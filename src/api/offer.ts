@@ -68,6 +68,8 @@ export interface PeerReport extends KubeObject {
     leaseDurationSeconds?: number;
     /** When the reporter last saw the peer's Lease renewed, by its own clock; said only of a peer that is not Live. */
     lastHeartbeatTime?: string;
+    /** The Weft that runs there, as its heartbeat says. */
+    version?: string;
   };
 }
 

@@ -136,6 +136,7 @@ function state(plane: ControlPlane): unknown {
     ready: plane.ready,
     leading: plane.leading,
     peers: [...(plane.collections.get("peers")?.values() ?? [])],
+    lags: Object.fromEntries(plane.lags),
     collections: Object.fromEntries([...plane.collections].map(([name, { size }]) => [name, size])),
     sinks: Object.fromEntries(sinks),
     engine: plane.engine.work,

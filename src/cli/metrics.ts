@@ -8,6 +8,9 @@ type Labels = Record<string, string>;
 export function metrics(plane: ControlPlane): string {
   const text = new Exposition();
   add(text, plane);
+  for (const [peer, lag] of plane.lags) {
+    text.add("weft_peer_lag_seconds", "gauge", "How far behind the view of a peer is.", lag / 1000, { peer });
+  }
   return text.toString();
 }
 

@@ -4,6 +4,7 @@ import {
   endpointOffers,
   heartbeatLease,
   type KubeObject,
+  type Lease,
   leases,
   type Resource,
   type ServiceOffer,
@@ -11,6 +12,7 @@ import {
   systemNamespace,
   type TrustBundle,
   trustBundles,
+  versionAnnotation,
 } from "../api/index.ts";
 import { type Collection, derive, type Engine } from "../collections/index.ts";
 import {
@@ -31,6 +33,9 @@ const quiet = (lease: number) => lease * 0.4;
 /** How long it has for the answer (4 s). */
 const patience = (lease: number) => lease / 7.5;
 
+/** Of so many heartbeats (5 minutes) the fastest is the one that others are compared with; clocks drift. */
+const remembered = 30;
+
 /** Bounds of what a peer may say of its lease, in seconds: less would not be kept, more would never run out. */
 const shortestLease = 3;
 const longestLease = 3600;
@@ -49,6 +54,13 @@ export interface Signs {
   beatAt: number | undefined;
   /** The same on the wall clock, RFC 3339, for people. */
   beatTime: string | undefined;
+  /**
+   * How much longer than the fastest of late the last heartbeat took from there to here, in milliseconds: how far
+   * behind our view of the peer is. Of delays that two clocks tell only differences mean something.
+   */
+  lag: number | undefined;
+  /** The Weft that runs there, as its heartbeat says. */
+  version: string | undefined;
   /** How long it may be silent: `leaseDurationSeconds` of its heartbeat, in milliseconds, once that was seen. */
   lease: number | undefined;
   /** It was asked since it was last heard, and did not answer. */
@@ -97,6 +109,8 @@ export class Connection {
   readonly #refusals = new Map<string, string>();
   /** Why a kind is not heard, by the kind. */
   readonly #troubles = new Map<string, string>();
+  /** From the time that a heartbeat names to when it was seen, of the last ones, in milliseconds. */
+  readonly #delays: number[] = [];
   #signs: Signs;
   #timer: Timer | undefined;
   #closed = false;
@@ -111,6 +125,8 @@ export class Connection {
       heardAt: world.monotonic(),
       beatAt: undefined,
       beatTime: undefined,
+      lag: undefined,
+      version: undefined,
       lease: undefined,
       unanswered: false,
       reason: undefined,
@@ -135,12 +151,22 @@ export class Connection {
       this.#tell({
         beatAt: world.monotonic(),
         beatTime: timestamp(world),
+        lag: this.#lagOf(beat),
+        version: beat.metadata.annotations?.[versionAnnotation]?.slice(0, 63),
         ...(seconds && { lease: Math.min(Math.max(seconds, shortestLease), longestLease) * 1000 }),
       });
     });
     this.#watched.push(lease as unknown as WatchedSource<KubeObject>);
     this.trustBundles = this.#trust();
     this.#wait();
+  }
+
+  #lagOf({ spec }: Lease): number | undefined {
+    const delay = this.#options.world.now() - Date.parse(spec?.renewTime ?? "");
+    if (Number.isNaN(delay)) return undefined;
+    this.#delays.push(delay);
+    if (this.#delays.length > remembered) this.#delays.shift();
+    return delay - Math.min(...this.#delays);
   }
 
   get signs(): Signs {

@@ -58,6 +58,8 @@ export interface PeerState {
   lastHeartbeat?: string;
   /** How long it may be silent, in seconds. */
   lease: number;
+  /** The Weft that runs there. */
+  version?: string;
   /** We have not listened long enough to say more than an earlier control plane did. */
   early?: boolean;
 }
@@ -194,6 +196,12 @@ export class Peers {
         this.trustBundles.markSynced();
       }
     });
+  }
+
+  /** How far behind our view of each peer that beats is, in milliseconds (see Signs). It is no cause for anything. */
+  get lags(): ReadonlyMap<string, number> {
+    const all = [...this.#signs.values()].map(({ cluster, lag }) => [cluster, lag] as const);
+    return new Map(all.filter((each): each is [string, number] => each[1] !== undefined));
   }
 
   /** The peers are known, heard or not. */
@@ -368,9 +376,21 @@ function invalidState(cluster: string, reason: string, lease = defaultLease): Pe
 }
 
 function stateOf(signs: Signs, lease: number, read: Read): PeerState {
-  const { cluster, since, heardAt, beatAt, beatTime, unanswered, reason, refusal, complete, trouble } = signs;
+  const {
+    cluster,
+    since,
+    heardAt,
+    beatAt,
+    beatTime,
+    unanswered,
+    reason,
+    refusal,
+    complete,
+    trouble,
+    version,
+  } = signs;
   const because = trouble ? `: ${trouble}` : "";
-  const known = { cluster, lease: lease / 1000 };
+  const known = { cluster, lease: lease / 1000, ...(version && { version }) };
   const silent = { ...known, ...(beatTime && { lastHeartbeat: beatTime }) };
   if (unanswered) {
     const state = read.reached(heardAt + lease) ? "lost" : "stale";

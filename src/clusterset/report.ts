@@ -29,7 +29,7 @@ const conditions = {
  */
 export function peerReport(
   cluster: string,
-  { cluster: peer, state, reason, problem, early, lease, lastHeartbeat }: PeerState,
+  { cluster: peer, state, reason, problem, early, lease, lastHeartbeat, version }: PeerState,
   before: PeerReport | undefined,
 ): Applied<PeerReport> | undefined {
   const object = { metadata: { name: peer, namespace: systemNamespace }, spec: { cluster, peer } };
@@ -48,6 +48,7 @@ export function peerReport(
       conditions: [{ type: "Reachable", ...condition, message: detailed }],
       leaseDurationSeconds: lease,
       ...(beat && { lastHeartbeatTime: beat }),
+      ...((version ?? before?.status?.version) && { version: version ?? before?.status?.version }),
     },
   };
 }

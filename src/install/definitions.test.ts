@@ -8,7 +8,7 @@ import { definitionManifests } from "./manifests.ts";
 import { cluster } from "./testing/cluster.ts";
 
 /** Raise `definitionRevision` when this changes, and put the new pair here. */
-const known = { revision: 3, sha256: "3b1823c6646a502b" };
+const known = { revision: 4, sha256: "fe4549908f565ec0" };
 
 test("a changed definition has a new revision", () => {
   const sha256 = createHash("sha256").update(JSON.stringify(definitions())).digest("hex");

@@ -110,6 +110,7 @@ export const peerReportDefinition = crd({
     conditions: conditions(),
     leaseDurationSeconds: int32({ minimum: 0 }),
     lastHeartbeatTime: string({ format: "date-time" }),
+    version: string({ maxLength: 63 }),
   }),
   columns: [
     { name: "Reachable", type: "string", jsonPath: `${reachable}.status` },

@@ -488,13 +488,13 @@ describe("peers that go", () => {
   });
 
   test("a peer says itself how long it may be silent, and its report says when it was last seen", async () => {
-    const { peerReports } = await import("../../../src/api/index.ts");
+    const { peerReports, weftVersion } = await import("../../../src/api/index.ts");
     const report = async () => (await fleet.of("c1").person.get(peerReports, "weft-system/c2"))!.status!;
     fleet.stopPlane("c2");
     await fleet.startPlane("c2", { lease: 6 });
     await fleet.pass(4);
     const { conditions, ...live } = await report();
-    assert.deepEqual([conditions?.[0]?.reason, live], ["Live", { leaseDurationSeconds: 6 }]);
+    assert.deepEqual([conditions?.[0]?.reason, live], ["Live", { leaseDurationSeconds: 6, version: weftVersion }]);
     const cut = fleet.world.now();
     fleet.isolate("c2");
     await fleet.pass(4);
