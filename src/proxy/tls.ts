@@ -329,9 +329,8 @@ export function judgePeer(
   if (!certificate) return required ? { problem: "PEER_DID_NOT_RETURN_A_CERTIFICATE" } : { peer: undefined };
   const peer = describe(certificate);
   if (!trust) return { peer };
-  if (trust.roots.length > 0 && !trust.acceptUntrusted && !socket.authorized) {
-    const error = socket.authorizationError as Error & { code?: string };
-    const code = String(error?.code ?? error?.message ?? error);
+  const code = trust.roots.length > 0 && !trust.acceptUntrusted ? verifyError(socket) : undefined;
+  if (code !== undefined) {
     if (!(trust.acceptExpired && code === "CERT_HAS_EXPIRED")) {
       return { problem: `CERTIFICATE_VERIFY_FAILED:verify cert failed: ${code}` };
     }
@@ -357,6 +356,16 @@ export function judgePeer(
     return { problem: "CERTIFICATE_VERIFY_FAILED:verify cert failed: verify hash" };
   }
   return { peer };
+}
+
+/**
+ * OpenSSL's judgement of the peer's chain; undefined: it is good. `socket.authorized` says it for clients only: on the
+ * other side it is tls.Server that sets it.
+ */
+function verifyError(socket: TLSSocket): string | undefined {
+  type Handle = { verifyError(): (Error & { code?: string }) | null | undefined };
+  const error = (socket as TLSSocket & { _handle?: Handle })._handle?.verifyError();
+  return error ? (error.code ?? error.message) : undefined;
 }
 
 function endsIn(socket: TLSSocket, roots: ReadonlySet<string>): boolean {
