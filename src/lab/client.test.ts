@@ -15,7 +15,10 @@ test("a lab whose holder has ended is gone, also where nobody asks how it ended"
   const state = new LabState(join(home, "lab"));
   mkdirSync(state.dir);
   // `sleep` takes the place of the shell and never asks how the shell's child ended.
-  const parent = spawn("sh", ["-c", "unshare --version >/dev/null & echo $!; exec sleep 60"]);
+  const parent = spawn("sh", [
+    "-c",
+    "(sleep 0.1; exec unshare --version >/dev/null) & echo $!; exec sleep 60",
+  ]);
   try {
     const [text] = (await once(parent.stdout, "data")) as [Buffer];
     const pid = Number(text);

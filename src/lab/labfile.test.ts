@@ -213,7 +213,7 @@ clusters:
     [
       "load balancers where another cluster has its own",
       "clusters: [{ name: c1 }, { name: c2, balancerRange: 172.19.0.0/24 }]",
-      "RANGE_IN_USE 172.19.0.0/24 of the load balancers of c2 (lab.yaml:1:53: clusters[1].balancerRange) overlaps the load balancers of c1 (172.19.0.0/24)",
+      "RANGE_IN_USE the address range 172.19.0.0/24 of the load balancers of c2 (lab.yaml:1:53: clusters[1].balancerRange) overlaps the load balancers of c1 (172.19.0.0/24)",
     ],
     [
       "a network that there is not",

@@ -8,7 +8,10 @@ import { createInterface } from "node:readline";
 import { after, describe, test } from "node:test";
 import fc from "fast-check";
 import { clientOf, configMap, type Loose, testServer } from "../testing/harness.ts";
+import { openSqlite } from "./sqlite.ts";
+import { Store } from "./store.ts";
 
+const labelOf = (object: Loose) => object?.metadata.labels.v as string | undefined;
 const folder = mkdtempSync(join(tmpdir(), "weft-store-"));
 after(() => rmSync(folder, { recursive: true }));
 const maps = "/api/v1/namespaces/default/configmaps";
@@ -90,7 +93,7 @@ test("history is bounded in bytes as well as in number", async () => {
 });
 
 describe("a store in a file", () => {
-  test("has everything after a restart, goes on counting, and lets watches resume where nothing changed", async () => {
+  test("has everything after a restart, goes on counting, and lets watches resume", async () => {
     const storage = { kind: "sqlite" as const, file: join(folder, "restart.db") };
     const first = await testServer({ storage });
     await first.client.post(maps, configMap("a", { x: "1" }));
@@ -109,10 +112,24 @@ describe("a store in a file", () => {
       `${maps}?watch=1&resourceVersion=${before.metadata.resourceVersion}`,
     );
     await resumed.stop();
-    const old = await second.client.get(
-      `${maps}?watch=1&resourceVersion=${before.items[0].metadata.resourceVersion}`,
+    const from = before.items[0].metadata.resourceVersion;
+    const old = await second.client.watch(`${maps}?watch=1&resourceVersion=${from}`);
+    const told = [await old.next(), await old.next()].map((event) => [
+      event!.type,
+      event!.object.metadata.name,
+    ]);
+    assert.deepEqual(told, [
+      ["ADDED", "b"],
+      ["DELETED", "b"],
+    ]);
+    await old.stop();
+    const past = await second.client.get(
+      `${maps}?resourceVersionMatch=Exact&resourceVersion=${Number(from) + 1}`,
     );
-    assert.equal(old.code, 410);
+    assert.deepEqual(
+      past.body.items.map(({ metadata }: Loose) => metadata.name),
+      ["a", "b"],
+    );
     const next = (await second.client.post(maps, configMap("c"))).body;
     assert.ok(Number(next.metadata.resourceVersion) > Number(before.metadata.resourceVersion));
     const clash = await second.client.post(services, {
@@ -120,6 +137,75 @@ describe("a store in a file", () => {
       spec: { clusterIP: address, ports: [{ port: 80 }] },
     });
     assert.equal(clash.code, 422);
+  });
+
+  test("resumes watches over restarts and compactions as one process would, or says that it cannot (property)", async () => {
+    let files = 0;
+    const kept = fc.record({
+      length: fc.integer({ min: 2, max: 12 }),
+      bytes: fc.constantFrom(2_000, 1_000_000),
+    });
+    const restarts = fc.array(steps, { minLength: 1, maxLength: 4 });
+    await fc.assert(
+      fc.asyncProperty(restarts, kept, fc.boolean(), async (lives, keep, selecting) => {
+        const file = join(folder, `history-${files++}.db`);
+        const path = (name: string) => `default/${name}`;
+        // What one process that forgets nothing would tell.
+        const all: { revision: number; type: string; name: string; was: string | undefined; is: string }[] =
+          [];
+        const labels = new Map<string, string>();
+        const starts: number[] = [];
+        for (const life of [...lives, []]) {
+          const { log, saved } = openSqlite(file, keep);
+          const store = new Store(log, saved);
+          starts.push(store.revision);
+          const bucket = store.bucket("/configmaps");
+          for (const from of starts) {
+            if (from < bucket.compacted) {
+              assert.ok(
+                all.length > keep.length || keep.bytes < 1_000_000 || from < starts[0]!,
+                "kept too little",
+              );
+              continue;
+            }
+            const matches = (label: string | undefined) =>
+              label !== undefined && (!selecting || label === "1");
+            const wanted = all
+              .filter(({ revision }) => revision > from)
+              .filter(({ was, is }) => matches(was) || matches(is))
+              .map(({ revision, type, name, was }) => `${revision} ${type} ${name} ${was}`);
+            const told = bucket
+              .since(from)
+              .filter(({ object, previous }) => matches(labelOf(previous)) || matches(labelOf(object)))
+              .map(
+                ({ revision, type, key, previous }) =>
+                  `${revision} ${type} ${key.slice(8)} ${labelOf(previous)}`,
+              );
+            assert.deepEqual(told, wanted);
+          }
+          for (const { name, act, value } of life) {
+            const was = labels.get(name);
+            const is = String(value);
+            const object = (label: string) =>
+              ({ apiVersion: "v1", kind: "ConfigMap", metadata: { name, labels: { v: label } } }) as never;
+            if (act === "delete") {
+              if (was === undefined) continue;
+              store.remove(bucket, path(name), bucket.objects.get(path(name))!);
+              labels.delete(name);
+              all.push({ revision: store.revision, type: "DELETED", name, was, is: was });
+            } else {
+              store.write(bucket, path(name), object(is));
+              labels.set(name, is);
+              const type = was === undefined ? "ADDED" : "MODIFIED";
+              all.push({ revision: store.revision, type, name, was, is });
+            }
+            await store.committed();
+          }
+          store.close();
+        }
+      }),
+      { numRuns: 60 },
+    );
   });
 
   test("serves custom objects again after a restart", async () => {

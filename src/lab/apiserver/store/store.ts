@@ -22,12 +22,16 @@ export interface StoreEvent {
   size: number;
 }
 
-/** One change for the durable log. `value` is the object's JSON; undefined for a deletion. */
+/** One change for the durable log. */
 export interface LogRecord {
+  type: StoreEvent["type"];
   bucket: string;
   key: string;
   revision: number;
-  value: Uint8Array | undefined;
+  /** The object's JSON; of a deleted one, what watchers see last. */
+  value: Uint8Array;
+  /** The object's JSON before the change. */
+  previous: () => Uint8Array | undefined;
 }
 
 /** Where the store's contents survive the process. */
@@ -43,6 +47,10 @@ export interface SavedState {
   objects: { bucket: string; key: string; object: ApiObject }[];
   /** The last revision of each bucket, deletions included. */
   bucketRevisions: Map<string, number>;
+  /** Changes after this revision are kept; it grows. */
+  readonly compacted: number;
+  /** The kept changes of a bucket up to `revision`, oldest first; asked for when a watch resumes from before the start. */
+  history(bucket: string): StoreEvent[];
 }
 
 /** Who is told of changes. `end` is called when the kind is no longer served. */
@@ -55,20 +63,35 @@ export interface Watcher {
 const historyLength = 2048;
 const historyBytes = 8 * 1024 * 1024;
 
+/** What a bucket's kind went through before this process. */
+interface OlderChanges {
+  /** Changes up to this revision are forgotten. */
+  compacted(): number;
+  load(): StoreEvent[];
+}
+
 /** All objects of one kind. Keys are `namespace/name` or `name`. */
 export class Bucket {
   readonly name: string;
   readonly objects = new Map<string, ApiObject>();
   readonly watchers = new Set<Watcher>();
-  /** Changes up to this revision are forgotten: a watch cannot resume before it. */
-  compacted: number;
   #history: StoreEvent[] = [];
+  /** Changes of processes before us, and the last of them; read when they are asked for. */
+  #older: OlderChanges | undefined;
+  #compacted: number;
   #bytes = 0;
   #sorted: string[] | undefined;
 
-  constructor(name: string, compacted: number) {
+  /** Nothing changed after `compacted`, but for what is `older` than this process. */
+  constructor(name: string, compacted: number, older?: OlderChanges) {
     this.name = name;
-    this.compacted = compacted;
+    this.#compacted = compacted;
+    this.#older = older;
+  }
+
+  /** Changes up to this revision are forgotten: a watch cannot resume before it. */
+  get compacted(): number {
+    return this.#older ? Math.min(this.#compacted, this.#older.compacted()) : this.#compacted;
   }
 
   /** Keys in order. With a namespace, only that namespace's. */
@@ -82,6 +105,13 @@ export class Bucket {
 
   /** Changes after `revision`, oldest first. Only valid for `revision >= compacted`. */
   since(revision: number): StoreEvent[] {
+    if (this.#older && revision < this.#compacted) {
+      const older = this.#older.load();
+      this.#compacted = this.compacted;
+      this.#older = undefined;
+      this.#bytes += older.reduce((sum, { size }) => sum + size, 0);
+      this.#history.unshift(...older);
+    }
     let from = this.#history.length;
     while (from > 0 && this.#history[from - 1]!.revision > revision) from--;
     return this.#history.slice(from);
@@ -120,7 +150,9 @@ export class Bucket {
       drop = Math.max(drop, i + 1);
     }
     this.#bytes -= freed;
-    this.compacted = this.#history.splice(0, drop).at(-1)?.revision ?? this.compacted;
+    // There is no gap in what is kept.
+    this.#older = undefined;
+    this.#compacted = this.#history.splice(0, drop).at(-1)?.revision ?? this.#compacted;
   }
 
   /** Takes back the latest event, which the log refused. */
@@ -134,8 +166,9 @@ export class Bucket {
   /** The kind is no longer served: watches end, and none resumes from before. */
   end(revision: number): void {
     this.#history = [];
+    this.#older = undefined;
     this.#bytes = 0;
-    this.compacted = revision;
+    this.#compacted = revision;
     for (const watcher of [...this.watchers]) watcher.end();
   }
 
@@ -172,7 +205,12 @@ export class Store {
   bucket(name: string): Bucket {
     let bucket = this.#buckets.get(name);
     if (!bucket) {
-      bucket = new Bucket(name, this.#saved?.bucketRevisions.get(name) ?? 0);
+      const saved = this.#saved;
+      const older = saved && {
+        compacted: () => saved.compacted,
+        load: () => saved.history(name),
+      };
+      bucket = new Bucket(name, saved?.bucketRevisions.get(name) ?? 0, older);
       this.#buckets.set(name, bucket);
     }
     return bucket;
@@ -220,10 +258,12 @@ export class Store {
       try {
         this.#log.commit(
           batch.map(({ bucket, event }) => ({
+            type: event.type,
             bucket: bucket.name,
             key: event.key,
             revision: event.revision,
-            value: event.type === "DELETED" ? undefined : encoded(event.object),
+            value: encoded(event.object),
+            previous: () => event.previous && encoded(event.previous),
           })),
         );
       } catch (error) {
