@@ -215,9 +215,8 @@ export async function startProxy(options: ProxyOptions): Promise<EmbeddedProxy> 
   };
 }
 
-async function loadHttp(): Promise<HttpRoom> {
-  const room = "./http/index.ts";
-  return (await import(room)) as HttpRoom;
+function loadHttp(): Promise<HttpRoom> {
+  return import("./http/index.ts");
 }
 
 function adsClient(

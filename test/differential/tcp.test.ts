@@ -1,0 +1,133 @@
+/** TCP through real Envoy and through the embedded proxy: chains, balancing, TLS, limits, closing. */
+import assert from "node:assert/strict";
+import { connect, createServer, type Socket } from "node:net";
+import { type TestContext, test } from "node:test";
+import { endpoint, listenerFilter, socketAddress, tcpFilter } from "../../src/proxy/testing/resources.ts";
+import { listening, startBoth } from "./harness.ts";
+
+const any = socketAddress("127.0.0.1", 0);
+
+/** A server that greets with its name, echoes, and ends when the client has ended. */
+async function startEcho(t: TestContext, name: string) {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on("error", () => undefined);
+    socket.write(`${name}:`);
+    socket.pipe(socket);
+  });
+  return listening(t, server);
+}
+
+/** What comes back for `text`, until the other side ends. */
+function talk(to: { ip: string; port: number }, text: string): Promise<string> {
+  return new Promise((resolve) => {
+    const socket: Socket = connect({ host: to.ip, port: to.port, allowHalfOpen: true });
+    let got = "";
+    socket.setEncoding("latin1");
+    socket.on("data", (chunk: string) => (got += chunk));
+    socket.on("end", () => {
+      socket.end();
+      resolve(got);
+    });
+    socket.on("error", (error: NodeJS.ErrnoException) => resolve(`${got}!${error.code}`));
+    socket.on("connect", () => socket.end(text));
+  });
+}
+
+const cluster = (name: string, ports: readonly number[], more: object = {}) => ({
+  name,
+  clusterDiscoveryType: { $case: "type" as const, value: 0 as const },
+  loadAssignment: {
+    clusterName: name,
+    endpoints: [{ lbEndpoints: ports.map((port) => endpoint("127.0.0.1", port)) }],
+  },
+  ...more,
+});
+
+test("round robin goes through the hosts in turn, and half-closed connections carry the rest", async (t) => {
+  const [a, b] = [await startEcho(t, "a"), await startEcho(t, "b")];
+  const both = await startBoth(t, () => ({
+    clusters: [cluster("echo", [a.port, b.port])],
+    listeners: [{ name: "l", address: any, filterChains: [{ filters: [tcpFilter("echo")] }] }],
+  }));
+  await both.same(async (proxy) => {
+    const said: string[] = [];
+    for (let i = 0; i < 6; i++) said.push(await talk(proxy.address("l"), "hello"));
+    // Who is first is chance; the turns are not.
+    assert.deepEqual(said.slice(2), said.slice(0, -2));
+    return [...new Set(said)].sort();
+  });
+});
+
+test("unknown clusters, clusters without hosts and refused connects close the connection", async (t) => {
+  const gone = await listening(t, createServer());
+  const refused = await new Promise<number>((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => resolve(port));
+    });
+  });
+  assert.notEqual(gone.port, refused);
+  const both = await startBoth(t, () => ({
+    clusters: [cluster("empty", []), cluster("refused", [refused])],
+    listeners: ["empty", "refused", "missing"].map((name) => ({
+      name,
+      address: any,
+      filterChains: [{ filters: [tcpFilter(name)] }],
+    })),
+  }));
+  for (const name of ["empty", "refused", "missing"]) {
+    await both.same(async (proxy) => (await talk(proxy.address(name), "")).replace(/!.*/, ""));
+  }
+});
+
+test("the HTTP inspector and the TLS inspector choose the chain", async (t) => {
+  const echoes = await Promise.all(["http", "tls", "other"].map((name) => startEcho(t, name)));
+  const chain = (name: string, match: object) => ({
+    name,
+    filterChainMatch: match,
+    filters: [tcpFilter(name)],
+  });
+  const both = await startBoth(t, () => ({
+    clusters: ["http", "tls", "other"].map((name, i) => cluster(name, [echoes[i]!.port])),
+    listeners: [
+      {
+        name: "l",
+        address: any,
+        listenerFilters: [listenerFilter("tls_inspector"), listenerFilter("http_inspector")],
+        listenerFiltersTimeout: { seconds: 0, nanos: 200_000_000 },
+        continueOnListenerFiltersTimeout: true,
+        filterChains: [
+          chain("http", { applicationProtocols: ["http/1.1", "h2c"] }),
+          chain("tls", { transportProtocol: "tls" }),
+        ],
+        defaultFilterChain: { name: "other", filters: [tcpFilter("other")] },
+      },
+    ],
+  }));
+  for (const text of [
+    "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+    "GET / HTTP/1.0\r\n\r\n",
+    "\r\nGET / HTTP/1.1\r\n\r\n",
+    "GET /a b HTTP/1.1\r\n\r\n",
+    "GET  / HTTP/1.1\r\n\r\n",
+    "get / HTTP/1.1\r\n\r\n",
+    "FOO / HTTP/1.1\r\n\r\n",
+    "GET /\r\n",
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
+    "GE",
+    "hello\n",
+    "\x16\x03\x01\x00\x05hello",
+    "\x00\x01\x02",
+    "GET / HTTP/2.0\r\n\r\n",
+    "POST /x HTTP/1.1\n\n",
+    "OPTIONS * HTTP/1.1\r\n\r\n",
+    "CONNECT a:80 HTTP/1.1\r\n\r\n",
+  ]) {
+    const got = await both.same(async (proxy) => {
+      const said = await talk(proxy.address("l"), text);
+      return [text, said.replace(/!.*/, "")];
+    });
+    assert.ok(got[1] !== undefined);
+  }
+});
