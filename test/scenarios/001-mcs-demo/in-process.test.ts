@@ -487,6 +487,22 @@ describe("peers that go", () => {
     assert.deepEqual(await imported(fleet, "c1"), ["serve c1 10.10.0.8", "serve c2 10.12.0.7"]);
   });
 
+  test("how far behind the view of a peer is shows when its network grows slow", async () => {
+    const lag = () => fleet.of("c1").plane!.lags.get("c2")!;
+    await fleet.pass(30);
+    assert.ok(lag() < 5, `${lag()} ms`);
+    fleet.weather.latency = 8_000;
+    let worst = 0;
+    for (let second = 0; second < 60; second++) {
+      await fleet.pass(1);
+      worst = Math.max(worst, lag());
+    }
+    fleet.weather.latency = 0;
+    assert.ok(worst > 500 && worst < 16_000, `${worst} ms`);
+    await fleet.pass(30);
+    assert.ok(lag() < 5, `${lag()} ms`);
+  });
+
   test("a peer says itself how long it may be silent, and its report says when it was last seen", async () => {
     const { peerReports, weftVersion } = await import("../../../src/api/index.ts");
     const report = async () => (await fleet.of("c1").person.get(peerReports, "weft-system/c2"))!.status!;
@@ -494,7 +510,10 @@ describe("peers that go", () => {
     await fleet.startPlane("c2", { lease: 6 });
     await fleet.pass(4);
     const { conditions, ...live } = await report();
-    assert.deepEqual([conditions?.[0]?.reason, live], ["Live", { leaseDurationSeconds: 6, version: weftVersion }]);
+    assert.deepEqual(
+      [conditions?.[0]?.reason, live],
+      ["Live", { leaseDurationSeconds: 6, version: weftVersion }],
+    );
     const cut = fleet.world.now();
     fleet.isolate("c2");
     await fleet.pass(4);
