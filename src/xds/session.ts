@@ -259,6 +259,9 @@ export class Session {
       if ((kind === "listener" || kind === "route") && this.#mustWait()) continue;
       this.#sendBatch(subscription, kind !== "cluster" || this.#mayRemoveClusters());
     }
+    // Where nothing was to be sent of listeners and routes, clusters need not wait for them.
+    const { cluster } = this.#kinds;
+    if (!cluster.flight && !cluster.settled && this.#mayRemoveClusters()) this.#sendBatch(cluster, true);
     if (this.settled) {
       this.#staleSince = undefined;
       this.#version = this.#options.systemVersion();
@@ -268,14 +271,15 @@ export class Session {
   #sendBatch(subscription: Subscription, mayRemove: boolean): void {
     const { view, world, send, systemVersion } = this.#options;
     const { kind } = subscription;
-    let batch = subscription.take((name) => view.find(kind, name), mayRemove);
-    // Halves of which nothing is left, because all has changed since.
+    const find = (name: string) => view.find(kind, name);
+    let half = subscription.halves.length > 0;
+    let batch = subscription.take(find, mayRemove);
     while (batch.resources.length + batch.removed.length === 0) {
-      if (subscription.halves.length === 0) {
-        if (!subscription.owed) return;
-        break;
-      }
-      batch = subscription.take((name) => view.find(kind, name), mayRemove);
+      if (!half && !subscription.owed) return;
+      if (!half) break;
+      // Of a half nothing is left where all of it has changed since: on to the next, and to what is due.
+      half = subscription.halves.length > 0;
+      batch = subscription.take(find, mayRemove);
     }
     if (kind === "cluster") this.#followWithEndpoints(batch.resources, batch.removed);
     const nonce = String(++this.#nonce);
@@ -312,6 +316,8 @@ export class Session {
     const { cluster } = this.#kinds;
     const waits =
       this.#awaited.size > 0 ||
+      // What is found for them is of now: also of changes whose push has not begun.
+      this.#changed.has("cluster") ||
       (cluster.flight !== undefined && cluster.flight.resources.length > 0) ||
       cluster.hasNews((name) => this.#options.view.find("cluster", name));
     if (!waits) {
