@@ -11,9 +11,8 @@ import { down, specOf, up } from "./up.ts";
 
 /** Where this machine reaches a port of a Service of type LoadBalancer, as `weft status` shows it. */
 async function serviceUrl(namespace: string, name: string, port: number): Promise<string | undefined> {
-  type Reached = { namespace: string; name: string; port: number; url: string };
-  const status = (await labStatus(new LabState())) as { services?: Reached[] } | undefined;
-  return status?.services?.find(
+  const status = await labStatus(new LabState());
+  return status?.balancers.find(
     (each) => each.namespace === namespace && each.name === name && each.port === port,
   )?.url;
 }
