@@ -29,7 +29,28 @@ function talk(to: { ip: string; port: number }, text: string): Promise<string> {
       resolve(got);
     });
     socket.on("error", (error: NodeJS.ErrnoException) => resolve(`${got}!${error.code}`));
-    socket.on("connect", () => socket.end(text));
+    socket.on("connect", () => socket.end(text, "latin1"));
+    socket.setTimeout(3_000, () => {
+      socket.destroy();
+      resolve(`${got}!silence`);
+    });
+  });
+}
+
+/** Says something, keeps the connection open, and takes what is said within a moment: the first word is the server's. */
+function firstWord(to: { ip: string; port: number }, text: string): Promise<string> {
+  return new Promise((resolve) => {
+    const socket: Socket = connect({ host: to.ip, port: to.port });
+    const finish = (said: string) => {
+      socket.destroy();
+      resolve(said);
+    };
+    socket.setEncoding("latin1");
+    socket.on("data", (chunk: string) => finish(chunk.slice(0, chunk.indexOf(":"))));
+    socket.on("error", () => finish("closed"));
+    socket.on("end", () => finish("closed"));
+    socket.setTimeout(3_000, () => finish("silence"));
+    socket.on("connect", () => socket.write(text, "latin1"));
   });
 }
 
@@ -104,7 +125,7 @@ test("the HTTP inspector and the TLS inspector choose the chain", async (t) => {
       },
     ],
   }));
-  for (const text of [
+  const openings = [
     "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
     "GET / HTTP/1.0\r\n\r\n",
     "\r\nGET / HTTP/1.1\r\n\r\n",
@@ -123,11 +144,8 @@ test("the HTTP inspector and the TLS inspector choose the chain", async (t) => {
     "POST /x HTTP/1.1\n\n",
     "OPTIONS * HTTP/1.1\r\n\r\n",
     "CONNECT a:80 HTTP/1.1\r\n\r\n",
-  ]) {
-    const got = await both.same(async (proxy) => {
-      const said = await talk(proxy.address("l"), text);
-      return [text, said.replace(/!.*/, "")];
-    });
-    assert.ok(got[1] !== undefined);
-  }
+  ];
+  await both.same((proxy) =>
+    Promise.all(openings.map(async (text) => [text, await firstWord(proxy.address("l"), text)])),
+  );
 });

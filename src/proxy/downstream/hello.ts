@@ -90,15 +90,8 @@ function alpn(value: Buffer): string[] {
 }
 
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-/** Methods that llhttp and Balsa know; Envoy's http_inspector takes these. */
-const methods = new Set(
-  (
-    "DELETE GET HEAD POST PUT CONNECT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND " +
-    "REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR " +
-    "LINK UNLINK SOURCE"
-  ).split(" "),
-);
-const longestMethod = 11;
+/** What a method may begin with (RFC 9110, 5.6.2: tchar); anything else is not HTTP at once. */
+const begins = /^[!#$%&'*+\-.^_`|~A-Za-z0-9]/;
 /** A request line longer than this is not waited for. */
 const longestLine = 64 * 1024;
 
@@ -108,20 +101,10 @@ export function readHttp(bytes: Buffer): Looked<"http/1.0" | "http/1.1" | "h2c">
   if (bytes.subarray(0, common).equals(preface.subarray(0, common))) {
     return common === preface.length ? "h2c" : "undecided";
   }
-  // Empty lines before a request are let pass (RFC 9112, 2.2).
-  let start = 0;
-  while (bytes[start] === 13 || bytes[start] === 10) start++;
-  const space = bytes.indexOf(32, start);
-  const method = bytes.toString("latin1", start, space < 0 ? bytes.length : space);
-  if (space < 0) {
-    if (method.length > longestMethod) return undefined;
-    for (const known of methods) if (known.startsWith(method)) return "undecided";
-    return undefined;
-  }
-  if (!methods.has(method)) return undefined;
-  const end = bytes.indexOf(10, space);
-  if (end < 0) return bytes.length - start > longestLine ? undefined : "undecided";
-  const line = bytes.toString("latin1", start, bytes[end - 1] === 13 ? end - 1 : end);
-  const version = /^\S+ \S+ HTTP\/1\.([01])$/.exec(line)?.[1];
+  if (!begins.test(String.fromCharCode(bytes[0]!))) return undefined;
+  const end = bytes.indexOf(10);
+  if (end < 0) return bytes.length > longestLine ? undefined : "undecided";
+  const line = bytes.toString("latin1", 0, bytes[end - 1] === 13 ? end - 1 : end);
+  const version = /^[!#$%&'*+\-.^_`|~A-Za-z0-9]+[ \t]+\S+[ \t]+HTTP\/1\.([01])$/.exec(line)?.[1];
   return version === "1" ? "http/1.1" : version === "0" ? "http/1.0" : undefined;
 }
