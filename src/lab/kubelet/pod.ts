@@ -249,7 +249,13 @@ export class PodWorker {
         break;
       }
     }
-    if (initialized) for (const container of mains) await keep(container);
+    if (initialized) {
+      for (const container of mains) {
+        await keep(container);
+        // As long as its postStart hook runs, those after it wait (kuberuntime's startContainer).
+        if (container.current && this.#hooks.get(container.current) === "running") break;
+      }
+    }
 
     // Sidecars and the network go when the containers are done for good.
     if (mains.every((container) => container.exit && !container.restarts(restartPolicy))) {
