@@ -74,7 +74,13 @@ export class Supervised {
 
   /** Hands a connection over, which is ours no more. False while there is nobody to take it. */
   hand(message: object, socket: Socket): boolean {
-    return this.#child?.send(message, socket, () => {}) ?? false;
+    const child = this.#child;
+    if (!child?.connected) return false;
+    // What `send` answers is about its queue: one that waits in it is sent as well.
+    child.send(message, socket, (error) => {
+      if (error) socket.destroy();
+    });
+    return true;
   }
 
   kill(): void {
