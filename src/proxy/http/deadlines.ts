@@ -45,7 +45,7 @@ class Queue {
     if (this.#last) this.#last.next = deadline;
     else this.#first = deadline;
     this.#last = deadline;
-    // What is cancelled leaves the timer: it finds the first that is left, or nothing.
+    // A timer that is set may find that its deadline was cancelled: then it waits for the first that is left.
     if (!this.#timer) this.#arm(this.duration);
   }
 
@@ -58,6 +58,10 @@ class Queue {
     deadline.queue = undefined;
     deadline.previous = undefined;
     deadline.next = undefined;
+    if (this.#first) return;
+    // Nothing to wait for: no timer holds the process.
+    this.#timer?.cancel();
+    this.#timer = undefined;
   }
 
   #arm(delay: number): void {

@@ -229,7 +229,7 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
         this.reply({
           status: 301,
           body: "",
-          details: "",
+          details: "direct_response",
           headers: (answer) => answer.set("location", location),
         });
         return false;

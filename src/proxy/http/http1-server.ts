@@ -309,7 +309,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     if (this.#manager.draining && upgrade === undefined) this.#closeAfter = true;
     // An upgrade that did not come about leaves the rest of the connection unknown.
     if (this.#tunnel && upgrade === undefined) this.#closeAfter = true;
-    const { text, framing } = responseHead(status, headers, {
+    const { text, framing, close } = responseHead(status, headers, {
       end,
       toHead: this.#toHead,
       close: this.#closeAfter,
@@ -318,6 +318,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       upgrade,
     });
     this.#framing = framing;
+    if (close) this.#closeAfter = true;
     this.#writer.write(text);
   }
 

@@ -100,15 +100,18 @@ export function responseHead(
     http10: boolean;
     upgrade: string | undefined;
   },
-): { text: string; framing: BodyFraming } {
+): { text: string; framing: BodyFraming; close: boolean } {
   let text = statusLine(status) + fields(headers);
   let framing: BodyFraming = "none";
   if (options.upgrade !== undefined) {
     text += `connection: upgrade\r\nupgrade: ${options.upgrade}\r\n\r\n`;
-    return { text, framing: "raw" };
+    return { text, framing: "raw", close: false };
   }
   const bodyless = status < 200 || status === 204 || status === 304;
-  if (options.close) text += "connection: close\r\n";
+  // HTTP/1.0 knows no chunks: a body without length ends with the connection.
+  const close =
+    options.close || (options.http10 && !bodyless && !options.end && !headers.has("content-length"));
+  if (close) text += "connection: close\r\n";
   else if (options.keepAlive10) text += "connection: keep-alive\r\n";
   if (!bodyless) {
     if (headers.has("content-length")) framing = options.toHead || options.end ? "none" : "length";
@@ -119,7 +122,7 @@ export function responseHead(
       framing = options.toHead ? "none" : "chunked";
     }
   }
-  return { text: `${text}\r\n`, framing };
+  return { text: `${text}\r\n`, framing, close };
 }
 
 /** Methods whose requests have a body as a rule: without one they say `content-length: 0`. */

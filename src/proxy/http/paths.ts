@@ -2,7 +2,7 @@
 
 /** What is written as it is by the URL library; all else below 0x7f is percent-encoded. */
 const escaped = /["<>^`{|}]/g;
-const needsWork = /[\\%#"<>^`{|}]|\/\.|\/\//;
+const needsWork = /[\\%"<>^`{|}]|\/\.|\/\//;
 
 /**
  * Dot segments resolved, back-slashes turned, unreserved characters decoded, slashes merged where that is wanted.
@@ -20,8 +20,6 @@ export function normalizePath(
   const question = path.indexOf("?");
   let plain = question < 0 ? path : path.slice(0, question);
   const query = question < 0 ? "" : path.slice(question);
-  // Envoy strips no fragment here: with normalization on a path with one is refused.
-  if (path.includes("#")) return wanted.normalizePath ? undefined : path;
   let redirect = false;
   if (wanted.normalizePath) {
     const canonical = canonicalize(plain);

@@ -1,4 +1,5 @@
 /** What a connection manager does to a request's head before its route is looked up (ConnectionManagerUtility). */
+import { networkInterfaces } from "node:os";
 import type { Downstream, PeerCertificate } from "../contract.ts";
 import type { Headers, RequestHead } from "./headers.ts";
 import { hasOption } from "./http1-parser.ts";
@@ -130,8 +131,9 @@ export function prepareRequest(
     const hops = settings.trustedHops;
     if (hops > 0 && forwardedFor !== undefined) ip = addressFromEnd(forwardedFor, hops - 1) ?? ip;
     if (!settings.skipXffAppend) {
-      headers.append("x-forwarded-for", downstream.remote.ip, ",");
-      forwardedFor = downstream.remote.ip;
+      const from = isLoopback(downstream.remote.ip) ? ownAddress() : downstream.remote.ip;
+      headers.append("x-forwarded-for", from, ",");
+      forwardedFor = from;
     }
     if (hops === 0 || proto === undefined) {
       headers.set("x-forwarded-proto", facts.secure ? "https" : "http");
@@ -155,7 +157,7 @@ export function prepareRequest(
   const edge = settings.useRemoteAddress && !internal;
   if (internal) headers.set("x-envoy-internal", "true");
   else if (clean) {
-    if (edge) headers.remove("x-envoy-internal");
+    headers.remove("x-envoy-internal");
     headers.removeWhere((name) => internalOnly.has(name) || (edge && edgeOnly.has(name)));
   }
   if (edge && !settings.skipXffAppend) headers.set("x-envoy-external-address", ip);
@@ -182,7 +184,24 @@ export function prepareRequest(
   return path(head, settings);
 }
 
+/** Of the machine: what Envoy writes in place of a loopback address, which would say nothing to whoever reads it. */
+let own: string | undefined;
+function ownAddress(): string {
+  if (own === undefined) {
+    const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+    own = all.find(({ internal, family }) => !internal && family === "IPv4")?.address ?? "127.0.0.1";
+  }
+  return own;
+}
+
+function isLoopback(ip: string): boolean {
+  return ip.startsWith("127.") || ip === "::1";
+}
+
 function path(head: RequestHead, settings: ManagerSettings): Judgement {
+  // As Istio has Envoy do: a fragment is not the server's business.
+  const fragment = head.path.indexOf("#");
+  if (fragment >= 0) head.path = head.path.slice(0, fragment);
   if (!settings.normalizePath && !settings.mergeSlashes && settings.escapedSlashes === "keep")
     return undefined;
   const normal = normalizePath(head.path, settings);

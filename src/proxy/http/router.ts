@@ -130,9 +130,13 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     else if (rewrite?.kind === "literal") head.authority = rewrite.host;
     else if (rewrite?.kind === "header") head.authority = head.headers.get(rewrite.name) || before;
     else if (rewrite?.kind === "path") head.authority = rewrite.substitution(this.#exchange.plainPath);
-    if (head.authority !== before && this.#forward.appendForwardedHost) {
-      head.headers.append("x-forwarded-host", before, ",");
-    }
+    if (head.authority !== before) this.#hostWas(before);
+  }
+
+  #hostWas(before: string): void {
+    const { head, manager } = this.#exchange;
+    if (this.#forward.appendForwardedHost) head.headers.append("x-forwarded-host", before, ",");
+    if (!manager.settings.suppressEnvoyHeaders) head.headers.set("x-envoy-original-host", before);
   }
 
   // ---------------------------------------------------------------------------------------------- tries
@@ -157,9 +161,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
       exchange.head.headers.set("x-envoy-attempt-count", String(this.#tries));
     }
     if (this.#forward.hostRewrite?.kind === "auto" && host.hostname) {
-      if (this.#forward.appendForwardedHost && this.#tries === 1) {
-        exchange.head.headers.append("x-forwarded-host", exchange.head.authority, ",");
-      }
+      if (this.#tries === 1) this.#hostWas(exchange.head.authority);
       exchange.head.authority = host.hostname;
     }
     const { authority } = exchange.head;
@@ -417,6 +419,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     }
     this.#giveRetryBack();
     this.#responding = true;
+    exchange.responseCode = status;
     this.#tryTimeout?.cancel();
     this.#body = undefined;
     this.#keepBody = false;
