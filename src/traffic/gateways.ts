@@ -13,6 +13,7 @@ import type {
   LocalRateLimit,
   Origin,
   Route,
+  RouteMatch,
   VirtualHost,
 } from "./model.ts";
 import { bySpecificity, common, fullHost } from "./names.ts";
@@ -276,11 +277,14 @@ export function sharedHosts(server: Pick<Server, "hosts">, namespace: string, ho
 /** The virtual hosts of one table: rules of several objects for one host are put together, oldest first. */
 function hostParts(table: string, servers: readonly Server[], context: GatewayContext): GatewayPart[] {
   const { scope } = context;
-  const made = new Map<string, { drafts: DraftRoute[]; requireTls: boolean; origins: Origin[] }>();
+  const made = new Map<
+    string,
+    { drafts: DraftRoute[]; requireTls: boolean; mixed: boolean; origins: Origin[] }
+  >();
   const open = (host: string, server: Server) => {
     let found = made.get(host);
     if (!found) {
-      found = { drafts: [], requireTls: false, origins: [originOf(server)] };
+      found = { drafts: [], requireTls: false, mixed: false, origins: [originOf(server)] };
       made.set(host, found);
     }
     return found;
@@ -301,12 +305,13 @@ function hostParts(table: string, servers: readonly Server[], context: GatewayCo
         const entry = open(host, server);
         entry.requireTls ||= redirect;
         entry.drafts.push(...drafts);
+        entry.mixed ||= rules.kind !== "HTTPRoute";
         entry.origins.push({ kind: rules.kind, namespace: rules.namespace, name: rules.name, field: "" });
       }
     }
   }
   const parts: GatewayPart[] = [{ scope, kind: "host", table, name: "" }];
-  for (const [host, { drafts, requireTls, origins }] of made) {
+  for (const [host, { drafts, requireTls, mixed, origins }] of made) {
     const port = servers[0]!.port;
     parts.push({
       scope,
@@ -316,7 +321,10 @@ function hostParts(table: string, servers: readonly Server[], context: GatewayCo
       host: {
         name: `${host}:${port}`,
         domains: gatewayDomains(host, port),
-        routes: sortRoutes(drafts.map(({ route }) => route)),
+        routes: sortRoutes(
+          drafts.map(({ route }) => route),
+          !mixed,
+        ),
         requireTls,
         origins,
       },
@@ -331,11 +339,28 @@ export function gatewayDomains(host: string, port: number): string[] {
   return host.startsWith("*") ? [host, `${host}:${port}`] : [host, `${host}:*`];
 }
 
-/** Routes that take everything go last, since several objects' routes are put together. */
-function sortRoutes(routes: readonly Route[]): Route[] {
+/**
+ * Several objects' routes are put together: HTTPRoutes' by their precedence; of others those that take everything go last.
+ */
+function sortRoutes(routes: readonly Route[], byPrecedence: boolean): Route[] {
+  if (byPrecedence) return [...routes].sort((a, b) => comparePrecedence(a.match, b.match));
   const takesAll = ({ match: { path, headers, query } }: Route) =>
     path.kind === "prefix" && path.value === "/" && headers.length === 0 && query.length === 0;
   return [...routes.filter((route) => !takesAll(route)), ...routes.filter(takesAll)];
+}
+
+/** Source: Gateway API, HTTPRouteRule.matches. */
+function comparePrecedence(a: RouteMatch, b: RouteMatch): number {
+  const rank = ({ path: { kind } }: RouteMatch) => (kind === "exact" ? 0 : kind === "regex" ? 1 : 2);
+  const length = ({ path }: RouteMatch) => ("value" in path ? path.value.length : 0);
+  const methods = ({ headers }: RouteMatch) => headers.filter(({ name }) => name === ":method").length;
+  return (
+    rank(a) - rank(b) ||
+    length(b) - length(a) ||
+    methods(b) - methods(a) ||
+    b.headers.length - a.headers.length ||
+    b.query.length - a.query.length
+  );
 }
 
 /** Hosts of a table in an order that does not depend on who came first. */

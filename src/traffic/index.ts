@@ -17,7 +17,16 @@ import { type AccessPolicy, accessPolicyOf, authorizationOf } from "./authorizat
 import { endpointsOf, identitiesOf } from "./endpoints.ts";
 import { isExportedTo, seenBy, type Variants, variants } from "./exports.ts";
 import { findingsOf } from "./findings/index.ts";
-import { byHost, type GatewayPart, gatewayParts, gatewayRulesOf, partKey, type Server } from "./gateways.ts";
+import { httpRouteRulesOf, isGranted, kubeGatewayRulesOf, serviceOfGateway } from "./gateway-api.ts";
+import {
+  byHost,
+  type GatewayPart,
+  type GatewayRules,
+  gatewayParts,
+  gatewayRulesOf,
+  partKey,
+  type Server,
+} from "./gateways.ts";
 import { type InboundPort, inboundConfig } from "./inbound.ts";
 import type { Traffic, TrafficInputs } from "./inputs.ts";
 import type {
@@ -294,7 +303,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
   );
 
   // VirtualServices, by host and by gateway.
-  const hostRules = derive(
+  const virtualServiceRules = derive(
     inputs.virtualServices,
     (object, read) => {
       const mesh = meshFor(object, read);
@@ -303,7 +312,38 @@ export function traffic(inputs: TrafficInputs): Traffic {
         read.get(members, namespace) ? read.get(inputs.virtualServices, `${namespace}/${name}`) : undefined,
       );
     },
-    { name: "hostRules" },
+    { name: "virtualServiceRules" },
+  );
+  // Gateway API's routes are rules of the same kind.
+  const isGrantedTo = (
+    from: { kind: string; namespace: string },
+    to: { group: string; kind: string; namespace: string; name: string },
+    read: Read,
+  ) => isGranted(read.all(grantsByNamespace, to.namespace), { group: gatewayGroup, ...from }, to);
+  const grantsByNamespace = index(inputs.referenceGrants, ({ metadata }) => metadata.namespace ?? "", {
+    name: "grantsByNamespace",
+  });
+  const httpRouteRules = derive(
+    inputs.httpRoutes,
+    (route, read) => {
+      const mesh = meshFor(route, read);
+      if (!mesh) return undefined;
+      const namespace = route.metadata.namespace ?? "";
+      return httpRouteRulesOf(route, {
+        mesh,
+        gateway: (of, name) =>
+          read.get(members, of) ? read.get(inputs.kubeGateways, `${of}/${name}`) : undefined,
+        service: (host) => serviceAt(host, namespace, read),
+        granted: (to) => isGrantedTo({ kind: "HTTPRoute", namespace }, to, read),
+      });
+    },
+    { name: "httpRouteRules" },
+  );
+  const hostRules = joinPartitions<HostRules>(engine, { name: "hostRules" });
+  hostRules.add("VirtualService", virtualServiceRules);
+  hostRules.add(
+    "HTTPRoute",
+    derive(httpRouteRules, ({ rules }) => rules, { name: "boundHttpRoutes" }),
   );
   const hostRulesByHost = index(
     hostRules,
@@ -643,14 +683,33 @@ export function traffic(inputs: TrafficInputs): Traffic {
   );
 
   // What gateways do.
-  const gatewayRules = derive(
+  const istioGatewayRules = derive(
     inputs.gateways,
     (gateway, read) => {
       const mesh = meshFor(gateway, read);
       return mesh && gatewayRulesOf(gateway, mesh);
     },
-    { name: "gatewayRules" },
+    { name: "istioGatewayRules" },
   );
+  const kubeGatewayRules = derive(
+    inputs.kubeGateways,
+    (gateway, read) => {
+      const mesh = meshFor(gateway, read);
+      if (!mesh) return undefined;
+      const namespace = gateway.metadata.namespace ?? "";
+      const behind = serviceOfGateway(gateway, mesh);
+      return kubeGatewayRulesOf(gateway, {
+        service: read.get(meshServices, `${behind.namespace}/${behind.name}`),
+        namespaces: () => read.list(inputs.namespaces),
+        granted: (secret) =>
+          isGrantedTo({ kind: "Gateway", namespace }, { group: "", kind: "Secret", ...secret }, read),
+      });
+    },
+    { name: "kubeGatewayRules" },
+  );
+  const gatewayRules = joinPartitions<GatewayRules>(engine, { name: "gatewayRules" });
+  gatewayRules.add("Gateway", istioGatewayRules);
+  gatewayRules.add("KubeGateway", kubeGatewayRules);
   const gatewayScopes = derive(allScopes, (scope) => (scope.kind === "gateway" ? scope : undefined), {
     name: "gatewayScopes",
   });
@@ -674,7 +733,12 @@ export function traffic(inputs: TrafficInputs): Traffic {
         service: (host) => serviceAt(host, scope.namespace, read),
         hash: hashOf(scope.namespace, mesh, read, () => {}),
         mention: () => {},
-        ...guards(scope, mesh, read, new Set(bound.map(({ key }) => `Gateway/${key.split("/")[1]}`))),
+        ...guards(
+          scope,
+          mesh,
+          read,
+          new Set(bound.map(({ key }) => `Gateway/${key.slice(key.indexOf("/") + 1)}`)),
+        ),
       });
     },
     { name: "gatewayParts", key: partKey },
@@ -731,7 +795,12 @@ export function traffic(inputs: TrafficInputs): Traffic {
     { name: "configs" },
   );
   // What authors are told.
-  const findings = findingsOf(inputs, (object, read) => {
+  const routeFindings = derive(
+    httpRouteRules,
+    ({ problems }) => (problems.length > 0 ? problems : undefined),
+    { name: "routeFindings" },
+  );
+  const findings = findingsOf(inputs, routeFindings, (object, read) => {
     const mesh = meshFor(object, read);
     return (
       mesh && {
@@ -749,11 +818,11 @@ export function traffic(inputs: TrafficInputs): Traffic {
           const found = read.get(inputs.virtualServices, key);
           return found && { isDelegate: !found.spec?.hosts?.length };
         },
-        gateway: (key) => read.get(gatewayRules, key),
+        gateway: (key) => read.get(istioGatewayRules, key),
         winner: (host, client) => hostRulesOfHost(host, client, read),
         pods: (namespace) => read.all(workloadsByNamespace, namespace),
         services: () => read.list(meshServices),
-        gateways: () => read.list(gatewayRules),
+        gateways: () => read.list(istioGatewayRules),
       }
     );
   });
@@ -782,6 +851,8 @@ export function traffic(inputs: TrafficInputs): Traffic {
     collections: new Map(Object.entries(collections)),
   };
 }
+
+const gatewayGroup = "gateway.networking.k8s.io";
 
 const sidecarGateways: ReadonlySet<string> = new Set([meshGateway]);
 

@@ -192,7 +192,13 @@ export function matchOf(match: HttpMatchRequest): RouteMatch {
   };
 }
 
-function pathOf({ uri, ignoreUriCase }: HttpMatchRequest): RouteMatch["path"] {
+/** `segments`: a prefix of whole path segments, as Gateway API has them. */
+function pathOf({
+  uri,
+  ignoreUriCase,
+  segments,
+}: HttpMatchRequest & { segments?: boolean }): RouteMatch["path"] {
+  if (segments && uri?.prefix) return { kind: "path-prefix", value: uri.prefix };
   const ignoreCase = ignoreUriCase ? { ignoreCase: true } : {};
   if (uri?.exact !== undefined) return { kind: "exact", value: uri.exact, ...ignoreCase };
   if (uri?.regex !== undefined) return { kind: "regex", value: uri.regex, ...ignoreCase };

@@ -24,6 +24,7 @@ export type { Look } from "./look.ts";
 /** `look` is undefined for an object outside of the mesh: nothing is said of it. */
 export function findingsOf(
   inputs: TrafficInputs,
+  routeFindings: Collection<readonly Finding[]>,
   look: (object: KubeObject, read: Read) => Look | undefined,
 ): Collection<readonly Finding[]> {
   const all = joinPartitions<readonly Finding[]>(inputs.mesh.engine, { name: "findings" });
@@ -53,6 +54,19 @@ export function findingsOf(
   add("PeerAuthentication", inputs.peerAuthentications, peerAuthenticationFindings);
   add("AuthorizationPolicy", inputs.authorizationPolicies, authorizationPolicyFindings);
   add("RateLimit", inputs.rateLimits, rateLimitFindings);
+  add("KubeGateway", inputs.kubeGateways, () => []);
+  all.add(
+    "HTTPRoute",
+    derive(
+      inputs.httpRoutes,
+      (route, read, key) => {
+        if (!look(route, read)) return undefined;
+        const found = [...(read.get(routeFindings, key) ?? []), ...fieldFindings("HTTPRoute", route)];
+        return found.length > 0 ? found : undefined;
+      },
+      { name: "findings.HTTPRoute" },
+    ),
+  );
   return all;
 }
 
