@@ -100,9 +100,9 @@ function findProblems(type: Typed, value: unknown, path: Path, problems: string[
   if (!schema || value === null) return;
   const report = (says: string) => problems.push(`${pathText(path) || "."}: ${says}`);
   const kind = schema["x-kubernetes-int-or-string"] ? undefined : schema.type;
-  const raw = `&value.valueUnstructured{Value:${typeof value === "string" ? JSON.stringify(value) : goText(value)}}`;
   if (kind === "string") {
-    if (typeof value !== "string") report(`expected string, got ${raw}`);
+    if (typeof value !== "string")
+      report(`expected string, got &value.valueUnstructured{Value:${goText(value)}}`);
   } else if (kind === "boolean") {
     if (typeof value !== "boolean") report(`expected boolean, got ${goTypeOf(value)}`);
   } else if (kind === "integer" || kind === "number") {
