@@ -51,6 +51,8 @@ export class ServerTls {
       return;
     }
     const { alpn } = this.material;
+    // Envoy's SPIFFE validator takes nobody without a certificate, whatever the context says.
+    const required = this.#required || material.trust?.domains !== undefined;
     // Envoy goes on without ALPN when nothing is shared; OpenSSL as Node uses it would refuse.
     const shared = hello?.alpn.some((name) => alpn.includes(name)) ?? false;
     if (connection.head.length > 0) raw.unshift(connection.head);
@@ -58,8 +60,8 @@ export class ServerTls {
     const socket = new TLSSocket(raw, {
       isServer: true,
       secureContext: material.context,
-      requestCert: material.trust !== undefined || this.#required,
-      rejectUnauthorized: this.#required,
+      requestCert: material.trust !== undefined || required,
+      rejectUnauthorized: required,
       ...(shared ? { ALPNProtocols: [...alpn] } : {}),
     });
     const fail = () => {
@@ -71,7 +73,7 @@ export class ServerTls {
     };
     const secure = () => {
       socket.off("error", fail).off("close", fail).off("secure", secure);
-      const judged = judgePeer(socket, material.trust, this.#required);
+      const judged = judgePeer(socket, material.trust, required);
       if ("problem" in judged) {
         this.#stats
           .counter(judged.problem.startsWith("PEER") ? "ssl.fail_verify_no_cert" : "ssl.fail_verify_error")

@@ -49,6 +49,15 @@ export function readCluster(bytes: Buffer): ReadCluster {
   if (config.healthChecks.length > 0) throw new Unservable("active health checks are not served");
   if (config.lbSubsetConfig) throw new Unservable("lb_subset_config is not served");
   if (config.loadBalancingPolicy) throw new Unservable("load_balancing_policy is not served");
+  const written = config.loadAssignment?.endpoints ?? [];
+  if (
+    config.clusterDiscoveryType?.value === Discovers.LOGICAL_DNS &&
+    (written.length !== 1 || written[0]!.lbEndpoints.length !== 1)
+  ) {
+    throw new Unservable(
+      "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
+    );
+  }
   const packed = config.typedExtensionProtocolOptions[httpOptionsKey];
   const httpOptions = packed && HttpProtocolOptions.decode(packed.value);
   for (const socket of [

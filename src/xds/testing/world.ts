@@ -35,7 +35,7 @@ export interface TestDiscovery {
 
 export const scope = "outbound/coolapp";
 
-export async function startDiscovery(ca: TestCa): Promise<TestDiscovery> {
+export async function startDiscovery(ca: TestCa, port = 0): Promise<TestDiscovery> {
   const world = realWorld();
   const lines: string[] = [];
   const engine = new Engine({ world, onBug: (bug) => lines.push(String(bug.error)) });
@@ -61,7 +61,7 @@ export async function startDiscovery(ca: TestCa): Promise<TestDiscovery> {
     { ...(await ca.issue({ dns: ["localhost"] })), requestCert: true, ALPNProtocols: ["h2"] },
     (socket) => xds.accept(socket),
   );
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
   return {
     engine,
     configs,

@@ -1,0 +1,245 @@
+/** The embedded proxy as a client of our discovery: what it is told, it does, and goes on without it. */
+import assert from "node:assert/strict";
+import { createServer, request } from "node:http";
+import { connect } from "node:net";
+import { after, before, test } from "node:test";
+import { makeCa, type TestCa } from "../xds/testing/certificates.ts";
+import {
+  anyPath,
+  chain,
+  endpoint,
+  endpointsOf,
+  forward,
+  httpHandler,
+  listener,
+  route,
+  routeTable,
+  tcpHandler,
+  upstream,
+  virtualHost,
+} from "../xds/testing/features.ts";
+import { startDiscovery, type TestDiscovery } from "../xds/testing/world.ts";
+import { type EmbeddedProxy, startProxy } from "./index.ts";
+
+const spiffeId = "spiffe://cluster.local/ns/coolapp/sa/gateway";
+let ca: TestCa;
+let discovery: TestDiscovery;
+let proxy: EmbeddedProxy;
+let port: number;
+const lines: string[] = [];
+const servers: { close(): unknown }[] = [];
+
+async function listening(server: ReturnType<typeof createServer>): Promise<number> {
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return (server.address() as { port: number }).port;
+}
+
+const application = (name: string) => listening(createServer((_, response) => response.end(name)));
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+function get(headers = {}): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request({ host: "127.0.0.1", port, headers, agent: false }, (response) => {
+      let body = "";
+      response.on("data", (data) => (body += data));
+      response.on("end", () => resolve({ status: response.statusCode!, body }));
+    });
+    outgoing.on("error", reject).end();
+  });
+}
+
+async function eventually<T>(look: () => Promise<T> | T, what: string): Promise<NonNullable<T>> {
+  const deadline = performance.now() + 10_000;
+  while (performance.now() < deadline) {
+    const found = await Promise.resolve()
+      .then(look)
+      .catch(() => undefined);
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.fail(`${what} did not come true:\n${lines.join("\n")}\n${discovery.lines.join("\n")}`);
+}
+
+const v1 = "outbound|8080|v1|catalog";
+const v2 = "outbound|8080|v2|catalog";
+const front = (...more: Parameters<typeof chain>[]) =>
+  listener(
+    "front",
+    port,
+    [chain("http", httpHandler("8080", { accessLog: false })), ...more.map((args) => chain(...args))],
+    { address: "127.0.0.1" },
+  );
+const tableTo = (...upstreams: string[]) =>
+  routeTable("8080", [virtualHost("all", ["*"], route(forward(...upstreams)))]);
+const kind = (name: "cluster" | "route" | "listener") => discovery.xds.proxies()[0]?.kinds[name];
+
+before(async () => {
+  ca = await makeCa();
+  port = await freePort();
+  discovery = await startDiscovery(ca);
+  const own = await ca.issue({ uri: spiffeId });
+  discovery.serve({ listeners: [front()], routes: [tableTo(v1)], upstreams: [upstream(v1), upstream(v2)] });
+  discovery.endpoints.put(endpointsOf(v1, endpoint("127.0.0.1", await application("v1"))));
+  discovery.endpoints.put(endpointsOf(v2, endpoint("127.0.0.1", await application("v2"))));
+  discovery.engine.settle();
+  proxy = await startProxy({
+    node: {
+      id: "sidecar~127.0.0.1~gateway-1.coolapp~coolapp.svc.cluster.local",
+      cluster: "gateway.coolapp",
+      metadata: { NAMESPACE: "coolapp", SERVICE_ACCOUNT: "gateway", LABELS: { app: "gateway" } },
+      locality: { region: "", zone: "", subZone: "" },
+    },
+    ads: { host: "localhost", port: discovery.port },
+    identity: {
+      current: { certificatePem: own.cert, keyPem: own.key, bundles: { "cluster.local": ca.ca } },
+      onChange: () => () => undefined,
+    },
+    drainTime: 1_000,
+    log: (level, message) => lines.push(`${level} ${message}`),
+  });
+  await proxy.ready;
+});
+
+after(async () => {
+  await proxy?.stop();
+  await discovery?.stop();
+  for (const server of servers) server.close();
+});
+
+test("when it is ready it serves what discovery has, and says so", async () => {
+  assert.equal(proxy.live, true);
+  assert.deepEqual(await get(), { status: 200, body: "v1" });
+  await eventually(() => kind("route")?.state === "synced" && kind("listener")?.state === "synced", "synced");
+  assert.equal(discovery.xds.proxies()[0]?.pod, "gateway-1");
+});
+
+test("routes move to clusters, also to new ones, without a failed request", async () => {
+  const answers: string[] = [];
+  let stop = false;
+  const load = (async () => {
+    while (!stop) {
+      const { status, body } = await get();
+      answers.push(status === 200 ? body : `${status} ${body}`);
+    }
+  })();
+  discovery.serve({ listeners: [front()], routes: [tableTo(v2)], upstreams: [upstream(v2)] });
+  await eventually(() => answers.at(-1) === "v2", "v2");
+  const target = await application("new");
+  for (let i = 0; i < 10; i++) {
+    const name = `outbound|8080|new${i}|catalog`;
+    discovery.endpoints.put(endpointsOf(name, endpoint("127.0.0.1", target)));
+    discovery.serve({ listeners: [front()], routes: [tableTo(name)], upstreams: [upstream(name)] });
+    const seen = answers.length;
+    await eventually(
+      () => discovery.xds.proxies()[0]?.lag === 0 && answers.length > seen && answers.at(-1) === "new",
+      name,
+    );
+  }
+  stop = true;
+  await load;
+  assert.deepEqual(
+    answers.filter((each) => !["v1", "v2", "new"].includes(each)),
+    [],
+  );
+});
+
+test("a change of one chain leaves the connections of the others alone", async () => {
+  const echo = await listening(
+    createServer()
+      .on("connection", (socket) => socket.pipe(socket))
+      .on("clientError", () => undefined),
+  );
+  const tcp = "outbound|9000||echo";
+  discovery.endpoints.put(endpointsOf(tcp, endpoint("127.0.0.1", echo)));
+  const own = await freePort();
+  const at = (...chains: Parameters<typeof chain>[]) =>
+    listener(
+      "two",
+      own,
+      chains.map((args) => chain(...args)),
+      { address: "127.0.0.1", inspect: ["http"] },
+    );
+  const stays: Parameters<typeof chain> = [
+    "tcp",
+    { ...tcpHandler(v1), accessLog: false },
+    { applicationProtocols: ["http/1.1"] },
+  ];
+  const serve = (statPrefix: string) =>
+    discovery.serve({
+      listeners: [front(), at(stays, ["other", { ...tcpHandler(tcp), statPrefix }])],
+      routes: [tableTo(v1)],
+      upstreams: [upstream(v1), upstream(tcp)],
+    });
+  serve("one");
+  await eventually(() => proxy.listenerAddress("two"), "the listener");
+  const socket = await eventually(
+    () =>
+      new Promise<ReturnType<typeof connect> | undefined>((resolve) => {
+        const made = connect({ host: "127.0.0.1", port: own }, () => resolve(made));
+        made.on("error", () => resolve(undefined));
+      }),
+    "a connection",
+  );
+  let closed = false;
+  let got = "";
+  socket.on("close", () => {
+    closed = true;
+  });
+  socket.on("data", (data: Buffer) => {
+    got += String(data);
+  });
+  socket.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  await eventually(() => got.includes("v1"), "an answer");
+  // The other chain changes twice, long enough for a drained connection to be closed.
+  for (const prefix of ["two", "three"]) {
+    serve(prefix);
+    await eventually(() => discovery.xds.proxies()[0]?.lag === 0, prefix);
+  }
+  await new Promise((resolve) => setTimeout(resolve, 1_200));
+  assert.equal(closed, false);
+  got = "";
+  socket.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  await eventually(() => got.includes("v1"), "an answer on the old connection");
+  socket.destroy();
+});
+
+test("what cannot be served is refused by name, the rest is taken and the last good stays", async () => {
+  const two = ["a.example", "b.example"].map((name) => endpoint(name, 80));
+  const base = { listeners: [front()], routes: [tableTo(v1)] };
+  const bad = upstream("bad", { discovery: "logical-dns", endpoints: two }); // may have one only
+  discovery.serve({ ...base, upstreams: [upstream(v1), upstream("good"), bad] });
+  const rejected = await eventually(() => kind("cluster")?.rejected[0], "a rejection");
+  assert.equal(rejected.name, "bad");
+  assert.match(rejected.reason, /LOGICAL_DNS/);
+  assert.equal((await get()).body, "v1");
+  const broken = { match: { ...anyPath, path: { kind: "regex", value: "(" } as const } };
+  discovery.serve({
+    ...base,
+    routes: [routeTable("8080", [virtualHost("all", ["*"], route(forward(v1), broken))])],
+    upstreams: [upstream(v1)],
+  });
+  await eventually(() => kind("route")?.rejected[0], "a rejected table");
+  assert.equal((await get()).body, "v1");
+  discovery.serve({ ...base, upstreams: [upstream(v1)] });
+  await eventually(() => kind("cluster")?.state === "synced" && kind("route")?.state === "synced", "mended");
+});
+
+test("without discovery it goes on with what it has, and takes up again where it was", async () => {
+  const { port: at } = discovery;
+  await discovery.stop();
+  await eventually(() => lines.some((line) => line.includes("the stream from discovery ended")), "the end");
+  assert.equal((await get()).body, "v1");
+  assert.equal(proxy.live, true);
+  discovery = await startDiscovery(ca, at);
+  discovery.endpoints.put(endpointsOf(v2, endpoint("127.0.0.1", await application("v2 after"))));
+  discovery.serve({ listeners: [front()], routes: [tableTo(v2)], upstreams: [upstream(v2)] });
+  await eventually(async () => (await get()).body === "v2 after", "the new discovery's word");
+});
