@@ -9,7 +9,6 @@ import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { prepareProtocols } from "./protocols.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -60,6 +59,14 @@ function preparePackages() {
       "use an x64 or arm64 machine, and let npm install optional dependencies (not --omit=optional)",
     );
   }
+}
+
+/** Code that is made from packages, by the pinned Node. */
+function prepareProtocols() {
+  const node = join(root, "node_modules/.bin/node");
+  const result = spawnSync(node, [join(root, "scripts/protocols.mjs")], { stdio: "inherit" });
+  if (result.status !== 0)
+    fail("Envoy's API could not be made into code (see above)", "npm ci, and try again");
 }
 
 /** Whether what is installed is what package-lock.json says, whoever installed it. */

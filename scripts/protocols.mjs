@@ -70,7 +70,7 @@ const style = [
 ];
 
 /** Brings them up to date; says nothing when there is nothing to do. */
-export function prepareProtocols() {
+function prepareProtocols() {
   const version = (name) =>
     JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8")).version;
   const stamp = createHash("sha256")
@@ -78,6 +78,7 @@ export function prepareProtocols() {
     .update(["@grpc/grpc-js-xds", "ts-proto", "@bufbuild/buf"].map(version).join(" "))
     .digest("hex");
   if (stampOf(target) === stamp) return;
+  console.log("making Envoy's API into code ...");
   mkdirSync(join(root, "build"), { recursive: true });
   const work = mkdtempSync(join(root, "build/protocols-"));
   try {
@@ -141,4 +142,4 @@ function generate(work) {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) prepareProtocols();
+prepareProtocols();
