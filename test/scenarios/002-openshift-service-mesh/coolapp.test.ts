@@ -161,6 +161,15 @@ describe(`seed 002: the transcript, with the ${proxy} proxy`, { skip: reason, ti
     }
   });
 
+  test("weft proxies: five of them, of the kind that was asked for, and all have everything", async () => {
+    const rows = tableRows(await lab.weft("proxies", "--context", `weft-${cluster}`));
+    assert.deepEqual(rows.map(({ NAME }) => NAME!.replace(/-[a-z0-9]+-[a-z0-9]{5}\./, ".")).sort(), [
+      ...["catalog-v1.coolapp", "gateway.coolapp"],
+      ...["istio-egressgateway.istio-system", "istio-ingressgateway.istio-system", "partner-v1.coolapp"],
+    ]);
+    for (const { PROXY, CDS, LDS } of rows) assert.deepEqual([PROXY, CDS, LDS], [proxy, "SYNCED", "SYNCED"]);
+  });
+
   test("a second version of catalog is an endpoint of the same service", async () => {
     assert.equal(
       await inCoolapp(lab, "create", "-f", file("catalog-v2/kubernetes/catalog-service-template.yml")),
