@@ -557,6 +557,11 @@ export function traffic(inputs: TrafficInputs): Traffic {
     },
     { name: "outboundUpstreams" },
   );
+  const looseFor = (scope: Scope, read: Read): DraftHost[] =>
+    read.list(looseHosts).flatMap(({ host, rules, draft }) => {
+      const chosen = hostRulesOfHost(host, scope.namespace, read);
+      return chosen?.kind === rules.kind && chosen.key === rules.key ? [seenBy(draft, scope.namespace)] : [];
+    });
   const outboundTables = flatDerive(
     outboundScopes,
     (scope, read) => {
@@ -573,10 +578,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
         const set = read.get(hostSets, key);
         if (set) for (const draft of seenBy(set, scope.namespace)) add(draft);
       }
-      for (const { host, rules, draft } of read.list(looseHosts)) {
-        const chosen = hostRulesOfHost(host, scope.namespace, read);
-        if (chosen?.key === rules.key) add(seenBy(draft, scope.namespace));
-      }
+      for (const draft of looseFor(scope, read)) add(draft);
       const policy = sidecarOf(scope, read)?.policy ?? mesh.outboundPolicy;
       const unknown = policy === "ALLOW_ANY" ? "passthrough" : "block";
       return [...tables].map(([name, hosts]) => ({
@@ -612,6 +614,16 @@ export function traffic(inputs: TrafficInputs): Traffic {
           if (others) others.push(part);
           else parts.set(name, [part]);
         }
+      }
+      if (looseFor(scope, read).length > 0) {
+        const part: ListenerPart = {
+          address: "0.0.0.0",
+          port: 80,
+          http: true,
+          chains: [],
+          inspect: ["tls", "http"],
+        };
+        parts.set("0.0.0.0_80", [...(parts.get("0.0.0.0_80") ?? []), part]);
       }
       const listeners = [...parts.values()].map((all) =>
         outboundListener(all[0]!.address, all[0]!.port, all, policy, mesh, scope.labels),

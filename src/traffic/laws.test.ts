@@ -238,13 +238,17 @@ describe("the laws, for traffic", () => {
             const domains = table.virtualHosts.flatMap((host) => host.domains);
             assert.equal(new Set(domains).size, domains.length);
           }
+          const asked = new Set<string>();
           for (const listener of config.listeners.values()) {
             const matches = listener.chains.map(({ match }) => JSON.stringify(match));
             assert.equal(new Set(matches).size, matches.length, listener.name);
             for (const { handler } of listener.chains)
-              if (handler.kind === "http" && typeof handler.routes === "string")
+              if (handler.kind === "http" && typeof handler.routes === "string") {
                 assert.ok(config.routes.has(handler.routes), `${listener.name} ${handler.routes}`);
+                asked.add(handler.routes);
+              }
           }
+          assert.deepEqual([...asked].sort(), [...config.routes.keys()].sort());
         }
       }),
       { numRuns: 60 },
