@@ -198,7 +198,8 @@ export function workload(
     sidecar = true,
     base = "10.10.0",
   } = options;
-  const portList = ports.replace(/targetPort: *[\w]+/g, "");
+  // A slice has the pods' ports.
+  const portList = ports.replace(/port: *\d+, *targetPort: *(\d+)/g, "port: $1");
   const pods = versions.map(
     (version, i) => `
 apiVersion: v1
