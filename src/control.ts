@@ -9,6 +9,7 @@ import {
   endpointOffers,
   endpointSlices,
   fieldManager,
+  gatewayApi,
   heartbeatLease,
   type KubeObject,
   leaderLease,
@@ -212,6 +213,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     deployments: watchForMeshes(deployments, ofMeshes),
     configMaps: watchForMeshes(configMaps, ofMeshes),
     webhookConfigs: watchForMeshes(mutatingWebhookConfigurations, ofMeshes),
+    gatewayClasses: watchForMeshes(gatewayApi.gatewayClasses, ofMeshes),
   };
   const controlPlanes = watchForMeshes(serviceMeshControlPlanes);
   const memberRolls = watchForMeshes(serviceMeshMemberRolls);
@@ -317,6 +319,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     meshSink(services, mesh.services, own.services);
     meshSink(deployments, mesh.deployments, meshObjects.deployments);
     meshSink(mutatingWebhookConfigurations, mesh.webhookConfigs, meshObjects.webhookConfigs);
+    meshSink(gatewayApi.gatewayClasses, mesh.gatewayClasses, meshObjects.gatewayClasses);
     fields("weft-members", namespaces, mesh.memberLabels, own.namespaces, sameName);
     fields("weft-rolls", serviceMeshMemberRolls, mesh.rollFields, memberRolls, sameName);
     fields("weft-memberships", serviceMeshMembers, mesh.memberFields, members, sameName);

@@ -199,3 +199,5 @@ export const referenceGrants = resource<ReferenceGrant>(group, "v1", "ReferenceG
 
 /** `spec.controllerName` of the GatewayClass `weft`, which is ours to serve. */
 export const gatewayController = "weft.dev/gateway-controller";
+/** The GatewayClass that Gateways name to be served by a mesh's gateways. */
+export const gatewayClass = "weft";

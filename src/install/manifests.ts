@@ -156,6 +156,12 @@ export const meshRules: PolicyRule[] = [
     resources: ["mutatingwebhookconfigurations"],
     verbs: [...read, ...writeOnly],
   },
+  {
+    apiGroups: ["gateway.networking.k8s.io"],
+    resources: ["gatewayclasses"],
+    verbs: [...read, ...writeOnly],
+  },
+  { apiGroups: ["gateway.networking.k8s.io"], resources: ["gatewayclasses/status"], verbs: ["patch"] },
 ];
 
 const istioKinds = [

@@ -4,6 +4,7 @@ import {
   configMaps,
   deployments,
   discoveryManager,
+  gatewayApi,
   type KubeObject,
   leases,
   managedByLabel,
@@ -19,7 +20,7 @@ import {
   services,
   tlsModeLabel,
 } from "../api/index.ts";
-import type { KubeClient } from "../kube/index.ts";
+import { isNotFound, type KubeClient } from "../kube/index.ts";
 import { sleep } from "../world/index.ts";
 import type { Uninstalled } from "./uninstall.ts";
 
@@ -63,6 +64,10 @@ export async function removeMeshes(
   for (const resource of [clusterRoleBindings, roleBindings, services, serviceAccounts, configMaps]) {
     await take(resource as Resource, all, marked);
   }
+  // Not every cluster has the Gateway API.
+  await take(gatewayApi.gatewayClasses, all, marked).catch((error: unknown) => {
+    if (!isNotFound(error)) throw error;
+  });
   await take(configMaps, all, { labelSelector: `${managedByLabel}=${discoveryManager}` });
   await take(secrets, all, { fieldSelector: `type=${authorityType}` });
   await take(leases, ({ metadata }) => metadata.name.startsWith(leasePrefix));

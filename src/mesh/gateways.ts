@@ -1,5 +1,13 @@
 /** The gateways of a mesh: proxies of their own behind a Service. */
-import type { Container, Deployment, MeshSettings, Service, ServiceAccount, Volume } from "../api/index.ts";
+import {
+  type Container,
+  type Deployment,
+  gatewayApi,
+  type MeshSettings,
+  type Service,
+  type ServiceAccount,
+  type Volume,
+} from "../api/index.ts";
 import { labelsOf, metadataOf } from "./objects.ts";
 import type { GatewaySpec, Mesh } from "./spec.ts";
 
@@ -90,6 +98,30 @@ export function gatewayDeployment(mesh: Mesh, gateway: GatewaySpec, proxy: Proxy
           volumes: proxy.volumes(),
         },
       },
+    },
+  };
+}
+
+/** What Gateways of the Gateway API name to be served by a mesh's gateways. There while there is a mesh. */
+export function gatewayClass(): gatewayApi.GatewayClass {
+  return {
+    apiVersion: "gateway.networking.k8s.io/v1",
+    kind: "GatewayClass",
+    metadata: { name: gatewayApi.gatewayClass },
+    spec: {
+      controllerName: gatewayApi.gatewayController,
+      description: "Gateways on the ingress gateways of Weft's meshes",
+    },
+    status: {
+      conditions: [
+        {
+          type: "Accepted",
+          status: "True",
+          reason: "Accepted",
+          message: "Served by the gateways of this cluster's meshes",
+          lastTransitionTime: "",
+        },
+      ],
     },
   };
 }

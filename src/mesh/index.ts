@@ -6,6 +6,7 @@ import {
   type ClusterRoleBinding,
   type ConfigMap,
   type Deployment,
+  gatewayApi,
   type MutatingWebhookConfiguration,
   memberOfLabel,
   type Namespace,
@@ -22,7 +23,13 @@ import {
   type TrustBundle,
 } from "../api/index.ts";
 import { type Collection, derive, flatDerive, group, index, joinPartitions } from "../collections/index.ts";
-import { gatewayAccount, gatewayDeployment, gatewayService, type ProxyTemplate } from "./gateways.ts";
+import {
+  gatewayAccount,
+  gatewayClass,
+  gatewayDeployment,
+  gatewayService,
+  type ProxyTemplate,
+} from "./gateways.ts";
 import { type Claim, memberFields, meshOfNamespace, rollFields, rollHas, rollName } from "./members.ts";
 import {
   discoveryAccount,
@@ -81,6 +88,7 @@ export interface Meshes {
   clusterRoleBindings: Collection<ClusterRoleBinding>;
   services: Collection<Service>;
   deployments: Collection<Deployment>;
+  gatewayClasses: Collection<gatewayApi.GatewayClass>;
   webhookConfigs: Collection<MutatingWebhookConfiguration>;
   /** Settings and roots; `configMapRow` tells the key of one found in the API. */
   configMaps: Collection<ConfigMap>;
@@ -222,6 +230,13 @@ export function meshes(inputs: MeshInputs): Meshes {
     { name: "meshDeployments", key: nameOf },
   );
 
+  const gatewayClasses = group(
+    meshes,
+    () => gatewayApi.gatewayClass,
+    () => gatewayClass(),
+    { name: "meshGatewayClasses" },
+  );
+
   // The roots that discovery publishes, for members and for the webhook. Should it lose them, what stands goes on.
   const settings = flatDerive(meshes, (mesh) => [settingsConfigMap(mesh)], {
     name: "meshSettings",
@@ -318,6 +333,7 @@ export function meshes(inputs: MeshInputs): Meshes {
     clusterRoleBindings,
     services,
     deployments,
+    gatewayClasses,
     webhookConfigs,
     configMaps,
     memberLabels,

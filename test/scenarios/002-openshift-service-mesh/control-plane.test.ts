@@ -11,6 +11,7 @@ import {
   configMaps,
   type Deployment,
   deployments,
+  gatewayApi,
   type KubeObject,
   meshSettingsName,
   mutatingWebhookConfigurations,
@@ -136,6 +137,12 @@ describe("the seed's control plane", () => {
       const [owner] = (await person.get(deployments, `${home}/${name}`))!.metadata.ownerReferences ?? [];
       assert.equal(owner?.uid, uid);
     }
+  });
+
+  test("Gateways of the Gateway API have a class to name", async () => {
+    const found = await person.get(gatewayApi.gatewayClasses, "weft");
+    assert.equal(found?.spec.controllerName, "weft.dev/gateway-controller");
+    assert.deepEqual(conditionsOf(found!), ["Accepted=True/Accepted"]);
   });
 
   test("its ingress gateway listens where Istio's does, its egress gateway inside only", async () => {
