@@ -1,5 +1,5 @@
 /** An endpoint, and how connections to it are made. */
-import { connect as connectTcp, type Socket } from "node:net";
+import { connect as connectTcp, isIPv6, type Socket } from "node:net";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import type { Metadata } from "#protocols/envoy/config/core/v3/base.ts";
 import type { World } from "../../world/index.ts";
@@ -188,7 +188,10 @@ export class EndpointHost implements Host {
       : {
           host: this.address.ip,
           port: this.address.port,
-          ...(cluster.localAddress ? { localAddress: cluster.localAddress } : {}),
+          // An address of the other family cannot be left by.
+          ...(cluster.localAddress && isIPv6(cluster.localAddress) === isIPv6(this.address.ip)
+            ? { localAddress: cluster.localAddress }
+            : {}),
         };
     const tcp = connectTcp({ ...target, noDelay: true, allowHalfOpen: true });
     socket = tcp;
