@@ -122,6 +122,8 @@ function generate(work) {
     local: join(root, "node_modules/.bin/protoc-gen-ts_proto"),
     out: "out",
     include_imports: true,
+    // One run for all, not one for each folder.
+    strategy: "all",
     opt: style,
   };
   writeFileSync(join(work, "buf.yaml"), JSON.stringify(settings));
