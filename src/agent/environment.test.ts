@@ -81,7 +81,7 @@ test("what is missing or cannot be read is named", async () => {
   }
 });
 
-test("it drains as long as it is told, and at most until the pod's patience is near its end", async () => {
+test("it drains at least as long as others need to hear of it, and at most as long as it is told", async () => {
   const read = async (env: Record<string, string>) => {
     const { minimumDrain, maximumDrain } = await readSettings(
       "sidecar",
@@ -91,11 +91,9 @@ test("it drains as long as it is told, and at most until the pod's patience is n
     return [minimumDrain, maximumDrain];
   };
   assert.deepEqual(await read({}), [5000, 25_000]);
-  assert.deepEqual(await read({ TERMINATION_DRAIN_DURATION_SECONDS: "0" }), [0, 25_000]);
-  assert.deepEqual(
-    await read({ TERMINATION_DRAIN_DURATION_SECONDS: "20", TERMINATION_GRACE_PERIOD_SECONDS: "10" }),
-    [20_000, 20_000],
-  );
+  assert.deepEqual(await read({ MINIMUM_DRAIN_DURATION: "0s" }), [0, 25_000]);
+  assert.deepEqual(await read({ TERMINATION_DRAIN_DURATION_SECONDS: "2" }), [5000, 5000]);
+  assert.deepEqual(await read({ TERMINATION_DRAIN_DURATION_SECONDS: "27" }), [5000, 27_000]);
 });
 
 test("files of the downward API are read as Go quotes them", () => {

@@ -86,7 +86,7 @@ export async function readSettings(role: Role, env: Environment, at = files): Pr
     throw new Error(`PROXY_IMPLEMENTATION is embedded or envoy, not '${implementation}'`);
   }
   const bindAddress = redirection === "" ? undefined : (JSON.parse(redirection) as Redirection).bindAddress;
-  const minimumDrain = seconds(env, "TERMINATION_DRAIN_DURATION_SECONDS", 5);
+  const minimumDrain = seconds(env, "MINIMUM_DRAIN_DURATION", 5);
   const appMetrics = metricsOf(env.ISTIO_PROMETHEUS_ANNOTATIONS);
   return {
     role,
@@ -110,8 +110,7 @@ export async function readSettings(role: Role, env: Environment, at = files): Pr
     ...(appMetrics && { appMetrics }),
     bindAddress,
     minimumDrain,
-    // The kubelet's patience begins with the application's end; the last seconds of it are for ending ourselves.
-    maximumDrain: Math.max(minimumDrain, seconds(env, "TERMINATION_GRACE_PERIOD_SECONDS", 30) - 5000),
+    maximumDrain: Math.max(minimumDrain, seconds(env, "TERMINATION_DRAIN_DURATION_SECONDS", 25)),
   };
 }
 
