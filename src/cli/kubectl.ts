@@ -56,8 +56,10 @@ export async function applyFiles(client: KubeClient, files: string[], namespace?
 
 /** Applies one object. */
 export async function applyObject(client: KubeClient, object: KubeObject): Promise<string> {
-  const resource = byKind[object.kind];
-  if (!resource) throw new Error(`the tour does not know the kind ${object.kind}`);
+  const kind = byKind[object.kind];
+  if (!kind) throw new Error(`the tour does not know the kind ${object.kind}`);
+  // In the version that the file is written in.
+  const resource = { ...kind, version: object.apiVersion.split("/").at(-1)! };
   const before = await client.get(resource, object.metadata);
   const after = await client.apply(resource, object, { manager: "weft-tour", force: true });
   const unchanged = before?.metadata.resourceVersion === after.metadata.resourceVersion;
