@@ -394,11 +394,11 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
       this.respond(200, headers, true, undefined);
       return;
     }
-    if (body.length > 0) {
-      headers.add("content-length", String(body.length));
-      headers.add("content-type", "text/plain");
-    }
     answer.headers?.(headers);
+    if (body.length > 0) {
+      headers.set("content-length", String(body.length));
+      if (!headers.has("content-type")) headers.add("content-type", "text/plain");
+    }
     const end = body.length === 0 || this.head.method === "HEAD";
     this.respond(answer.status, headers, end, undefined);
     if (!end) {

@@ -54,10 +54,8 @@ export class CorsFilter implements HttpFilter {
       request.reply({ status: 200, body: "", details: "cors_response" });
       return false;
     }
-    if (!preflight) {
-      request.notes.set(this, origin);
-      return true;
-    }
+    request.notes.set(this, origin);
+    if (!preflight) return true;
     request.reply({
       status: 200,
       body: "",

@@ -5,7 +5,6 @@ import { Unservable } from "../contract.ts";
 import { compileHeaderMatcher } from "../rbac.ts";
 import { milliseconds } from "../values.ts";
 import type { FilteredRequest, HttpFilter } from "./filter.ts";
-import { httpStatusOf } from "./grpc.ts";
 import { percentOf } from "./percent.ts";
 import { headerOf } from "./route-match.ts";
 
@@ -102,7 +101,8 @@ export class FaultFilter implements HttpFilter {
     if (this.#world.random() >= share) return true;
     request.addFlag("FI");
     request.reply({
-      status: status ?? httpStatusOf(grpcStatus ?? 2),
+      // A gRPC status for who speaks plain HTTP is 200 with the text (Envoy).
+      status: status ?? 200,
       body: "fault filter abort",
       details: "fault_filter_abort",
       ...(grpcStatus === undefined ? {} : { grpcStatus }),

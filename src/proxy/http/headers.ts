@@ -95,6 +95,12 @@ export class Headers {
     flat.length = to;
   }
 
+  some(test: (name: string) => boolean): boolean {
+    const { flat } = this;
+    for (let i = 0; i < flat.length; i += 2) if (test(flat[i]!)) return true;
+    return false;
+  }
+
   copy(): Headers {
     return new Headers(this.flat.slice());
   }

@@ -180,7 +180,10 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       authority = manager.settings.defaultHost;
       head.authority = authority;
     }
-    const refused = this.#target(head, authority);
+    const refused =
+      manager.settings.underscores === "reject" && parser.headers.some((name) => name.includes("_"))
+        ? { status: 400 as const, details: "http1.unexpected_underscore" }
+        : this.#target(head, authority);
     if (refused) {
       this.onError(refused);
       return false;
@@ -307,6 +310,8 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
 
   head(status: number, headers: Headers, end: boolean, upgrade: string | undefined): void {
     if (this.#manager.draining && upgrade === undefined) this.#closeAfter = true;
+    // The rest of a request that is answered already is not waited for.
+    if (!this.#requestDone && !this.#tunnel) this.#closeAfter = true;
     // An upgrade that did not come about leaves the rest of the connection unknown.
     if (this.#tunnel && upgrade === undefined) this.#closeAfter = true;
     const { text, framing, close } = responseHead(status, headers, {

@@ -104,7 +104,9 @@ export function responseHead(
   let text = statusLine(status) + fields(headers);
   let framing: BodyFraming = "none";
   if (options.upgrade !== undefined) {
-    text += `connection: upgrade\r\nupgrade: ${options.upgrade}\r\n\r\n`;
+    if (!headers.has("connection")) text += "connection: upgrade\r\n";
+    if (!headers.has("upgrade")) text += `upgrade: ${options.upgrade}\r\n`;
+    text += "\r\n";
     return { text, framing: "raw", close: false };
   }
   const bodyless = status < 200 || status === 204 || status === 304;
@@ -138,7 +140,8 @@ export function requestHead(
   let text = `${method} ${head.path} HTTP/1.1\r\nhost: ${head.authority}\r\n${fields(headers)}`;
   let framing: BodyFraming = "none";
   if (upgrade !== undefined) {
-    return { text: `${text}connection: upgrade\r\n\r\n`, framing: "raw" };
+    if (!headers.has("connection")) text += "connection: upgrade\r\n";
+    return { text: `${text}\r\n`, framing: "raw" };
   }
   if (headers.has("content-length")) framing = end ? "none" : "length";
   else if (end) {

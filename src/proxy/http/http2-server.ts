@@ -176,6 +176,7 @@ class Http2Exchange implements ResponseWriter {
     let authority: string | undefined;
     let host: string | undefined;
     let bad = false;
+    const rejects = this.#manager.settings.underscores === "reject";
     for (let i = 0; i < raw.length; i += 2) {
       const name = raw[i]!;
       const value = raw[i + 1]!;
@@ -204,7 +205,7 @@ class Http2Exchange implements ResponseWriter {
           break;
         default: {
           const known = fieldName(name);
-          if (known === undefined || badValue.test(value)) bad = true;
+          if (known === undefined || badValue.test(value) || (rejects && known.includes("_"))) bad = true;
           else headers.flat.push(known, value);
         }
       }

@@ -51,23 +51,32 @@ function changeable(key: string): string {
   return name;
 }
 
+/** Values are all made from what was there before; what is overwritten goes first, then what is added. */
 export function mutate(headers: Headers, mutation: Mutation, facts: StreamFacts): void {
   for (const name of mutation.remove) headers.remove(name);
-  for (const { name, value, action, keepEmpty } of mutation.add) {
-    const text = value(facts);
-    if (text === "" && !keepEmpty) continue;
-    switch (action) {
-      case Action.ADD_IF_ABSENT:
-        if (!headers.has(name)) headers.add(name, text);
-        break;
-      case Action.OVERWRITE_IF_EXISTS_OR_ADD:
-        headers.set(name, text);
-        break;
-      case Action.OVERWRITE_IF_EXISTS:
-        if (headers.has(name)) headers.set(name, text);
-        break;
-      default:
-        headers.add(name, text);
-    }
+  const { add } = mutation;
+  if (add.length === 1) {
+    change(headers, add[0]!, add[0]!.value(facts), headers.has(add[0]!.name));
+    return;
   }
+  const values = add.map(({ value }) => value(facts));
+  const there = add.map(({ name }) => headers.has(name));
+  for (const [i, addition] of add.entries()) {
+    if (overwrites(addition)) change(headers, addition, values[i]!, there[i]!);
+  }
+  for (const [i, addition] of add.entries()) {
+    if (!overwrites(addition)) change(headers, addition, values[i]!, there[i]!);
+  }
+}
+
+const overwrites = ({ action }: Addition) =>
+  action === Action.OVERWRITE_IF_EXISTS_OR_ADD || action === Action.OVERWRITE_IF_EXISTS;
+
+function change(headers: Headers, { name, action, keepEmpty }: Addition, value: string, there: boolean) {
+  if (value === "" && !keepEmpty) return;
+  if (action === Action.ADD_IF_ABSENT && there) return;
+  if (action === Action.OVERWRITE_IF_EXISTS && !there) return;
+  if (action === Action.OVERWRITE_IF_EXISTS_OR_ADD || action === Action.OVERWRITE_IF_EXISTS) {
+    headers.set(name, value);
+  } else headers.add(name, value);
 }

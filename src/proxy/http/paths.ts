@@ -21,18 +21,15 @@ export function normalizePath(
   let plain = question < 0 ? path : path.slice(0, question);
   const query = question < 0 ? "" : path.slice(question);
   let redirect = false;
-  if (wanted.normalizePath) {
-    const canonical = canonicalize(plain);
-    if (canonical === undefined) return undefined;
-    plain = canonical;
-  }
   if (wanted.escapedSlashes !== "keep" && /%2f|%5c/i.test(plain)) {
     if (wanted.escapedSlashes === "reject") return undefined;
     plain = plain.replace(/%2f|%5c/gi, (code) => (code.toLowerCase() === "%2f" ? "/" : "\\"));
     redirect = wanted.escapedSlashes === "redirect";
-    const again = wanted.normalizePath ? canonicalize(plain) : plain;
-    if (again === undefined) return undefined;
-    plain = again;
+  }
+  if (wanted.normalizePath) {
+    const canonical = canonicalize(plain);
+    if (canonical === undefined) return undefined;
+    plain = canonical;
   }
   if (wanted.mergeSlashes) plain = plain.replace(/\/{2,}/g, "/");
   const result = plain + query;

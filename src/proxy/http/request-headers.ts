@@ -98,7 +98,7 @@ export function prepareRequest(
       const judgement = dropNamed(lower, headers);
       if (judgement) return judgement;
     }
-    headers.remove("connection");
+    if (upgrade === undefined) headers.remove("connection");
   }
   headers.remove("keep-alive");
   headers.remove("proxy-connection");
@@ -172,13 +172,7 @@ export function prepareRequest(
   if (requestId === undefined && settings.generateRequestId) headers.add("x-request-id", newRequestId());
   if (settings.via) headers.append("via", settings.via, ", ");
 
-  if (settings.underscores !== "allow") {
-    if (settings.underscores === "reject") {
-      for (let i = 0; i < flat.length; i += 2) {
-        if (flat[i]!.includes("_")) return { status: 400, details: "http1.unexpected_underscore" };
-      }
-    } else headers.removeWhere((name) => name.includes("_"));
-  }
+  if (settings.underscores === "drop") headers.removeWhere((name) => name.includes("_"));
   if (head.method === "CONNECT") return undefined;
   if (head.path.charCodeAt(0) !== 47) return { status: 404, details: "absolute_path_rejected" };
   return path(head, settings);

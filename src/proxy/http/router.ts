@@ -17,6 +17,14 @@ import { portAt } from "./route-action.ts";
 import type { Route } from "./routes.ts";
 import { type PendingStream, resets, type UpstreamEvents, type UpstreamStream } from "./upstream.ts";
 
+/** Fields that are of one connection only (RFC 9110, 7.6.1). */
+const hopByHop = (name: string) =>
+  name === "connection" ||
+  name === "keep-alive" ||
+  name === "proxy-connection" ||
+  name === "transfer-encoding" ||
+  name === "upgrade";
+
 const ROUTE_TIMEOUT = 0;
 const TRY_TIMEOUT = 1;
 
@@ -72,7 +80,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     const cluster = manager.deps.clusters.get(name);
     if (!cluster) {
       exchange.addFlag("NC");
-      exchange.reply({ status: forward.notFoundStatus, body: "", details: "cluster_not_found" });
+      this.#answer(forward.notFoundStatus, "", "cluster_not_found");
       return;
     }
     this.#cluster = cluster;
@@ -423,24 +431,18 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     this.#tryTimeout?.cancel();
     this.#body = undefined;
     this.#keepBody = false;
-    for (const name of ["connection", "keep-alive", "proxy-connection", "transfer-encoding"])
-      headers.remove(name);
     const upgrade = status === 101 ? (headers.get("upgrade") ?? exchange.upgrade) : undefined;
-    headers.remove("upgrade");
+    headers.removeWhere(upgrade === undefined ? hopByHop : (name) => name === "transfer-encoding");
     if (manager.ownPeer && !manager.inbound) {
       headers.remove(PEER_ID);
       headers.remove(PEER);
     }
     const { settings } = manager;
-    if (!settings.suppressEnvoyHeaders) {
-      const took = this.#wholeAt > 0 ? manager.world.monotonic() - this.#wholeAt : 0;
+    if (!settings.suppressEnvoyHeaders && this.#wholeAt > 0) {
+      const took = manager.world.monotonic() - this.#wholeAt;
       headers.set("x-envoy-upstream-service-time", String(Math.floor(took)));
     }
-    if (this.#route.virtualHost.attemptCountInResponse) {
-      headers.set("x-envoy-attempt-count", String(this.#tries));
-    }
-    if (this.#target.responseHeaders) mutate(headers, this.#target.responseHeaders, exchange);
-    for (const mutation of this.#route.responseHeaders) mutate(headers, mutation, exchange);
+    this.#changeAnswer(headers);
     exchange.responseCodeDetails = "via_upstream";
     // The end comes by itself, right after this.
     if (end) {
@@ -511,7 +513,24 @@ export class Router implements UpstreamEvents, DeadlineOwner {
 
   #answer(status: number, body: string, details: string, headers?: (answer: Headers) => void): void {
     this.#end();
-    this.#exchange.reply({ status, body, details, ...(headers ? { headers } : {}) });
+    this.#exchange.reply({
+      status,
+      body,
+      details,
+      headers: (answer) => {
+        headers?.(answer);
+        this.#changeAnswer(answer);
+      },
+    });
+  }
+
+  /** What the route changes in answers, our own among them. */
+  #changeAnswer(headers: Headers): void {
+    if (this.#route.virtualHost.attemptCountInResponse && this.#tries > 0) {
+      headers.set("x-envoy-attempt-count", String(this.#tries));
+    }
+    if (this.#target.responseHeaders) mutate(headers, this.#target.responseHeaders, this.#exchange);
+    for (const mutation of this.#route.responseHeaders) mutate(headers, mutation, this.#exchange);
   }
 
   /** The response broke off after it was begun. */
