@@ -33,6 +33,7 @@ import {
   serviceMeshMembers,
   serviceOffers,
   services,
+  splitName,
   systemNamespace,
   versionAnnotation,
   weftVersion,
@@ -51,6 +52,7 @@ import {
   derive,
   Engine,
   holdBack,
+  source,
   type Waiting,
   type Why,
   why,
@@ -73,7 +75,7 @@ import {
   type WatchSourceOptions,
   watchSource,
 } from "./kube/index.ts";
-import { configMapRow, meshes, meshMark } from "./mesh/index.ts";
+import { configMapRow, type MeshConflict, meshes, meshMark } from "./mesh/index.ts";
 import { exportNews, imported, importedSliceRow, offers } from "./services/index.ts";
 
 export interface ControlPlaneOptions {
@@ -218,7 +220,13 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const controlPlanes = watchForMeshes(serviceMeshControlPlanes);
   const memberRolls = watchForMeshes(serviceMeshMemberRolls);
   const members = watchForMeshes(serviceMeshMembers);
+  const meshConflicts = source<MeshConflict>(engine, {
+    name: "meshConflicts",
+    key: ({ object }) => object,
+    synced: true,
+  });
   const mesh = meshes({
+    conflicts: meshConflicts,
     cluster,
     ...options.mesh,
     clusterDomain: "cluster.local",
@@ -280,12 +288,21 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     desired: Parameters<typeof fieldSink<T>>[0]["desired"],
     observed: Collection<T>,
     rowKey: (object: T) => string | undefined,
-  ) =>
-    sinks.set(
-      manager,
-      fieldSink({ client, resource, desired, observed, manager, rowKey, onError: onError(resource.kind) }),
-    );
+    more: Pick<Parameters<typeof fieldSink<T>>[0], "onConflict"> = {},
+  ) => {
+    const common = { client, resource, desired, observed, manager, rowKey, onError: onError(resource.kind) };
+    sinks.set(manager, fieldSink({ ...common, ...more }));
+  };
   const sameName = nameOf;
+  const meshConflictOf =
+    ({ kind, namespaced }: Resource) =>
+    (name: string, conflict: { message: string } | undefined) => {
+      const object = `${kind} ${name}`;
+      const namespace = namespaced ? (splitName(name).namespace ?? "") : kind === "Namespace" ? name : "";
+      if (conflict) log(`warning: ${conflict.message}`);
+      if (conflict) meshConflicts.put({ object, namespace, message: conflict.message });
+      else meshConflicts.remove(object);
+    };
   const meshSink = <T extends KubeObject>(
     resource: Resource<T>,
     desired: Parameters<typeof objectSink<T>>[0]["desired"],
@@ -293,9 +310,10 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     rowKey: (object: T) => string = sameName,
   ) => {
     const common = { client, resource, desired, observed, rowKey, onError: onError(resource.kind) };
+    const onConflict = meshConflictOf(resource);
     sinks.set(
       `${resource.plural} of meshes`,
-      objectSink({ ...common, manager: meshManager, mark: meshMark }),
+      objectSink({ ...common, onConflict, manager: meshManager, mark: meshMark }),
     );
   };
   const lead = (term: AbortSignal) => {
@@ -320,7 +338,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     meshSink(deployments, mesh.deployments, meshObjects.deployments);
     meshSink(mutatingWebhookConfigurations, mesh.webhookConfigs, meshObjects.webhookConfigs);
     meshSink(gatewayApi.gatewayClasses, mesh.gatewayClasses, meshObjects.gatewayClasses);
-    fields("weft-members", namespaces, mesh.memberLabels, own.namespaces, sameName);
+    fields("weft-members", namespaces, mesh.memberLabels, own.namespaces, sameName, {
+      onConflict: meshConflictOf(namespaces),
+    });
     fields("weft-rolls", serviceMeshMemberRolls, mesh.rollFields, memberRolls, sameName);
     fields("weft-memberships", serviceMeshMembers, mesh.memberFields, members, sameName);
     fields("weft-meshes", serviceMeshControlPlanes, mesh.controlPlaneFields, controlPlanes, sameName);
@@ -348,6 +368,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
         heartbeat.stop();
         for (const sink of sinks.values()) sink.stop();
         sinks.clear();
+        // Whoever leads next finds them anew.
+        meshConflicts.replace([]);
       },
       { once: true },
     );

@@ -66,6 +66,18 @@ export interface MeshInputs extends MeshEnvironment {
   roots: Collection<ConfigMap>;
   /** What peers say of the trust domains of their meshes. */
   peerTrust: Collection<TrustBundle>;
+  /** What whoever writes met, keyed by object. */
+  conflicts: Collection<MeshConflict>;
+}
+
+/** An object of a mesh, or a member's label, that cannot be as it is to be, because others have it. */
+export interface MeshConflict {
+  /** `Service istio-system/istio-ingressgateway`. */
+  object: string;
+  /** The object's namespace or, of a namespace, its own name; empty of what is cluster-wide. */
+  namespace: string;
+  /** For people. */
+  message: string;
 }
 
 /** A namespace and the mesh that it is a member of. */
@@ -277,6 +289,7 @@ export function meshes(inputs: MeshInputs): Meshes {
   );
 
   // What is told.
+  const conflictsIn = index(inputs.conflicts, ({ namespace }) => namespace, { name: "meshConflictsIn" });
   const rollStatus = derive(
     memberRolls,
     (roll, read) => {
@@ -287,7 +300,14 @@ export function meshes(inputs: MeshInputs): Meshes {
       const wanted = [...new Set([...named, ...joined])].sort().map((name) => {
         const found = read.get(membership, name);
         const exists = read.get(living, name) !== undefined;
-        return { name, exists, mesh: found?.mesh, labelled: counts && found?.labelled === true };
+        const [conflict] = exists ? read.all(conflictsIn, name) : [];
+        return {
+          name,
+          exists,
+          mesh: found?.mesh,
+          labelled: counts && found?.labelled === true,
+          ...(conflict && { conflict: conflict.message }),
+        };
       });
       return rollFields({ roll, controlPlanes: read.get(perNamespace, home) ?? [], wanted });
     },
@@ -320,7 +340,14 @@ export function meshes(inputs: MeshInputs): Meshes {
       const components = names.map(
         (name) => [name, read.get(inputs.deployments, `${namespace}/${name}`)] as const,
       );
-      return controlPlaneFields(mesh, components, version);
+      const ownNames = [injectionName(mesh), discoveryClusterBinding(mesh).metadata.name];
+      const conflicts = [
+        ...read.all(conflictsIn, namespace),
+        ...read
+          .all(conflictsIn, "")
+          .filter(({ object }) => ownNames.some((each) => object.endsWith(` ${each}`))),
+      ].map(({ message }) => message);
+      return controlPlaneFields(mesh, components, conflicts, version);
     },
     { name: "controlPlaneFields" },
   );

@@ -69,12 +69,22 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+interface Wanted {
+  name: string;
+  exists: boolean;
+  /** The mesh that it is to be a member of. */
+  mesh: string | undefined;
+  labelled: boolean;
+  /** Why it cannot be labelled. */
+  conflict?: string;
+}
+
 export interface RollView {
   roll: ServiceMeshMemberRoll;
   /** The control planes in the roll's namespace, the one that counts first. */
   controlPlanes: readonly ServiceMeshControlPlane[];
   /** All that it names and all that it selects, sorted. */
-  wanted: readonly { name: string; exists: boolean; mesh: string | undefined; labelled: boolean }[];
+  wanted: readonly Wanted[];
 }
 
 /** What is told on a roll: which of its namespaces are members, and why others are not. */
@@ -139,6 +149,8 @@ function rollCondition(
   if (missing.length > 0) {
     return not("ErrNamespaceMissing", `The following namespaces do not exist: ${names(missing)}`);
   }
+  const refused = pending.flatMap(({ conflict }) => conflict ?? []);
+  if (refused.length > 0) return not("ReconcileError", refused.join("; "));
   if (pending.length > 0) return not("Reconciling", `Namespaces being configured: ${names(pending)}`);
   return {
     type: "Ready",

@@ -27,10 +27,14 @@ function fields({ apiVersion, kind, metadata }: ServiceMeshControlPlane, status:
   };
 }
 
-/** Of the control plane that makes the mesh; `components` are its Deployments by name, as far as they are there. */
+/**
+ * Of the control plane that makes the mesh. `components` are its Deployments by name, as far as they are there;
+ * `conflicts` say which of its objects cannot be made, because others have them.
+ */
 export function controlPlaneFields(
   mesh: Mesh,
   components: readonly (readonly [name: string, deployment: Deployment | undefined])[],
+  conflicts: readonly string[],
   version: string,
 ): Fields {
   const missing = components.filter(([, found]) => !found).map(([name]) => name);
@@ -54,16 +58,24 @@ export function controlPlaneFields(
           reason: "InstallSuccessful",
           message: "Successfully installed all mesh components",
         };
+  const inTheWay = {
+    type: "Reconciled",
+    status: "False",
+    reason: "ReconcileError",
+    message: conflicts.join("; "),
+  } as const;
   const conditions: MaistraCondition[] = [
     installed,
-    missing.length > 0
-      ? { ...installed, type: "Reconciled" }
-      : {
-          type: "Reconciled",
-          status: "True",
-          reason: "InstallSuccessful",
-          message: `Successfully installed version ${version}`,
-        },
+    conflicts.length > 0
+      ? inTheWay
+      : missing.length > 0
+        ? { ...installed, type: "Reconciled" }
+        : {
+            type: "Reconciled",
+            status: "True",
+            reason: "InstallSuccessful",
+            message: `Successfully installed version ${version}`,
+          },
     waiting.length > 0
       ? {
           type: "Ready",

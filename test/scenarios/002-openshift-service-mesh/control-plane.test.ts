@@ -280,6 +280,25 @@ describe("the seed's control plane", () => {
     const { status } = (await person.get(serviceMeshMemberRolls, `${home}/default`))!;
     assert.deepEqual(status!.configuredMembers, ["coolapp"]);
     assert.deepEqual(status!.pendingMembers, ["theirs"]);
+    assert.deepEqual(conditionsOf({ status: status! }), ["Ready=False/ReconcileError"]);
+    assert.match(status!.conditions![0]!.message!, /Namespace theirs: .*conflict with/);
+    await person.delete(namespaces, "theirs");
+
+    await person.patch(services, `${home}/istio-egressgateway`, {
+      metadata: { labels: { "app.kubernetes.io/managed-by": "somebody" } },
+    });
+    await fleet.pass(1);
+    const reconciled = async () =>
+      (await controlPlane()).status!.conditions!.find(({ type }) => type === "Reconciled")!;
+    assert.equal((await reconciled()).reason, "ReconcileError");
+    assert.match(
+      (await reconciled()).message!,
+      /^Service istio-system\/istio-egressgateway exists and is not/,
+    );
+    await person.delete(services, `${home}/istio-egressgateway`);
+    await fleet.pass(1);
+    assert.equal((await reconciled()).reason, "InstallSuccessful");
+    assert.ok(await person.get(services, `${home}/istio-egressgateway`));
   });
 
   test("a namespace that leaves the roll is no member any more; nor is any when the mesh goes, with all it had", async () => {
