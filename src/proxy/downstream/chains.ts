@@ -189,7 +189,7 @@ function bySourceType<T>(entries: readonly Ask<T>[]): Level<T> {
     bySource,
   );
   const isLocal = ({ local, remote }: Criteria) =>
-    local.ip === remote.ip || remote.ip.startsWith("127.") || remote.ip === "::1";
+    local.ip === remote.ip || remote.ip === "127.0.0.1" || remote.ip === "::1";
   return {
     find(criteria) {
       const specific = types.get(isLocal(criteria) ? SourceType.SAME_IP_OR_LOOPBACK : SourceType.EXTERNAL);
