@@ -60,6 +60,7 @@ import {
 import { Zones } from "./dns/index.ts";
 import { proxyContainer, proxyVolumes } from "./injection/index.ts";
 import {
+  ApiError,
   type Credentials,
   EventRecorder,
   elect,
@@ -309,12 +310,22 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     observed: Collection<T>,
     rowKey: (object: T) => string = sameName,
   ) => {
-    const common = { client, resource, desired, observed, rowKey, onError: onError(resource.kind) };
     const onConflict = meshConflictOf(resource);
-    sinks.set(
-      `${resource.plural} of meshes`,
-      objectSink({ ...common, onConflict, manager: meshManager, mark: meshMark }),
-    );
+    // What the API refuses is refused for good, until something else is wanted.
+    const refused = (name: string) => `${resource.kind} ${name} (refused)`;
+    const onRefusal = (name: string, error: unknown) => {
+      onError(resource.kind)(name, error);
+      if (!(error instanceof ApiError) || error.code !== 422) return;
+      const namespace = splitName(name).namespace ?? "";
+      meshConflicts.put({ object: refused(name), namespace, message: error.status.message ?? error.message });
+    };
+    const common = { client, resource, desired, observed, rowKey, onError: onRefusal, onConflict };
+    const sink = objectSink({ ...common, manager: meshManager, mark: meshMark });
+    sinks.set(`${resource.plural} of meshes`, sink);
+    return desired.subscribe((changes) => {
+      for (const { before, after } of changes)
+        for (const row of [before, after]) if (row) meshConflicts.remove(refused(nameOf(row)));
+    });
   };
   const lead = (term: AbortSignal) => {
     objects(serviceOffers, offered.serviceOffers, own.published, sameName);
@@ -330,14 +341,16 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     fields("weft-imports", serviceImports, here.importFields, own.imports, sameName);
     fields("weft-slices", endpointSlices, here.sliceFields, own.endpointSlices, sameName);
     // In the order in which a mesh needs them, though nothing depends on it.
-    meshSink(serviceAccounts, mesh.serviceAccounts, meshObjects.serviceAccounts);
-    meshSink(roleBindings, mesh.roleBindings, meshObjects.roleBindings);
-    meshSink(clusterRoleBindings, mesh.clusterRoleBindings, meshObjects.clusterRoleBindings);
-    meshSink(configMaps, mesh.configMaps, meshObjects.configMaps, configMapRow);
-    meshSink(services, mesh.services, own.services);
-    meshSink(deployments, mesh.deployments, meshObjects.deployments);
-    meshSink(mutatingWebhookConfigurations, mesh.webhookConfigs, meshObjects.webhookConfigs);
-    meshSink(gatewayApi.gatewayClasses, mesh.gatewayClasses, meshObjects.gatewayClasses);
+    const unfollowMeshes = [
+      meshSink(serviceAccounts, mesh.serviceAccounts, meshObjects.serviceAccounts),
+      meshSink(roleBindings, mesh.roleBindings, meshObjects.roleBindings),
+      meshSink(clusterRoleBindings, mesh.clusterRoleBindings, meshObjects.clusterRoleBindings),
+      meshSink(configMaps, mesh.configMaps, meshObjects.configMaps, configMapRow),
+      meshSink(services, mesh.services, own.services),
+      meshSink(deployments, mesh.deployments, meshObjects.deployments),
+      meshSink(mutatingWebhookConfigurations, mesh.webhookConfigs, meshObjects.webhookConfigs),
+      meshSink(gatewayApi.gatewayClasses, mesh.gatewayClasses, meshObjects.gatewayClasses),
+    ];
     fields("weft-members", namespaces, mesh.memberLabels, own.namespaces, sameName, {
       onConflict: meshConflictOf(namespaces),
     });
@@ -365,6 +378,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       "abort",
       () => {
         unsubscribe();
+        for (const unfollow of unfollowMeshes) unfollow();
         heartbeat.stop();
         for (const sink of sinks.values()) sink.stop();
         sinks.clear();

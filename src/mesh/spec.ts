@@ -236,7 +236,7 @@ function portsOf(value: unknown): ServicePort[] | undefined {
   if (!Array.isArray(value)) return undefined;
   const ports = value.flatMap((each: unknown): ServicePort[] => {
     const port = number(valueAt(each, "port"));
-    if (port === undefined) return [];
+    if (port === undefined || !Number.isInteger(port)) return [];
     const target = valueAt(each, "targetPort");
     const nodePort = number(valueAt(each, "nodePort"));
     return [

@@ -301,6 +301,30 @@ describe("the seed's control plane", () => {
     assert.ok(await person.get(services, `${home}/istio-egressgateway`));
   });
 
+  test("what the API server refuses is told, and mended by the next version of the control plane", async () => {
+    const withPort = (port: number) => {
+      const ports = [{ port, name: "http2" }];
+      const gateways = { ...seed.spec!.istio!.gateways!, "istio-ingressgateway": { ports } };
+      return { ...seed, spec: { ...seed.spec, istio: { ...seed.spec!.istio, gateways } } };
+    };
+    await applyAsWritten(person, withPort(70_000), home);
+    await fleet.pass(1);
+    const reconciled = async () =>
+      (await controlPlane()).status!.conditions!.find(({ type }) => type === "Reconciled")!;
+    assert.equal((await reconciled()).reason, "ReconcileError");
+    assert.match((await reconciled()).message!, /Service "istio-ingressgateway" is invalid: .*70000/);
+    await applyAsWritten(person, withPort(81), home);
+    await fleet.pass(1);
+    assert.equal((await reconciled()).reason, "InstallSuccessful");
+    const { spec } = (await person.get(services, `${home}/istio-ingressgateway`))!;
+    assert.deepEqual(
+      spec!.ports!.map(({ port, targetPort }) => [port, targetPort]),
+      [[81, 8081]],
+    );
+    await applyAsWritten(person, seed, home);
+    await fleet.pass(1);
+  });
+
   test("a namespace that leaves the roll is no member any more; nor is any when the mesh goes, with all it had", async () => {
     await person.apply(
       serviceMeshMemberRolls,
