@@ -85,6 +85,16 @@ function origin({ namespace, name }: AccessPolicy): Origin {
   return { kind: "AuthorizationPolicy", namespace, name, field: "spec.rules" };
 }
 
+/** Keys of conditions that are served. Source: Istio, "Authorization Policy Conditions". */
+export const conditionKeys =
+  /^(?:request\.headers\[[!#$%&'*+\-.^_`|~0-9A-Za-z]+\]|source\.(?:ip|namespace|principal)|remote\.ip|destination\.(?:ip|port)|connection\.sni)$/;
+
+/** Whether a value can be one of the key. */
+export function fits(key: string, value: string): boolean {
+  if (key === "source.ip" || key === "remote.ip" || key === "destination.ip") return isAddress(value);
+  return key !== "destination.port" || isPort(value);
+}
+
 /** Keys of conditions that only requests have. */
 const httpKey = /^request\./;
 
@@ -96,25 +106,27 @@ function ruleFor(
 ): AuthorizationRule | undefined {
   const from = (rule.from ?? []).map(({ source }) => sourceOf(source ?? {}, policy.namespace, mesh));
   let to = (rule.to ?? []).map(({ operation }) => operationOf(operation ?? {}));
-  let when = (rule.when ?? []).map(
-    ({ key = "", values, notValues }): ConditionMatch => ({
-      key,
-      ...(values?.length && { values: key === "source.principal" ? withAliases(values, mesh) : values }),
-      ...(notValues?.length && {
-        notValues: key === "source.principal" ? withAliases(notValues, mesh) : notValues,
-      }),
-    }),
-  );
+  let when = (rule.when ?? [])
+    .filter(({ key = "" }) => conditionKeys.test(key))
+    .map(({ key = "", values, notValues }): ConditionMatch => {
+      const usable = (list: readonly string[] | undefined) =>
+        key === "source.principal" && list
+          ? withAliases(list, mesh)
+          : list?.filter((value) => fits(key, value));
+      return kept({ values: usable(values), notValues: usable(notValues) }, { key });
+    });
   // What is not served, or is no address, is taken as what denies: a rule that allows is left out, one that denies is
   // taken without it.
   if (
     policy.action === "allow" &&
     (rule.from?.some(({ source }) => !isUsable(source)) ||
       rule.to?.some(({ operation }) => !hasPorts(operation)) ||
-      rule.when?.some(({ key }) => key?.startsWith("request.auth.")))
+      rule.when?.some(
+        ({ key = "", values = [], notValues = [] }) =>
+          !conditionKeys.test(key) || ![...values, ...notValues].every((value) => fits(key, value)),
+      ))
   )
     return undefined;
-  when = when.filter(({ key }) => !key.startsWith("request.auth."));
   if (tcp) {
     const needsHttp =
       to.some(({ methods, notMethods, paths, notPaths, hosts, notHosts }) =>
@@ -177,10 +189,14 @@ function isPort(text: string): boolean {
 }
 
 /** Without the lists that are empty or not there. */
-function kept(lists: Record<string, readonly string[] | undefined>): Record<string, readonly string[]> {
-  return Object.fromEntries(
-    Object.entries(lists).filter((entry): entry is [string, readonly string[]] => Boolean(entry[1]?.length)),
+function kept<T extends object = object>(
+  lists: Record<string, readonly string[] | undefined>,
+  more = {} as T,
+): T & Record<string, readonly string[]> {
+  const entries = Object.entries(lists).filter((entry): entry is [string, readonly string[]] =>
+    Boolean(entry[1]?.length),
   );
+  return { ...more, ...Object.fromEntries(entries) };
 }
 
 /**

@@ -1,5 +1,6 @@
 /** The endpoints of each upstream: what changes all the time, as rows of its own. */
 import type { Endpoint, LocalityEndpoints, UpstreamEndpoints } from "./model.ts";
+import { isPort } from "./names.ts";
 import { type MeshPort, type MeshService, serviceKey } from "./registry.ts";
 import { type Instance, type Instances, selects } from "./workloads.ts";
 
@@ -70,7 +71,7 @@ function endpointOf(instance: Instance, port: number, priorityLabels: readonly s
 /** A WorkloadEntry names its ports; else the service's target port holds. */
 export function portOfEntry(instance: Pick<Instance, "ports">, port: MeshPort): number | undefined {
   const named = instance.ports?.[port.name];
-  if (named !== undefined) return named;
+  if (isPort(named)) return named;
   return typeof port.target === "number" ? port.target : port.number;
 }
 

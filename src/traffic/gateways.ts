@@ -2,6 +2,7 @@
  * Gateways: servers of Gateway objects that select a gateway's pods, with the routes bound to them. Source: Istio
  * `pilot/pkg/networking/core/gateway.go`, `pilot/pkg/model/gateway.go` (MergeGateways).
  */
+import { isIP } from "node:net";
 import type { GatewayServer, Gateway as IstioGateway, MeshSettings, TlsProtocol } from "../api/index.ts";
 import type {
   Authorization,
@@ -16,10 +17,10 @@ import type {
   RouteMatch,
   VirtualHost,
 } from "./model.ts";
-import { bySpecificity, common, fullHost } from "./names.ts";
-import { cidr, clustersOf, inspectTimeout, tcpHandler } from "./outbound.ts";
+import { bySpecificity, common, fullHost, isHost, isPort } from "./names.ts";
+import { cidr, clustersOf, inspectTimeout, sniHosts, tcpHandler } from "./outbound.ts";
 import { namedProtocol, type Protocol } from "./protocol.ts";
-import { byAge, timeOf } from "./registry.ts";
+import { byAge, isAddress, timeOf } from "./registry.ts";
 import { type DraftRoute, type RouteContext, routesOf } from "./routes.ts";
 import type { HostRules } from "./virtual-services.ts";
 
@@ -60,7 +61,8 @@ export function gatewayRulesOf(object: IstioGateway, mesh: MeshSettings): Gatewa
     servers: (spec.servers ?? []).flatMap((server, i): Server[] => {
       const protocol = namedProtocol(server.port?.protocol ?? "");
       const port = server.port?.number;
-      if (!protocol || !port) return [];
+      if (!protocol || !isPort(port) || (server.bind && isIP(server.bind) === 0)) return [];
+      if (needsCredential(server) && !credentialOf(server)) return [];
       return [
         {
           gateway: key,
@@ -73,12 +75,27 @@ export function gatewayRulesOf(object: IstioGateway, mesh: MeshSettings): Gatewa
           portName: server.port?.name ?? "",
           protocol,
           bind: server.bind ?? "",
-          hosts: (server.hosts ?? []).map((text) => hostOf(text, namespace, mesh)),
+          hosts: (server.hosts ?? [])
+            .map((text) => hostOf(text, namespace, mesh))
+            .filter(({ host }) => isHost(host)),
           tls: server.tls,
         },
       ];
     }),
   };
+}
+
+/** It terminates TLS with a certificate of its own. */
+export function needsCredential({ port, tls }: GatewayServer): boolean {
+  const protocol = namedProtocol(port?.protocol ?? "");
+  return (
+    (protocol === "https" || protocol === "tls") &&
+    (tls?.mode === "SIMPLE" || tls?.mode === "MUTUAL" || tls?.mode === "OPTIONAL_MUTUAL")
+  );
+}
+
+export function credentialOf({ tls }: GatewayServer): string | undefined {
+  return tls?.credentialName || tls?.credentialNames?.[0] || undefined;
 }
 
 /** `namespace/host`: whose routes may use the host. */
@@ -187,7 +204,8 @@ function originOf({ namespace, name, field }: Server): Origin {
 function chainsOf(server: Server, parts: GatewayPart[], context: GatewayContext): FilterChain[] {
   const origins = [originOf(server)];
   const names = server.hosts.map(({ host }) => host);
-  const serverNames = names.includes("*") ? undefined : names;
+  if (names.length === 0) return [];
+  const serverNames = names.includes("*") ? undefined : [...new Set(names)];
   const tls = isTerminated(server) ? downstreamTls(server, context) : undefined;
   if (tls && server.protocol === "https") {
     const table = `https.${server.port}.${server.portName}.${server.name}.${server.namespace}`;
@@ -228,17 +246,17 @@ function chainsOf(server: Server, parts: GatewayPart[], context: GatewayContext)
       rules.tls.forEach((route, i) => {
         for (const match of route.match ?? []) {
           if (match.port && match.port !== server.port) continue;
-          const sni = (match.sniHosts ?? []).flatMap(
-            (host) => sharedHosts(server, rules.namespace, host.toLowerCase())[0] ?? [],
-          );
+          const shared = sniHosts(match).flatMap((host) => sharedHosts(server, rules.namespace, host));
+          const sni = [...new Set(shared)];
           if (sni.length === 0) continue;
+          const destinations = (match.destinationSubnets ?? []).filter(isAddress).map(cidr);
           chains.push(
             chain(
               `${rules.key}:tls[${i}]`,
               {
                 ...(!sni.includes("*") && { serverNames: sni }),
                 transport: "tls",
-                ...(match.destinationSubnets?.length && { destinations: match.destinationSubnets.map(cidr) }),
+                ...(destinations.length > 0 && { destinations }),
               },
               rules,
               route.route ?? [],
@@ -391,23 +409,36 @@ const versions: Record<TlsProtocol, "1.2" | "1.3" | undefined> = {
   TLSV1_3: "1.3",
 };
 
+/** Cipher suites that Envoy's TLS (BoringSSL) knows; an unknown one would have the listener refused. */
+export const cipherSuites = new Set(
+  ["ECDSA", "RSA"]
+    .flatMap((key) =>
+      ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA"].map(
+        (cipher) => `ECDHE-${key}-${cipher}`,
+      ),
+    )
+    .concat("AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA"),
+);
+
 /** The name of a gateway's credential over SDS. */
 export function credential(namespace: string, name: string): string {
   return name.includes("://") ? name : `kubernetes://${namespace}/${name}`;
 }
 
 function downstreamTls({ tls = {}, kind, namespace }: Server, context: GatewayContext): DownstreamTls {
-  const minimum = versions[tls.minProtocolVersion ?? "TLS_AUTO"] ?? "1.2";
   const maximum = versions[tls.maxProtocolVersion ?? "TLS_AUTO"];
+  const asked = versions[tls.minProtocolVersion ?? "TLS_AUTO"] ?? "1.2";
+  const minimum = maximum && maximum < asked ? maximum : asked;
+  const ciphers = tls.cipherSuites?.filter((cipher) => cipherSuites.has(cipher)) ?? [];
   const common = {
     minimum,
     ...(maximum && { maximum }),
-    ...(tls.cipherSuites?.length && { ciphers: tls.cipherSuites }),
+    ...(ciphers.length > 0 && { ciphers }),
     alpn: ["h2", "http/1.1"],
   };
   if (tls.mode === "ISTIO_MUTUAL")
     return { certificate: "identity", client: "required", trust: "mesh", ...common };
-  const name = tls.credentialName ?? tls.credentialNames?.[0] ?? "";
+  const name = tls.credentialName || tls.credentialNames?.[0] || "";
   // Istio's are in the namespace of the gateway's pods; Gateway API's say where they are.
   const secret = credential(kind === "Gateway" ? context.namespace : namespace, name);
   const checked = tls.mode === "MUTUAL" || tls.mode === "OPTIONAL_MUTUAL";

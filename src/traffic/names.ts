@@ -77,3 +77,15 @@ export function milliseconds(text: string | undefined): number | undefined {
   }
   return at === text.length ? sum : undefined;
 }
+
+const label = "[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?";
+const hostPattern = new RegExp(`^(?:\\*|(?:\\*\\.)?${label}(?:\\.${label})*\\.?)$`);
+
+/** A DNS name or address, `*`, or `*.` and a name: what Envoy takes as a virtual host's domain and a server name. */
+export function isHost(text: string): boolean {
+  return text.length <= 255 && hostPattern.test(text);
+}
+
+export function isPort(number: number | undefined): number is number {
+  return number !== undefined && Number.isInteger(number) && number > 0 && number <= 65_535;
+}

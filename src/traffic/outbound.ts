@@ -14,10 +14,10 @@ import type {
   VirtualHost,
   WeightedUpstream,
 } from "./model.ts";
-import { blackHoleUpstream, passthroughUpstream, upstreamName } from "./names.ts";
+import { blackHoleUpstream, isHost, passthroughUpstream, upstreamName } from "./names.ts";
 import { meshAlpn } from "./policy.ts";
 import { isHttp, isTls } from "./protocol.ts";
-import type { MeshPort, MeshService } from "./registry.ts";
+import { isAddress, type MeshPort, type MeshService } from "./registry.ts";
 import { type DraftRoute, defaultRoute, noChanges, type RouteContext, resolve, routesOf } from "./routes.ts";
 import type { HostRules } from "./virtual-services.ts";
 import { selects } from "./workloads.ts";
@@ -303,14 +303,16 @@ function sniChains(
     (route.match ?? []).flatMap((match): DraftChain[] => {
       if (match.port && match.port !== port.number) return [];
       if (!appliesTo(match, rules, context)) return [];
-      if (!match.sniHosts?.length) return [];
+      const serverNames = sniHosts(match);
+      if (serverNames.length === 0) return [];
+      const destinations = (match.destinationSubnets ?? []).filter(isAddress).map(cidr);
       const chain: FilterChain = {
         name: `${service.host}:${port.number}:tls[${i}]`,
         match: {
           ...base,
-          serverNames: match.sniHosts.map((host) => host.toLowerCase()),
+          ...(!serverNames.includes("*") && { serverNames }),
           transport: "tls",
-          ...(match.destinationSubnets?.length && { destinations: match.destinationSubnets.map(cidr) }),
+          ...(destinations.length > 0 && { destinations }),
         },
         authorization: [],
         handler: tcpHandler(
@@ -323,6 +325,11 @@ function sniChains(
       return [{ chain, ...(match.sourceLabels && { labels: match.sourceLabels }) }];
     }),
   );
+}
+
+/** Without those that are no names, each once. */
+export function sniHosts(match: { sniHosts?: string[] }): string[] {
+  return [...new Set((match.sniHosts ?? []).map((host) => host.toLowerCase()))].filter(isHost);
 }
 
 function appliesTo(
@@ -385,7 +392,8 @@ export function clustersOf(
   const destinations = route.filter(({ destination }) => destination?.host);
   const used =
     destinations.length === 1 ? destinations : destinations.filter(({ weight }) => (weight ?? 0) > 0);
-  if (used.length === 0) return [weighted(blackHoleUpstream, 1)];
+  if (used.length === 0 || used.reduce((sum, { weight }) => sum + (weight ?? 0), 0) > 4_294_967_295)
+    return [weighted(blackHoleUpstream, 1)];
   return used.map(({ destination, weight }) =>
     weighted(
       resolve(destination!, rules.namespace, { ...context, port }).upstream,

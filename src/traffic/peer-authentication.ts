@@ -4,6 +4,7 @@
  */
 import type { MeshSettings, MutualTlsMode, PeerAuthentication } from "../api/index.ts";
 import type { Origin } from "./model.ts";
+import { isPort } from "./names.ts";
 import { byAge, timeOf } from "./registry.ts";
 import { selects } from "./workloads.ts";
 
@@ -37,7 +38,9 @@ export function peerPolicyOf({ metadata, spec }: PeerAuthentication): PeerPolicy
     mode: modes[spec?.mtls?.mode ?? "UNSET"],
     ports: selector
       ? Object.fromEntries(
-          Object.entries(spec?.portLevelMtls ?? {}).map(([port, { mode }]) => [port, modes[mode ?? "UNSET"]]),
+          Object.entries(spec?.portLevelMtls ?? {})
+            .filter(([port]) => isPort(Number(port)))
+            .map(([port, { mode }]) => [port, modes[mode ?? "UNSET"]]),
         )
       : {},
   };

@@ -19,9 +19,25 @@ import type {
   UpstreamTls,
 } from "./model.ts";
 import { milliseconds } from "./names.ts";
+import { isHeaderName } from "./valid.ts";
 
 /** Envoy's circuit breakers when nobody set one: no limit (2^32 - 1), as Istio writes it. */
 const unlimited = 4_294_967_295;
+
+/** A number that counts something, within Envoy's bounds; undefined for what is none: then the default holds. */
+function count(value: number | undefined, most = unlimited): number | undefined {
+  return value !== undefined && Number.isInteger(value) && value > 0 ? Math.min(value, most) : undefined;
+}
+
+/** As `count`, but 0 has its meaning. */
+function countOrNone(value: number | undefined, most = unlimited): number | undefined {
+  return value === 0 ? 0 : count(value, most);
+}
+
+/** A duration that must not be 0. */
+function positive(text: string | undefined): number | undefined {
+  return milliseconds(text) || undefined;
+}
 
 /** The parts of a policy that hold for a port: portLevelSettings take the place of all of them. */
 export interface PortPolicy {
@@ -63,10 +79,11 @@ function pick(below: PortPolicy, from: PortPolicy): PortPolicy {
 export function balancerOf(settings: LoadBalancerSettings | undefined, mesh: MeshSettings): Balancer {
   const hash = settings?.consistentHash;
   if (hash) {
-    if (hash.maglev) return { kind: "maglev", tableSize: hash.maglev.tableSize || 65_537 };
+    if (hash.maglev)
+      return { kind: "maglev", tableSize: isPrime(hash.maglev.tableSize) ? hash.maglev.tableSize : 65_537 };
     return {
       kind: "ring-hash",
-      minimumRingSize: hash.ringHash?.minimumRingSize || hash.minimumRingSize || 1_024,
+      minimumRingSize: count(hash.ringHash?.minimumRingSize ?? hash.minimumRingSize, longestRing) ?? 1_024,
     };
   }
   switch (settings?.simple) {
@@ -84,14 +101,25 @@ export function balancerOf(settings: LoadBalancerSettings | undefined, mesh: Mes
   }
 }
 
+/** Envoy's largest ring. */
+const longestRing = 8_388_608;
+
+/** Maglev's table must have a prime number of entries, 5,000,011 at most. */
+function isPrime(number: number | undefined): number is number {
+  if (number === undefined || !Number.isInteger(number) || number < 2 || number > 5_000_011) return false;
+  for (let i = 2; i * i <= number; i++) if (number % i === 0) return false;
+  return true;
+}
+
 const leastRequest: Balancer = { kind: "least-request", choices: 2 };
 
 /** What the routes to a consistently hashed upstream hash. Source: Istio `consistentHashToHashPolicy`. */
 export function hashPolicyOf(settings: LoadBalancerSettings | undefined): HashPolicy[] {
   const hash = settings?.consistentHash;
   if (!hash) return [];
-  if (hash.httpHeaderName) return [{ kind: "header", name: hash.httpHeaderName.toLowerCase() }];
-  if (hash.httpCookie?.name) {
+  if (hash.httpHeaderName && isHeaderName(hash.httpHeaderName))
+    return [{ kind: "header", name: hash.httpHeaderName.toLowerCase() }];
+  if (hash.httpCookie?.name && isHeaderName(hash.httpCookie.name)) {
     const ttl = milliseconds(hash.httpCookie.ttl);
     return [
       {
@@ -114,8 +142,8 @@ export function warmupOf(
   if (!duration) return undefined;
   return {
     milliseconds: duration,
-    minimumPercent: settings?.warmup?.minimumPercent ?? 10,
-    aggression: settings?.warmup?.aggression ?? 1,
+    minimumPercent: count(settings?.warmup?.minimumPercent, 100) ?? 10,
+    aggression: Math.max(settings?.warmup?.aggression ?? 1, 1),
   };
 }
 
@@ -137,20 +165,22 @@ export function localityPolicyOf(policy: PortPolicy): LocalityPolicy | undefined
 export function connectionLimitsOf(settings: ConnectionPoolSettings | undefined): ConnectionLimits {
   const { tcp, http } = settings ?? {};
   const keepalive = tcp?.tcpKeepalive;
-  const time = milliseconds(keepalive?.time);
-  const interval = milliseconds(keepalive?.interval);
+  const time = positive(keepalive?.time);
+  const probes = count(keepalive?.probes);
+  const streams = count(http?.maxConcurrentStreams, 2 ** 31 - 1);
+  const interval = positive(keepalive?.interval);
   return {
-    connectTimeout: milliseconds(tcp?.connectTimeout) ?? 10_000,
-    maxConnections: tcp?.maxConnections || unlimited,
-    maxPendingRequests: http?.http1MaxPendingRequests || unlimited,
-    maxRequests: http?.http2MaxRequests || unlimited,
-    maxRetries: http?.maxRetries || unlimited,
-    maxRequestsPerConnection: http?.maxRequestsPerConnection ?? 0,
+    connectTimeout: positive(tcp?.connectTimeout) ?? 10_000,
+    maxConnections: count(tcp?.maxConnections) ?? unlimited,
+    maxPendingRequests: count(http?.http1MaxPendingRequests) ?? unlimited,
+    maxRequests: count(http?.http2MaxRequests) ?? unlimited,
+    maxRetries: count(http?.maxRetries) ?? unlimited,
+    maxRequestsPerConnection: count(http?.maxRequestsPerConnection) ?? 0,
     idleTimeout: milliseconds(http?.idleTimeout ?? tcp?.idleTimeout) ?? 3_600_000,
-    ...(http?.maxConcurrentStreams && { maxConcurrentStreams: http.maxConcurrentStreams }),
+    ...(streams !== undefined && { maxConcurrentStreams: streams }),
     ...(keepalive && {
       keepalive: {
-        ...(keepalive.probes && { probes: keepalive.probes }),
+        ...(probes !== undefined && { probes }),
         ...(time !== undefined && { time }),
         ...(interval !== undefined && { interval }),
       },
@@ -163,14 +193,16 @@ export function outliersOf(settings: OutlierDetectionSettings | undefined): Outl
   if (!settings) return undefined;
   const splitLocalErrors = settings.splitExternalLocalOriginErrors ?? false;
   return {
-    consecutive5xx: settings.consecutive5xxErrors ?? settings.consecutiveErrors ?? 5,
-    consecutiveGatewayErrors: settings.consecutiveGatewayErrors ?? 0,
-    consecutiveLocalErrors: splitLocalErrors ? (settings.consecutiveLocalOriginFailures ?? 5) : 5,
+    consecutive5xx: countOrNone(settings.consecutive5xxErrors ?? settings.consecutiveErrors) ?? 5,
+    consecutiveGatewayErrors: count(settings.consecutiveGatewayErrors) ?? 0,
+    consecutiveLocalErrors: splitLocalErrors
+      ? (countOrNone(settings.consecutiveLocalOriginFailures) ?? 5)
+      : 5,
     splitLocalErrors,
-    interval: milliseconds(settings.interval) ?? 10_000,
-    baseEjection: milliseconds(settings.baseEjectionTime) ?? 30_000,
-    maxEjectionPercent: settings.maxEjectionPercent || 10,
-    minHealthPercent: settings.minHealthPercent ?? 0,
+    interval: positive(settings.interval) ?? 10_000,
+    baseEjection: positive(settings.baseEjectionTime) ?? 30_000,
+    maxEjectionPercent: count(settings.maxEjectionPercent, 100) ?? 10,
+    minHealthPercent: count(settings.minHealthPercent, 100) ?? 0,
   };
 }
 

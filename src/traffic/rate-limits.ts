@@ -1,10 +1,26 @@
 /** RateLimits that apply to a workload or gateway. */
-import type { RateLimit } from "../api/index.ts";
+import type { RateLimit, RateLimitRule } from "../api/index.ts";
 import type { LocalRateLimit, NamedMatch } from "./model.ts";
 import { milliseconds } from "./names.ts";
 import { matchOf, stringMatch } from "./routes.ts";
-import { regexProblem } from "./valid.ts";
+import { isHeaderName, regexProblem } from "./valid.ts";
 import { selects } from "./workloads.ts";
+
+/** Whole numbers that Envoy counts, an interval that it takes, names that headers have. */
+export function isUsable(limit: RateLimitRule): boolean {
+  const counts = (value: number) => Number.isInteger(value) && value > 0 && value <= 4_294_967_295;
+  const interval = milliseconds(limit.interval);
+  if (interval === undefined || interval < 50 || interval > longestInterval) return false;
+  if (!counts(limit.tokens) || (limit.burst !== undefined && !counts(limit.burst))) return false;
+  const names = [
+    ...Object.keys(limit.match?.headers ?? {}),
+    ...(limit.per?.header ? [limit.per.header] : []),
+  ];
+  return names.every(isHeaderName) && (limit.match?.methods ?? []).every((method) => /^[A-Z]+$/.test(method));
+}
+
+/** A year; longer than that no bucket is filled. */
+const longestInterval = 365 * 24 * 3_600_000;
 
 /** `own` are those of the workload's namespace; `targets` the `Kind/name`s that it serves. */
 export function rateLimitsOf(
@@ -21,7 +37,7 @@ export function rateLimitsOf(
     if (!mine) return [];
     return (spec.limits ?? []).flatMap((limit, i): LocalRateLimit[] => {
       const interval = milliseconds(limit.interval);
-      if (!interval || interval < 50 || !(limit.tokens > 0)) return [];
+      if (!isUsable(limit) || !interval) return [];
       const texts = [limit.match?.path, ...Object.values(limit.match?.headers ?? {})];
       if (texts.some((text) => text?.regex && regexProblem(text.regex))) return [];
       const headers: NamedMatch[] = Object.entries(limit.match?.headers ?? {}).map(([name, value]) => ({
@@ -37,7 +53,7 @@ export function rateLimitsOf(
               ? { kind: "exact", value: limit.match.methods[0]! }
               : {
                   kind: "regex",
-                  value: limit.match.methods.map((each) => each.replace(/\W/g, "")).join("|"),
+                  value: limit.match.methods.join("|"),
                 },
           invert: false,
         });

@@ -10,6 +10,7 @@ import {
 } from "../api/index.ts";
 import { type Exports, exportsOf, exportToAnnotation } from "./exports.ts";
 import type { Origin } from "./model.ts";
+import { isHost, isPort } from "./names.ts";
 import { namedProtocol, type Protocol, portProtocol } from "./protocol.ts";
 
 export interface MeshPort {
@@ -166,7 +167,7 @@ export function entriesOf(entry: ServiceEntry): MeshService[] {
   if (!written) return [];
   const resolution = selector && written === "static" ? "selected" : written;
   const ports = (spec.ports ?? [])
-    .filter((port) => port.number !== undefined)
+    .filter((port) => isPort(port.number) && (!port.targetPort || isPort(port.targetPort)))
     .map(
       (port): MeshPort => ({
         number: port.number!,
@@ -178,15 +179,15 @@ export function entriesOf(entry: ServiceEntry): MeshService[] {
       }),
     )
     .filter(({ protocol }) => protocol !== "udp");
-  return (spec.hosts ?? []).map((written_): MeshService => {
-    const host = written_.toLowerCase();
+  const hosts = (spec.hosts ?? []).map((host) => host.toLowerCase()).filter(isHost);
+  return hosts.map((host): MeshService => {
     const endpoints = (spec.endpoints ?? []).map(
       (each): EntryEndpoint => ({
         address: each.address ?? "",
         ports: each.ports ?? {},
         labels: each.labels ?? {},
         locality: each.locality ?? "",
-        weight: each.weight || 1,
+        weight: weightOf(each.weight),
         ...(each.serviceAccount && {
           serviceAccount: each.serviceAccount.includes("/")
             ? each.serviceAccount
@@ -211,7 +212,12 @@ export function entriesOf(entry: ServiceEntry): MeshService[] {
       endpoints:
         byName && endpoints.length === 0 && !host.startsWith("*")
           ? [{ address: host, ports: {}, labels: {}, locality: "", weight: 1 }]
-          : endpoints.filter(({ address }) => (byName ? address !== "" : isIP(address) !== 0)),
+          : endpoints
+              .filter(({ address }) =>
+                byName ? isHost(address) && !address.includes("*") : isIP(address) !== 0,
+              )
+              // Envoy's LOGICAL_DNS asks for one name.
+              .slice(0, resolution === "dns-round-robin" ? 1 : undefined),
       subjectAltNames: spec.subjectAltNames ?? [],
       origin: { kind: "ServiceEntry", namespace, name: metadata.name, field: "spec.hosts" },
     };
@@ -224,6 +230,11 @@ export function isAddress(text: string): boolean {
   const family = isIP(address);
   if (family === 0) return false;
   return bits === undefined || (/^\d+$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
+}
+
+/** Weights of endpoints, kept so small that no sum of them is more than Envoy counts (2^32 - 1). */
+export function weightOf(weight: number | undefined): number {
+  return weight && weight > 0 ? Math.min(Math.round(weight), 100_000) : 1;
 }
 
 /** A creation time as sortable text; objects of files, which have none yet, are the youngest. */

@@ -207,7 +207,8 @@ function pathOf({
 
 export function stringMatch(value: IstioStringMatch): StringMatch {
   if (value.exact !== undefined) return { kind: "exact", value: value.exact };
-  if (value.prefix !== undefined) return { kind: "prefix", value: value.prefix };
+  // Envoy takes no empty prefix: everything has it.
+  if (value.prefix) return { kind: "prefix", value: value.prefix };
   if (value.regex !== undefined && value.regex !== "" && value.regex !== "*")
     return { kind: "regex", value: value.regex };
   return { kind: "present" };
@@ -333,7 +334,7 @@ export function retriesOf(retry: HttpRetry): Retries | undefined {
   const statusCodes = words.filter((word) => /^[1-5]\d\d$/.test(word)).map(Number);
   const on = words.filter((word) => !/^\d+$/.test(word));
   if (statusCodes.length > 0 && !on.includes("retriable-status-codes")) on.push("retriable-status-codes");
-  const base = milliseconds(retry.backoff) ?? defaultRetries.backoff.base;
+  const base = milliseconds(retry.backoff) || defaultRetries.backoff.base;
   return {
     ...defaultRetries,
     attempts: retry.attempts,
@@ -400,13 +401,18 @@ export function grpcCode(text: string | undefined): number | undefined {
   return code < 0 ? undefined : code;
 }
 
+/** Any text: what is present and no more is no match of an origin. */
+const anyText: StringMatch = { kind: "regex", value: ".*" };
+
 export function corsOf(policy: IstioCors): Cors {
   const maxAge = milliseconds(policy.maxAge);
   return {
     origins: [
-      ...(policy.allowOrigins ?? []).map(stringMatch),
+      ...(policy.allowOrigins ?? [])
+        .map(stringMatch)
+        .map((match) => (match.kind === "present" ? anyText : match)),
       ...(policy.allowOrigin ?? []).map(
-        (value): StringMatch => (value === "*" ? { kind: "prefix", value: "" } : { kind: "exact", value }),
+        (value): StringMatch => (value === "*" ? anyText : { kind: "exact", value }),
       ),
     ],
     methods: policy.allowMethods ?? [],

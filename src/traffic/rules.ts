@@ -8,6 +8,11 @@ import type { Origin } from "./model.ts";
 import { bySpecificity, fullHost } from "./names.ts";
 import { byAge, timeOf } from "./registry.ts";
 
+/** A name that can be part of an upstream's and of a server name. */
+export function isSubsetName(name: string | undefined): name is string {
+  return name !== undefined && /^[\w.-]{1,63}$/.test(name);
+}
+
 /** A DestinationRule with its host and exports resolved. */
 export interface Rule {
   /** `namespace/name`. */
@@ -93,7 +98,7 @@ function merge(rules: readonly Rule[]): MergedRule {
     origins.push(origin(""));
     if (rule.policy && !policy) policy = { value: rule.policy, origin: origin("spec.trafficPolicy") };
     rule.subsets.forEach((subset, i) => {
-      if (!subset.name || names.has(subset.name)) return;
+      if (!isSubsetName(subset.name) || names.has(subset.name)) return;
       names.add(subset.name);
       subsets.push({ value: subset, origin: origin(`spec.subsets[${i}]`) });
     });

@@ -5,7 +5,7 @@
  */
 import { RE2JS } from "re2js";
 import type { HeaderRules, HttpMatchRequest, HttpRoute, StringMatch } from "../api/index.ts";
-import { milliseconds } from "./names.ts";
+import { isPort, milliseconds } from "./names.ts";
 
 export interface Problem {
   field: string;
@@ -28,12 +28,27 @@ export function regexProblem(regex: string): string | undefined {
   return problem;
 }
 
-/** RFC 9110 "token". */
+/** RFC 9110 "token"; a colon in front for HTTP/2's own. */
 const headerName = /^:?[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const notInHeaders = /[\r\n\0]/;
+/** Of texts that become part of a header. */
+const control = /\p{Cc}/u;
+
+/** A name that a header or a cookie can have. */
+export function isHeaderName(name: string): boolean {
+  return headerName.test(name);
+}
+
+/**
+ * Envoy reads %COMMAND% in header values; one that it does not know has the table refused. Source: Envoy "Access log
+ * format strings"; those that make sense in a header.
+ */
+const commands =
+  /%(?:%|(?:REQ|RESP|TRAILER|DYNAMIC_METADATA|FILTER_STATE|UPSTREAM_METADATA|CLUSTER_METADATA|ENVIRONMENT|START_TIME)\([^()%]*\)(?::\d+)?%|(?:START_TIME|PROTOCOL|HOSTNAME|ROUTE_NAME|REQUESTED_SERVER_NAME|CONNECTION_ID|STREAM_ID|RESPONSE_CODE|RESPONSE_FLAGS|RESPONSE_CODE_DETAILS|VIRTUAL_CLUSTER_NAME|UPSTREAM_CLUSTER|UPSTREAM_HOST|UPSTREAM_LOCAL_ADDRESS|UPSTREAM_REMOTE_ADDRESS|DOWNSTREAM_(?:REMOTE|LOCAL|DIRECT_REMOTE)_(?:ADDRESS|ADDRESS_WITHOUT_PORT|PORT)|DOWNSTREAM_(?:PEER|LOCAL)_(?:URI_SAN|DNS_SAN|SUBJECT|ISSUER|SERIAL|FINGERPRINT_256|FINGERPRINT_1|CERT)|DOWNSTREAM_TLS_(?:VERSION|CIPHER|SESSION_ID))%)/g;
+
 const redirectCodes = new Set([301, 302, 303, 307, 308]);
-/** Envoy's `max_direct_response_body_size_bytes`. */
-const longestBody = 4_096;
+/** `max_direct_response_body_size_bytes`, as xds/ sets it. */
+const longestBody = 1_048_576;
 
 export function matchProblems(match: HttpMatchRequest, field: string): Problem[] {
   const problems: Problem[] = [];
@@ -49,8 +64,11 @@ export function matchProblems(match: HttpMatchRequest, field: string): Problem[]
   for (const part of ["headers", "withoutHeaders", "queryParams"] as const)
     for (const [name, value] of Object.entries(match[part] ?? {})) {
       check(value, `${field}.${part}.${name}`);
-      if (part !== "queryParams" && !headerName.test(name))
-        problems.push({ field: `${field}.${part}`, message: `"${name}" cannot be a header's name` });
+      if (name === "" || (part !== "queryParams" && !headerName.test(name)))
+        problems.push({
+          field: `${field}.${part}`,
+          message: `"${name}" cannot be a ${part === "queryParams" ? "parameter" : "header"}'s name`,
+        });
     }
   return problems;
 }
@@ -78,6 +96,31 @@ export function routeProblems(route: HttpRoute, field: string): Problem[] {
   if ((route.retries?.attempts ?? 0) < 0) say("retries.attempts", "cannot be negative");
   const code = route.redirect?.redirectCode;
   if (code && !redirectCodes.has(code)) say("redirect.redirectCode", `${code} is no redirect`);
+  for (const [at, text] of [
+    ["redirect.uri", route.redirect?.uri],
+    ["redirect.prefixRewrite", route.redirect?.prefixRewrite],
+    ["redirect.authority", route.redirect?.authority],
+    ["rewrite.uri", route.rewrite?.uri],
+    ["rewrite.authority", route.rewrite?.authority],
+    ["rewrite.uriRegexRewrite.rewrite", route.rewrite?.uriRegexRewrite?.rewrite],
+  ] as const)
+    if (text !== undefined && control.test(text))
+      say(at, "it must not have line breaks or other control characters");
+  if (route.redirect?.port && !isPort(route.redirect.port))
+    say("redirect.port", `${route.redirect.port} is no port`);
+  if (route.redirect?.scheme && !/^https?$/.test(route.redirect.scheme))
+    say("redirect.scheme", `"${route.redirect.scheme}" is neither http nor https`);
+  const delay = route.fault?.delay;
+  if (delay?.fixedDelay !== undefined && milliseconds(delay.fixedDelay) === 0)
+    say("fault.delay.fixedDelay", "there must be a time to wait");
+  if (route.mirror && !route.mirror.host) say("mirror.host", "there must be one");
+  route.mirrors?.forEach(({ destination }, i) => {
+    if (!destination?.host) say(`mirrors[${i}].destination.host`, "there must be one");
+  });
+  route.corsPolicy?.allowOrigins?.forEach((origin, i) => {
+    if (Object.values(origin).every((value) => value === undefined))
+      say(`corsPolicy.allowOrigins[${i}]`, "there must be exact, prefix or regex");
+  });
   const response = route.directResponse;
   if (response) {
     const { status } = response;
@@ -101,7 +144,19 @@ export function routeProblems(route: HttpRoute, field: string): Problem[] {
     const problem = regex ? regexProblem(regex) : undefined;
     if (problem) say(`corsPolicy.allowOrigins[${i}].regex`, `not a regular expression of RE2: ${problem}`);
   });
+  const match = rewrite?.match;
+  if (rewrite?.rewrite && match && !wrong) {
+    const groups = RE2JS.compile(match).groupCount();
+    const highest = Math.max(
+      0,
+      ...[...rewrite.rewrite.matchAll(/\\(\d)/g)].map(([, digit]) => Number(digit)),
+    );
+    if (highest > groups || /\\(?![\d\\])/.test(rewrite.rewrite.replaceAll("\\\\", "")))
+      say("rewrite.uriRegexRewrite.rewrite", `it refers to a group that the expression has not`);
+  }
   const weights = route.route ?? [];
+  if (weights.reduce((sum, { weight }) => sum + (weight ?? 0), 0) > 4_294_967_295)
+    say("route", "the weights sum up to more than 4294967295");
   weights.forEach(({ weight, destination, headers }, i) => {
     if ((weight ?? 0) < 0) say(`route[${i}].weight`, "cannot be negative");
     if (!destination?.host) say(`route[${i}].destination.host`, "there must be one");
@@ -137,6 +192,13 @@ function headerProblems(rules: HeaderRules | undefined, field: string, problems:
             field: `${field}.${side}.${kind}.${name}`,
             message: "a header's value has no line breaks",
           });
+        if (value.replace(commands, "").includes("%"))
+          problems.push({
+            field: `${field}.${side}.${kind}.${name}`,
+            message: "a percent sign is written %%, or is part of a command of Envoy's, as %PROTOCOL% is",
+          });
+        if (/^:(?!authority$)/.test(name))
+          problems.push({ field: `${field}.${side}.${kind}`, message: `"${name}" cannot be changed` });
       }
     for (const name of operations?.remove ?? [])
       if (!headerName.test(name) || /^(?::|host$)/i.test(name))

@@ -1,7 +1,7 @@
 /** VirtualServices with their hosts, gateways and exports resolved. Source: Istio `pilot/pkg/model/virtualservice.go`. */
 import type { HttpRoute, MeshSettings, TcpRoute, TlsRoute, VirtualService } from "../api/index.ts";
 import { type Exports, exportsOf, isExportedTo } from "./exports.ts";
-import { bySpecificity, fullHost } from "./names.ts";
+import { bySpecificity, fullHost, isHost } from "./names.ts";
 import { byAge, timeOf } from "./registry.ts";
 
 /** The gateway that stands for all sidecars. */
@@ -48,7 +48,7 @@ export function hostRulesOf(
     namespace,
     name: metadata.name,
     created: timeOf(metadata.creationTimestamp),
-    hosts: spec.hosts.map((host) => fullHost(host, namespace, mesh.clusterDomain)),
+    hosts: spec.hosts.map((host) => fullHost(host, namespace, mesh.clusterDomain)).filter(isHost),
     gateways: gatewaysOf(object),
     exports: exportsOf(spec.exportTo, namespace),
     http: httpRoutesOf(object, delegate),

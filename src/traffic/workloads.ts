@@ -1,4 +1,5 @@
 /** Pods as endpoints: who they are, where they run, and whether they speak the mesh's mTLS. */
+import { isIP } from "node:net";
 import {
   type EndpointSlice,
   type MeshSettings,
@@ -13,6 +14,7 @@ import {
   zoneLabel,
 } from "../api/index.ts";
 import type { Endpoint, Locality } from "./model.ts";
+import { weightOf } from "./registry.ts";
 
 export interface Workload {
   namespace: string;
@@ -205,14 +207,14 @@ export function instancesOf(
 /** A pod or a WorkloadEntry that a ServiceEntry selects. */
 export function instanceOfEntry(entry: WorkloadEntry): Instance | undefined {
   const { metadata, spec } = entry;
-  if (!spec?.address) return undefined;
+  if (!spec?.address || isIP(spec.address) === 0) return undefined;
   const [region = "", zone = ""] = (spec.locality ?? "").split("/");
   const labels = spec.labels ?? metadata.labels ?? {};
   return {
     address: spec.address,
     locality: { region, zone },
     labels,
-    weight: spec.weight || 1,
+    weight: weightOf(spec.weight),
     meshTls: labels[tlsModeLabel] === "istio",
     plainPorts: [],
     identity: "",

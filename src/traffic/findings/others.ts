@@ -9,11 +9,14 @@ import type {
   Sidecar,
   TrafficPolicy,
 } from "../../api/index.ts";
-import { gatewayRulesOf } from "../gateways.ts";
+import { conditionKeys, fits } from "../authorization.ts";
+import { cipherSuites, credentialOf, gatewayRulesOf, needsCredential } from "../gateways.ts";
 import type { Finding, Origin } from "../model.ts";
-import { fullHost, milliseconds } from "../names.ts";
+import { fullHost, isHost, isPort, milliseconds } from "../names.ts";
 import { isTcp, namedProtocol } from "../protocol.ts";
+import { isUsable } from "../rate-limits.ts";
 import { isAddress, timeOf } from "../registry.ts";
+import { isSubsetName } from "../rules.ts";
 import { regexProblem } from "../valid.ts";
 import { selects } from "../workloads.ts";
 import { finding } from "./codes.ts";
@@ -54,7 +57,12 @@ export function destinationRuleFindings(rule: DestinationRule, look: Look): Find
   (spec.subsets ?? []).forEach((subset, i) => {
     const field = `spec.subsets[${i}]`;
     const name = subset.name ?? "";
-    if (!name) found.push(finding("WEFT0106", at(`${field}.name`), { reason: "there must be one" }));
+    if (!isSubsetName(name))
+      found.push(
+        finding("WEFT0106", at(`${field}.name`), {
+          reason: name ? `"${name}" cannot be a subset's name` : "there must be one",
+        }),
+      );
     const twice = names.has(name);
     names.add(name);
     const winner = older.find((other) => other.subsets.some((each) => each.name === name));
@@ -147,12 +155,12 @@ export function gatewayFindings(gateway: Gateway, look: Look): Finding[] {
     const field = `spec.servers[${i}]`;
     const protocol = namedProtocol(server.port?.protocol ?? "");
     const port = server.port?.number;
-    if (!protocol || !port) {
+    if (!protocol || !isPort(port)) {
       found.push(
         finding("WEFT0106", at(`${field}.port`), {
           reason: port
             ? `the protocol "${server.port?.protocol ?? ""}" is not known`
-            : "there must be a number",
+            : "there must be a number from 1 to 65535",
         }),
       );
       return;
@@ -165,17 +173,27 @@ export function gatewayFindings(gateway: Gateway, look: Look): Finding[] {
         finding("WEFT0106", at(`${field}.tls`), { reason: `${server.port?.protocol} needs a tls.mode` }),
       );
     const mode = server.tls?.mode;
-    if (
-      (mode === "SIMPLE" || mode === "MUTUAL") &&
-      secure &&
-      !server.tls?.credentialName &&
-      !server.tls?.credentialNames?.length
-    )
+    if (needsCredential(server) && !credentialOf(server))
       found.push(
         finding("WEFT0106", at(`${field}.tls.credentialName`), {
           reason: "there must be one: certificates come from Secrets",
         }),
       );
+    (server.hosts ?? []).forEach((text, j) => {
+      const host = text.slice(text.indexOf("/") + 1).toLowerCase();
+      if (!isHost(host))
+        found.push(finding("WEFT0106", at(`${field}.hosts[${j}]`), { reason: `"${text}" is no host` }));
+    });
+    if (server.bind && isIP(server.bind) === 0)
+      found.push(finding("WEFT0106", at(`${field}.bind`), { reason: `"${server.bind}" is no address` }));
+    (server.tls?.cipherSuites ?? []).forEach((cipher, j) => {
+      if (!cipherSuites.has(cipher))
+        found.push(
+          finding("WEFT0901", at(`${field}.tls.cipherSuites[${j}]`), {
+            reason: `proxies do not know "${cipher}"`,
+          }),
+        );
+    });
     if (mode === "AUTO_PASSTHROUGH")
       found.push(
         finding("WEFT0901", at(`${field}.tls.mode`), { reason: "AUTO_PASSTHROUGH is not served yet" }),
@@ -224,7 +242,9 @@ export function serviceEntryFindings(entry: ServiceEntry): Finding[] {
           reason: `"${host}" is no name that DNS could answer: it needs endpoints, or resolution NONE`,
         }),
       );
-    if (!host.includes(".") && host !== "*")
+    if (!isHost(host.toLowerCase()))
+      found.push(finding("WEFT0106", at(`spec.hosts[${i}]`), { reason: `"${host}" is no host` }));
+    else if (!host.includes(".") && host !== "*")
       found.push(
         finding("WEFT0106", at(`spec.hosts[${i}]`), { reason: `"${host}" is a short name: write it whole` }),
       );
@@ -248,7 +268,17 @@ export function serviceEntryFindings(entry: ServiceEntry): Finding[] {
         finding("WEFT0106", at(`spec.addresses[${i}]`), { reason: `"${address}" is no address or range` }),
       );
   });
+  if (resolution === "DNS_ROUND_ROBIN" && (spec?.endpoints?.length ?? 0) > 1)
+    found.push(
+      finding("WEFT0106", at("spec.endpoints"), {
+        reason: "DNS_ROUND_ROBIN asks for one name: the first counts",
+      }),
+    );
   spec?.ports?.forEach((port, i) => {
+    if (!isPort(port.number) || (port.targetPort && !isPort(port.targetPort)))
+      found.push(
+        finding("WEFT0106", at(`spec.ports[${i}]`), { reason: "ports are numbers from 1 to 65535" }),
+      );
     const protocol = namedProtocol(port.protocol ?? "");
     if (protocol && isTcp(protocol) && !spec.addresses?.length && resolution !== "NONE")
       found.push(
@@ -314,9 +344,6 @@ export function peerAuthenticationFindings(policy: PeerAuthentication, look: Loo
   return found;
 }
 
-const conditionKeys =
-  /^(?:request\.headers\[[^\]]+\]|request\.regex\.headers\[[^\]]+\]|source\.(?:ip|namespace|principal)|remote\.ip|destination\.(?:ip|port)|connection\.sni|experimental\.envoy\.filters\..*)$/;
-
 export function authorizationPolicyFindings(policy: AuthorizationPolicy, look: Look): Finding[] {
   const at = originOf("AuthorizationPolicy", policy);
   const { namespace = "" } = policy.metadata;
@@ -351,7 +378,14 @@ export function authorizationPolicyFindings(policy: AuthorizationPolicy, look: L
             );
         });
     });
-    (rule.when ?? []).forEach(({ key = "" }, j) => {
+    (rule.when ?? []).forEach(({ key = "", values = [], notValues = [] }, j) => {
+      for (const value of [...values, ...notValues])
+        if (!fits(key, value))
+          found.push(
+            finding("WEFT0106", at(`spec.rules[${i}].when[${j}]`), {
+              reason: `"${value}" is no value of ${key}`,
+            }),
+          );
       if (/^request\.auth\./.test(key))
         found.push(
           finding("WEFT0901", at(`spec.rules[${i}].when[${j}].key`), {
@@ -380,8 +414,13 @@ export function rateLimitFindings(limit: RateLimit, look: Look): Finding[] {
           reason: `"${each.interval}" is no duration of 50ms or more`,
         }),
       );
-    if (!(each.tokens > 0))
-      found.push(finding("WEFT0106", at(`${field}.tokens`), { reason: "there must be at least one" }));
+    else if (!isUsable(each))
+      found.push(
+        finding("WEFT0106", at(field), {
+          reason:
+            "tokens and burst are whole numbers from 1 on, methods are words in capitals, headers have names that headers can have",
+        }),
+      );
     for (const [name, { regex }] of Object.entries(each.match?.headers ?? {})) {
       const problem = regex ? regexProblem(regex) : undefined;
       if (problem)

@@ -1,7 +1,8 @@
 import type { Destination, VirtualService } from "../../api/index.ts";
 import { sharedHosts } from "../gateways.ts";
 import type { Finding, Origin } from "../model.ts";
-import { fullHost } from "../names.ts";
+import { fullHost, isHost } from "../names.ts";
+import { isAddress } from "../registry.ts";
 import { matchProblems, routeProblems } from "../valid.ts";
 import { fullGateway, gatewaysOf, meshGateway } from "../virtual-services.ts";
 import { finding } from "./codes.ts";
@@ -16,6 +17,10 @@ export function virtualServiceFindings({ metadata, spec }: VirtualService, look:
   const gateways = spec ? gatewaysOf({ metadata, spec } as VirtualService) : [];
 
   // Where it applies.
+  hosts.forEach((host, i) => {
+    if (!isHost(host))
+      found.push(finding("WEFT0106", at(`spec.hosts[${i}]`), { reason: `"${host}" is no host` }));
+  });
   for (const [i, gateway] of (spec?.gateways ?? []).entries()) {
     const key = fullGateway(gateway, namespace);
     if (key === meshGateway) continue;
@@ -99,6 +104,21 @@ export function virtualServiceFindings({ metadata, spec }: VirtualService, look:
       const field = `spec.${part}[${i}]`;
       if (part === "tls" && !(spec?.tls?.[i]?.match ?? []).some(({ sniHosts }) => sniHosts?.length))
         found.push(finding("WEFT0106", at(`${field}.match`), { reason: "there must be sniHosts" }));
+      if (part === "tls")
+        (spec?.tls?.[i]?.match ?? []).forEach(({ sniHosts = [], destinationSubnets = [] }, j) => {
+          for (const host of sniHosts)
+            if (!isHost(host.toLowerCase()))
+              found.push(
+                finding("WEFT0106", at(`${field}.match[${j}].sniHosts`), { reason: `"${host}" is no host` }),
+              );
+          for (const subnet of destinationSubnets)
+            if (!isAddress(subnet))
+              found.push(
+                finding("WEFT0106", at(`${field}.match[${j}].destinationSubnets`), {
+                  reason: `"${subnet}" is no address or range`,
+                }),
+              );
+        });
       const weights = route.route ?? [];
       if (weights.length === 0)
         found.push(finding("WEFT0106", at(field), { reason: "there must be a route" }));
