@@ -1,13 +1,13 @@
 /** Timeouts, retries, limits, faults, mirrors, CORS, access control and rate limits on real Envoy and on the embedded proxy. */
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { type TestContext, test } from "node:test";
 import { Cors, CorsPolicy } from "#protocols/envoy/extensions/filters/http/cors/v3/cors.ts";
 import { HTTPFault } from "#protocols/envoy/extensions/filters/http/fault/v3/fault.ts";
 import { LocalRateLimit } from "#protocols/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.ts";
 import { RBAC, RBACPerRoute } from "#protocols/envoy/extensions/filters/http/rbac/v3/rbac.ts";
 import { pack } from "../../src/proxy/testing/resources.ts";
-import { exchange, get, listening, startBackend, startBoth, until } from "./harness.ts";
+import { get, listening, startBackend, startBoth, until } from "./harness.ts";
 import { ask, cluster, filter, header, http, prefix, router, seconds, text, to } from "./http.ts";
 
 /** A port that refuses. */
@@ -98,7 +98,11 @@ test("timeouts and retries: what is tried again, how often, and what is said at 
     asked++;
     return both.same((proxy) => {
       seen.clear();
-      return ask(proxy, "l", path, {}, method, body);
+      return ask(proxy, "l", path, {}, method, body).then((answer) => {
+        // Whether the first host or the second comes first is chance.
+        if (path === "/mixed") return answer.status;
+        return answer;
+      });
     });
   };
   await both_("/timeout?delay=1000");
@@ -372,21 +376,22 @@ test("WebSocket: the connection is another protocol's once both sides agree, and
   }));
   const upgrade = { connection: "Upgrade", upgrade: "websocket", "sec-websocket-version": "13" };
   await both.same(async (proxy) => {
-    const [answer] = await exchange(proxy.address("l"), [get("/yes", upgrade), "ping"], {
-      count: 2,
-      patience: 400,
-    }).catch((error: Error) => {
-      const text = JSON.parse(/so far: (".*")/.exec(error.message)![1]!) as string;
-      return [
-        text
-          .replace(/date: [^\r]*\r\n/, "")
-          .replace(/service-time: \d+/, "service-time: n")
-          .split("\r\n")
-          .sort()
-          .join("\n"),
-      ];
+    const { ip, port } = proxy.address("l");
+    return new Promise<string>((resolve) => {
+      const socket = connect({ host: ip, port });
+      let got = "";
+      socket.setEncoding("latin1");
+      socket.on("data", (data: string) => {
+        got += data;
+        if (got.endsWith("hello")) socket.write("ping");
+        if (got.endsWith("ping")) socket.end();
+      });
+      socket.on("close", () => {
+        const lines = got.split("\r\n").filter((line) => !line.startsWith("date:"));
+        resolve([lines[0], ...lines.slice(1).sort()].join("\n"));
+      });
+      socket.write(get("/yes", upgrade));
     });
-    return answer;
   });
   await both.same((proxy) => ask(proxy, "l", "/no", upgrade));
 });

@@ -7,7 +7,7 @@ import { HttpConnectionManager } from "#protocols/envoy/extensions/filters/netwo
 import { HttpProtocolOptions } from "#protocols/envoy/extensions/upstreams/http/v3/http_protocol_options.ts";
 import { StringMatcher } from "#protocols/envoy/type/matcher/v3/string.ts";
 import { endpoint, pack, socketAddress } from "../../src/proxy/testing/resources.ts";
-import { type Proxy as EitherProxy, exchange, get } from "./harness.ts";
+import { type TestProxy as EitherProxy, exchange, get } from "./harness.ts";
 
 /** Any part of a message; the generated `fromPartial` fills in the rest. */
 export type Loose<T> = T extends string | number | boolean | undefined | null | Buffer
@@ -187,6 +187,9 @@ export function seen(answer: { status: number; headers: [string, string][]; body
   if (answer.body.startsWith("{")) {
     const echo = JSON.parse(answer.body) as { headers: Record<string, string> };
     if ("x-request-id" in echo.headers) echo.headers["x-request-id"] = "…";
+    // What is left of the time after a try is measured.
+    const timeout = echo.headers["x-envoy-expected-rq-timeout-ms"];
+    if (timeout) echo.headers["x-envoy-expected-rq-timeout-ms"] = String(Math.ceil(Number(timeout) / 1000));
     // The listener's own port: each proxy has another.
     if (Number(echo.headers["x-forwarded-port"]) > 1) echo.headers["x-forwarded-port"] = "…";
     delete headers["content-length"];

@@ -172,7 +172,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       method: parser.method,
       path: parser.target,
       authority: parser.host ?? "",
-      scheme: this.#facts.secure ? "https" : "http",
+      scheme: "",
       headers: parser.headers,
     };
     let authority: string | undefined = parser.host;
@@ -183,7 +183,9 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     const refused =
       manager.settings.underscores === "reject" && parser.headers.some((name) => name.includes("_"))
         ? { status: 400 as const, details: "http1.unexpected_underscore" }
-        : this.#target(head, authority);
+        : namesForwarded(connection)
+          ? { status: 400 as const, details: "http1.connection_header_rejected" }
+          : this.#target(head, authority);
     if (refused) {
       this.onError(refused);
       return false;
@@ -234,6 +236,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
         const host = match[2]!.slice(match[2]!.lastIndexOf("@") + 1);
         if (host === "") return { status: 400, details: "http1.invalid_url" };
         head.authority = host;
+        head.scheme = scheme;
         const rest = match[3] ?? "/";
         head.path = rest.startsWith("?") ? `/${rest}` : rest;
       }
@@ -407,3 +410,9 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
 
 /** What may stand in a host (Envoy's authority characters): RFC 3986's, without path, query and spaces. */
 const plainHost = /^[A-Za-z0-9\-._~!$&'()*+,;=:@%[\]]+$/;
+
+/** `connection` may not take away what proxies tell each other of the client (Envoy refuses it too). */
+function namesForwarded(connection: string): boolean {
+  if (!connection.includes("x-forwarded-")) return false;
+  return ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"].some((n) => hasOption(connection, n));
+}

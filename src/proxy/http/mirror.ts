@@ -3,6 +3,7 @@ import type { Host } from "../contract.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Headers, RequestHead } from "./headers.ts";
 import { poolFor } from "./pools.ts";
+import { ownAddress } from "./request-headers.ts";
 import type { ResetReason } from "./retry-policy.ts";
 import { type Mirror, portAt } from "./route-action.ts";
 import type { UpstreamEvents, UpstreamStream } from "./upstream.ts";
@@ -20,6 +21,9 @@ export function sendShadows(mirrors: readonly Mirror[], exchange: Exchange, body
     if (!limits.requests.tryAcquire()) continue;
     const head: RequestHead = { ...exchange.head, headers: exchange.head.headers.copy() };
     if (!mirror.keepHost) head.authority = shadowed(head.authority);
+    // As of a client within, which is us (Envoy's AsyncClient).
+    head.headers.set("x-envoy-internal", "true");
+    head.headers.append("x-forwarded-for", ownAddress(), ",");
     const shadow = new Shadow(host, head, body, () => limits.requests.release());
     poolFor(
       host,

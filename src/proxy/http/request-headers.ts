@@ -161,7 +161,8 @@ export function prepareRequest(
     headers.removeWhere((name) => internalOnly.has(name) || (edge && edgeOnly.has(name)));
   }
   if (edge && !settings.skipXffAppend) headers.set("x-envoy-external-address", ip);
-  head.scheme = settings.schemeOverwrite ?? (headers.get("x-forwarded-proto") === "https" ? "https" : "http");
+  if (settings.schemeOverwrite !== undefined) head.scheme = settings.schemeOverwrite;
+  else if (head.scheme === "") head.scheme = headers.get("x-forwarded-proto") === "https" ? "https" : "http";
 
   clientCertificate(headers, facts, settings);
 
@@ -180,7 +181,7 @@ export function prepareRequest(
 
 /** Of the machine: what Envoy writes in place of a loopback address, which would say nothing to whoever reads it. */
 let own: string | undefined;
-function ownAddress(): string {
+export function ownAddress(): string {
   if (own === undefined) {
     const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
     own = all.find(({ internal, family }) => !internal && family === "IPv4")?.address ?? "127.0.0.1";
@@ -222,10 +223,6 @@ function dropNamed(connection: string, headers: Headers): Judgement {
         break;
       case "host":
         return { status: 400, details: "missing_host_header" };
-      case "x-forwarded-for":
-      case "x-forwarded-host":
-      case "x-forwarded-proto":
-        break;
       default:
         headers.remove(option);
     }

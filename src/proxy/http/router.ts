@@ -109,11 +109,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
       }
     }
     if (exchange.upgrade !== undefined) this.#timeoutAfter = 0;
-    if (!manager.settings.suppressEnvoyHeaders) {
-      const perTry = forward.retry?.perTryTimeout ?? 0;
-      const expected = perTry > 0 ? perTry : this.#timeoutAfter;
-      if (expected > 0) head.headers.set("x-envoy-expected-rq-timeout-ms", String(Math.floor(expected)));
-    }
+    this.#tellTimeout(0);
     if (this.#route.virtualHost.attemptCountInRequest) head.headers.set("x-envoy-attempt-count", "1");
     if (this.#target.requestHeaders) mutate(head.headers, this.#target.requestHeaders, exchange);
     for (const mutation of this.#route.requestHeaders) mutate(head.headers, mutation, exchange);
@@ -128,6 +124,18 @@ export class Router implements UpstreamEvents, DeadlineOwner {
       if (!manager.settings.suppressEnvoyHeaders) head.headers.set("x-envoy-original-path", path);
       head.path = rewritten + query;
     }
+  }
+
+  /** How long we will wait for this try, for whoever answers. */
+  #tellTimeout(elapsed: number): void {
+    const { head, manager } = this.#exchange;
+    if (manager.settings.suppressEnvoyHeaders) return;
+    const whole = this.#timeoutAfter;
+    let expected = this.#forward.retry?.perTryTimeout || whole;
+    if (expected <= 0) return;
+    // Out of time is 1: 0 would be without end.
+    if (whole > 0) expected = elapsed >= whole ? 1 : Math.min(expected, whole - elapsed);
+    head.headers.set("x-envoy-expected-rq-timeout-ms", String(Math.floor(expected)));
   }
 
   #rewriteHost(): void {
@@ -165,8 +173,11 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     this.#host = host;
     exchange.upstream = { host };
     this.#introduce(host);
-    if (this.#tries > 1 && this.#route.virtualHost.attemptCountInRequest) {
-      exchange.head.headers.set("x-envoy-attempt-count", String(this.#tries));
+    if (this.#tries > 1) {
+      if (this.#route.virtualHost.attemptCountInRequest) {
+        exchange.head.headers.set("x-envoy-attempt-count", String(this.#tries));
+      }
+      this.#tellTimeout(this.#wholeAt > 0 ? manager.world.monotonic() - this.#wholeAt : 0);
     }
     if (this.#forward.hostRewrite?.kind === "auto" && host.hostname) {
       if (this.#tries === 1) this.#hostWas(exchange.head.authority);
