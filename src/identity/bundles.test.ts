@@ -1,11 +1,15 @@
+import "reflect-metadata";
 import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
 import { test } from "node:test";
+import * as x509 from "@peculiar/x509";
 import fc from "fast-check";
 import { rootCertificateKey } from "../api/index.ts";
 import { SimulatedWorld } from "../world/index.ts";
 import { acceptedBundles, rootsData, type TrustClaim } from "./bundles.ts";
 import { makeRequest } from "./csr.ts";
 import { bundlesFile } from "./index.ts";
+import { keyIdOf } from "./key-id.ts";
 import { bundle, certificatesIn } from "./pem.ts";
 import { issue, makeRoot, openSigner, readRequest, rootLifetime } from "./x509.ts";
 
@@ -85,6 +89,47 @@ test("what is no root is left out: garbage, leaves, what is over, floods, odd na
   assert.equal(mixed.bundles.t, a);
   const later = acceptedBundles(own, [claim("c2", "t", a!)], now + rootLifetime + 1);
   assert.deepEqual(later.bundles, { ours });
+});
+
+/** A root with the subject (or one that OpenSSL takes for it) and the key id of another, and a key of its own. */
+async function double(of: string, name = new x509.X509Certificate(of).subject): Promise<string> {
+  const original = new x509.X509Certificate(of);
+  const signingAlgorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const keys = await crypto.subtle.generateKey(signingAlgorithm, true, ["sign", "verify"]);
+  const { notBefore, notAfter } = original;
+  const copy = await x509.X509CertificateGenerator.createSelfSigned({
+    ...{ serialNumber: "01", name, notBefore, notAfter, keys, signingAlgorithm },
+    extensions: [
+      new x509.BasicConstraintsExtension(true, undefined, true),
+      original.getExtension(x509.SubjectKeyIdentifierExtension)!,
+    ],
+  });
+  return bundle(copy.toString("pem"));
+}
+
+test("a root that looks like another's is left out, so nobody can make validators stumble over ours", async () => {
+  const { subject } = new x509.X509Certificate(ours!);
+  for (const copy of [await double(ours!), await double(ours!, subject.toUpperCase().replace(" ", "  "))]) {
+    const { bundles, refused } = acceptedBundles(own, [claim("c2", "two", copy, a!)], now);
+    assert.deepEqual(bundles, { ours, two: a });
+    assert.match(refused[0]!.reason, /its root '.*' looks like one of our own/);
+  }
+  const among = acceptedBundles(
+    own,
+    [claim("c2", "two", a!), claim("c3", "three", await double(a!), b!)],
+    now,
+  );
+  assert.deepEqual(among.bundles, { ours, three: b });
+  const shared = acceptedBundles(own, [claim("c2", "two", a!), claim("c3", "three", a!)], now);
+  assert.deepEqual(shared.bundles, { ours, two: a, three: a });
+});
+
+test("the key id is the one that is in the certificate", () => {
+  for (const pem of [ours!, a!]) {
+    const { raw } = new X509Certificate(pem);
+    const known = new x509.X509Certificate(pem).getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
+    assert.equal(keyIdOf(raw), known);
+  }
 });
 
 test("liars gain nothing: whatever others say, a trust domain has no root that its own cluster does not name", () => {

@@ -5,6 +5,7 @@
  */
 import { X509Certificate } from "node:crypto";
 import type { TrustBundle } from "../api/index.ts";
+import { keyIdOf } from "./key-id.ts";
 import { certificatesIn, fingerprint } from "./pem.ts";
 
 /** What a cluster says of a trust domain. */
@@ -21,7 +22,10 @@ export interface AcceptedBundles {
 const mostRoots = 16;
 const longestClaim = 64 * 1024;
 
-/** `now` in ms: a root that is over is left out. The order of claims makes no difference. */
+/**
+ * `now` in ms: a root that is over is left out, and so is one that could be mistaken for another's (two with one name
+ * and one key id, of which validators that have both in one store pick either). The order of claims makes no difference.
+ */
 export function acceptedBundles(
   own: { trustDomain: string; roots: string },
   claims: readonly TrustClaim[],
@@ -29,7 +33,7 @@ export function acceptedBundles(
 ): AcceptedBundles {
   const bundles: Record<string, string> = { [own.trustDomain]: own.roots };
   const refused: AcceptedBundles["refused"] = [];
-  const heard = new Map<string, { claim: TrustClaim; roots: Map<string, string> }[]>();
+  const heard: Heard = new Map();
   for (const claim of [...claims].sort(order)) {
     const { cluster, trustDomain } = claim;
     const refuse = (reason: string) => refused.push({ cluster, trustDomain, reason });
@@ -48,6 +52,7 @@ export function acceptedBundles(
     }
     heard.set(trustDomain, [...(heard.get(trustDomain) ?? []), { claim, roots }]);
   }
+  leaveOutDoubles(own, heard, refused);
   for (const [trustDomain, all] of heard) {
     const common = [...all[0]!.roots].filter(([root]) => all.every(({ roots }) => roots.has(root)));
     for (const { claim, roots } of all) {
@@ -60,6 +65,54 @@ export function acceptedBundles(
     if (common.length > 0) bundles[trustDomain] = common.map(([, pem]) => pem).join("");
   }
   return { bundles, refused };
+}
+
+/** By trust domain; roots by fingerprint. */
+type Heard = Map<string, { claim: TrustClaim; roots: Map<string, string> }[]>;
+
+/** Ours stand. Of two peers with such roots neither is believed about them: nobody knows which is the copy. */
+function leaveOutDoubles(own: { roots: string }, heard: Heard, refused: AcceptedBundles["refused"]): void {
+  const seen = certificatesIn(own.roots).map((pem) => ({
+    ...looksOf(pem),
+    trustDomain: undefined as string | undefined,
+  }));
+  for (const [trustDomain, all] of heard) {
+    for (const pem of new Set(all.flatMap(({ roots }) => [...roots.values()]))) {
+      seen.push({ ...looksOf(pem), trustDomain });
+    }
+  }
+  for (const [trustDomain, all] of heard) {
+    for (const { claim, roots } of all) {
+      for (const [print, pem] of roots) {
+        const looks = looksOf(pem);
+        const double = seen.find((each) => each.trustDomain !== trustDomain && alike(each, looks));
+        if (!double) continue;
+        roots.delete(print);
+        const whose = double.trustDomain ?? "our own";
+        const reason = `its root '${looks.name.replaceAll("\n", ", ")}' looks like one of ${whose}`;
+        refused.push({ cluster: claim.cluster, trustDomain, reason });
+      }
+    }
+  }
+}
+
+interface Looks {
+  print: string;
+  name: string;
+  keyId: string | undefined;
+}
+
+function looksOf(pem: string): Looks {
+  const { fingerprint256: print, subject, raw } = new X509Certificate(pem);
+  // OpenSSL compares names without regard to case and the number of spaces (X509_NAME_cmp).
+  const name = subject.toLowerCase().replace(/[^\S\n]+/g, " ");
+  return { print, name, keyId: keyIdOf(raw) };
+}
+
+/** The same root in two trust domains is no double: whoever has its key may sign for both, and both say so. */
+function alike(a: Looks, b: Looks): boolean {
+  const ids = a.keyId === undefined || b.keyId === undefined || a.keyId === b.keyId;
+  return a.print !== b.print && a.name === b.name && ids;
 }
 
 const order = (a: TrustClaim, b: TrustClaim) =>

@@ -3,12 +3,7 @@
  * touching connections; who is trusted is judged by chain, by SPIFFE trust domain and by SAN.
  */
 import { X509Certificate } from "node:crypto";
-import {
-  createSecureContext,
-  type DetailedPeerCertificate,
-  type SecureContext,
-  type TLSSocket,
-} from "node:tls";
+import { createSecureContext, type SecureContext, type TLSSocket } from "node:tls";
 import {
   type CertificateValidationContext,
   CertificateValidationContext_TrustChainVerification as Chain,
@@ -31,8 +26,8 @@ const spiffeValidator =
 interface Trust {
   /** PEM; the chain must end in one of them. */
   roots: string[];
-  /** By trust domain: fingerprints of its roots. */
-  domains: Map<string, Set<string>> | undefined;
+  /** By trust domain: its roots. */
+  domains: Map<string, X509Certificate[]> | undefined;
   sans: ((peer: PeerCertificate) => boolean)[];
   hashes: Set<string>;
   acceptUntrusted: boolean;
@@ -209,11 +204,11 @@ export class TlsMaterial {
 
 function addDomain(trust: Trust, domain: string, pem: string): void {
   trust.domains ??= new Map();
-  const roots = trust.domains.get(domain) ?? new Set();
+  const roots = trust.domains.get(domain) ?? [];
   trust.domains.set(domain, roots);
   for (const root of splitPem(pem)) {
     trust.roots.push(root);
-    roots.add(new X509Certificate(root).fingerprint256);
+    roots.push(new X509Certificate(root));
   }
 }
 
@@ -368,12 +363,19 @@ function verifyError(socket: TLSSocket): string | undefined {
   return error ? (error.code ?? error.message) : undefined;
 }
 
-function endsIn(socket: TLSSocket, roots: ReadonlySet<string>): boolean {
-  let at: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
+/**
+ * Whether the peer's chain leads to one of these roots, signature by signature. OpenSSL has judged it against the roots
+ * of all domains; which issuer Node names goes by names and key ids alone, and these anybody may choose.
+ */
+function endsIn(socket: TLSSocket, roots: readonly X509Certificate[]): boolean {
+  const signed = (at: X509Certificate, by: X509Certificate) => at.checkIssued(by) && at.verify(by.publicKey);
+  let at = socket.getPeerX509Certificate();
   for (let depth = 0; at && depth < 16; depth++) {
-    if (roots.has(at.fingerprint256)) return true;
-    if (at.issuerCertificate === at) return false;
-    at = at.issuerCertificate;
+    const below = at;
+    if (roots.some((root) => signed(below, root))) return true;
+    const above: X509Certificate | undefined = below.issuerCertificate;
+    if (!above?.ca || above.fingerprint256 === below.fingerprint256 || !signed(below, above)) return false;
+    at = above;
   }
   return false;
 }
