@@ -20,6 +20,8 @@ export interface TestWebhook {
   caBundle: string;
   /** Sets what is said at a path (`/deny`). */
   say(path: string, what: Saying): void;
+  /** Forgets what was to be said. */
+  reset(): void;
   /** AdmissionReviews that came, with the path that they came to; `take` empties it. */
   take(): { path: string; review: Loose }[];
   close(): Promise<void>;
@@ -61,6 +63,7 @@ export async function startWebhook(names: readonly string[] = ["localhost"]): Pr
     port: (server.address() as AddressInfo).port,
     caBundle: Buffer.from(ca).toString("base64"),
     say: (path, what) => void sayings.set(path, what),
+    reset: () => sayings.clear(),
     take: () => {
       const taken = seen;
       seen = [];

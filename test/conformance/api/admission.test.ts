@@ -83,6 +83,7 @@ const add = (path: string, value: unknown) => patchOf({ op: "add", path, value }
 const scenario = (sentence: string, run: (api: Api) => Promise<void>): Scenario => [
   sentence,
   async (api) => {
+    webhook.reset();
     api.mask(new RegExp(webhook.caBundle.replaceAll("+", "\\+"), "g"), "CA");
     api.mask(new RegExp(`:${webhook.port}\\b`, "g"), ":PORT");
     try {

@@ -70,7 +70,9 @@ export class Normalizer {
         return [
           key,
           this.value(
-            item.toSorted((a: Loose, b: Loose) => (a.field < b.field ? -1 : 1)),
+            item.toSorted((a: Loose, b: Loose) =>
+              `${a.field} ${a.message}` < `${b.field} ${b.message}` ? -1 : 1,
+            ),
             at,
           ),
         ];
