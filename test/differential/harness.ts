@@ -34,7 +34,7 @@ export interface Resources {
 }
 
 /** One of the two. */
-export interface Proxy {
+export interface TestProxy {
   kind: "envoy" | "weft";
   address(listener: string): { ip: string; port: number };
   /** Lines of the access log, once there are `count`. */
@@ -44,10 +44,10 @@ export interface Proxy {
 }
 
 export interface Both {
-  envoy: Proxy;
-  weft: Proxy;
+  envoy: TestProxy;
+  weft: TestProxy;
   /** Does the same on both, Envoy first, and holds the embedded proxy's answer to Envoy's. Returns it. */
-  same<T>(act: (proxy: Proxy) => Promise<T>): Promise<T>;
+  same<T>(act: (proxy: TestProxy) => Promise<T>): Promise<T>;
 }
 
 /** Starts both with the same resources; they end with the test. `make` is called once for each. */
@@ -87,7 +87,7 @@ async function startEnvoy(
   directory: string,
   resources: Resources,
   log: string,
-): Promise<Proxy> {
+): Promise<TestProxy> {
   const binary = findEnvoy();
   assert.ok(binary, "the differential tests need Envoy: 'weft up --proxy envoy' fetches one");
   const adminFile = join(directory, "admin");
@@ -165,7 +165,7 @@ async function startEnvoy(
   };
 }
 
-async function startWeft(t: TestContext, resources: Resources, log: string): Promise<Proxy> {
+async function startWeft(t: TestContext, resources: Resources, log: string): Promise<TestProxy> {
   const problems: string[] = [];
   const proxy: EmbeddedProxy = await startProxy({
     node: {

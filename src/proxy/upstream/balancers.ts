@@ -164,7 +164,9 @@ function ring<H extends BalancedHost>(
 function maglev<H extends BalancedHost>(hosts: readonly H[], size: number, world: World): Chooser<H> {
   if (hosts.length === 0) return { choose: () => undefined };
   const total = hosts.reduce((sum, { weight }) => sum + weight, 0);
-  const entries = hosts.map((host) => ({
+  // In the order of their addresses, so that the order in which they are told does not matter.
+  const sorted = [...hosts].sort((a, b) => (a.hashKey < b.hashKey ? -1 : a.hashKey > b.hashKey ? 1 : 0));
+  const entries = sorted.map((host) => ({
     host,
     share: host.weight / total,
     offset: Number(xxhash64(host.hashKey) % BigInt(size)),

@@ -124,11 +124,13 @@ export function balance<H extends SetHost>(
     }
     return found;
   };
+  const hashed = settings.policy.kind === "ring-hash" || settings.policy.kind === "maglev";
   const alone = loads.healthy.indexOf(100);
   if (alone >= 0) return at(alone, "healthy");
   return {
     choose(hash) {
-      let slot = hash === undefined ? Math.floor(world.random() * 100) : Number(hash % 100n);
+      // Only those that choose by hash keep to a priority by it.
+      let slot = hash === undefined || !hashed ? Math.floor(world.random() * 100) : Number(hash % 100n);
       for (const [health, parts] of [
         ["healthy", loads.healthy],
         ["degraded", loads.degraded],
