@@ -2,6 +2,7 @@
 export * from "./about.ts";
 export * from "./core.ts";
 export * from "./crds/index.ts";
+export * from "./duration.ts";
 export * from "./errors.ts";
 export * as gatewayApi from "./gateway-api.ts";
 export * from "./istio.ts";

@@ -33,7 +33,8 @@ test("ages are written as kubectl writes them", () => {
     [2 * day, "2d"],
     [2 * day + hour, "2d1h"],
     [8 * day, "8d"],
-    [800 * day, "2y"],
+    [800 * day, "2y70d"],
+    [-5, "0s"],
   ] as const) {
     assert.equal(age(seconds), text);
   }

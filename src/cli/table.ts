@@ -1,5 +1,6 @@
 /** Output for people (tables as kubectl prints them) and for programs (`-o json|yaml`). */
 import { type Command, Option } from "commander";
+import { humanDuration } from "../api/index.ts";
 
 export type OutputFormat = "table" | "json" | "yaml";
 
@@ -34,19 +35,7 @@ export async function print(format: OutputFormat, value: unknown, asTable: () =>
   else console.log((await import("yaml")).stringify(value).trimEnd());
 }
 
-/** An age as kubectl writes it (`k8s.io/apimachinery/pkg/util/duration`, HumanDuration). */
+/** An age in seconds as kubectl writes it; what lies in the future is new. */
 export function age(seconds: number): string {
-  const s = Math.floor(seconds);
-  const m = Math.floor(s / 60);
-  const h = Math.floor(m / 60);
-  const d = Math.floor(h / 24);
-  if (s < 0) return "0s";
-  if (s < 120) return `${s}s`;
-  if (m < 10) return s % 60 === 0 ? `${m}m` : `${m}m${s % 60}s`;
-  if (m < 180) return `${m}m`;
-  if (h < 8) return m % 60 === 0 ? `${h}h` : `${h}h${m % 60}m`;
-  if (h < 48) return `${h}h`;
-  if (d < 8) return h % 24 === 0 ? `${d}d` : `${d}d${h % 24}h`;
-  if (d < 730) return `${d}d`;
-  return `${Math.floor(d / 365)}y`;
+  return humanDuration(Math.max(0, seconds) * 1000);
 }

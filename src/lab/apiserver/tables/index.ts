@@ -12,7 +12,6 @@ import * as workloads from "./workloads.ts";
 
 export type { Cell, TableColumn } from "./columns.ts";
 export { columnProblem, type PrinterColumn } from "./custom.ts";
-export { humanDuration } from "./duration.ts";
 
 export interface TableRow {
   cells: Cell[];

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { KubeObject } from "../../../api/index.ts";
-import { type Cell, columnProblem, humanDuration, type PrinterColumn, tableFor } from "./index.ts";
+import { humanDuration } from "../../../api/index.ts";
+import { type Cell, columnProblem, type PrinterColumn, tableFor } from "./index.ts";
 
 const now = Date.parse("2026-11-20T12:00:00.400Z");
 const ago = (seconds: number) => `${new Date(now - 400 - seconds * 1000).toISOString().slice(0, 19)}Z`;

@@ -3,17 +3,18 @@ import type * as autoscaling from "kubernetes-types/autoscaling/v1";
 import type * as batch from "kubernetes-types/batch/v1";
 import type * as core from "kubernetes-types/core/v1";
 import type * as policy from "kubernetes-types/policy/v1";
-import type {
-  ControllerRevision,
-  DaemonSet,
-  Deployment,
-  Job,
-  ReplicaSet,
-  StatefulSet,
-  Stored,
+import {
+  type ControllerRevision,
+  type DaemonSet,
+  type Deployment,
+  humanDuration,
+  type Job,
+  type ReplicaSet,
+  type StatefulSet,
+  type Stored,
 } from "../../../api/index.ts";
 import { columns, containerCells, formatLabels, type Printer, printer, selectorText } from "./columns.ts";
-import { humanDuration, since } from "./duration.ts";
+import { since } from "./duration.ts";
 
 const template = ["Containers", "Images", "Selector"];
 
