@@ -58,6 +58,7 @@ async function run(role: Role, world: World, log: (line: string) => void): Promi
     tokenFile: files.token,
     rootFile: files.root,
     identity: { trustDomain, namespace: pod.namespace, serviceAccount: pod.serviceAccount },
+    ...(settings.certificateLifetime && { lifetimeSeconds: settings.certificateLifetime }),
     log,
   });
   log(

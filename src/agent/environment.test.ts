@@ -76,9 +76,17 @@ test("what is missing or cannot be read is named", async () => {
     ["PROXY_IMPLEMENTATION", "nginx", /embedded or envoy, not 'nginx'/],
     ["ISTIO_KUBE_APP_PROBERS", "{", /ISTIO_KUBE_APP_PROBERS is not JSON/],
     ["TERMINATION_DRAIN_DURATION_SECONDS", "soon", /number of seconds/],
+    ["SECRET_TTL", "day", /SECRET_TTL is a duration as 24h or 90s, not 'day'/],
   ] as const) {
     await assert.rejects(readSettings("sidecar", { ...environment, [name]: value }, mounted()), problem);
   }
+});
+
+test("how long certificates are valid may be said as Istio says it", async () => {
+  const lifetime = async (env: Record<string, string>) =>
+    (await readSettings("sidecar", { ...environment, ...env }, mounted())).certificateLifetime;
+  assert.equal(await lifetime({}), undefined);
+  assert.equal(await lifetime({ SECRET_TTL: "1h30m" }), 5400);
 });
 
 test("it drains at least as long as others need to hear of it, and at most as long as it is told", async () => {

@@ -63,6 +63,8 @@ export interface Settings {
   minimumDrain: number;
   /** ms: and no longer than this. */
   maximumDrain: number;
+  /** Seconds that our certificates are to be valid (`SECRET_TTL`); absent: as discovery has it. */
+  certificateLifetime?: number;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -87,6 +89,7 @@ export async function readSettings(role: Role, env: Environment, at = files): Pr
   }
   const bindAddress = redirection === "" ? undefined : (JSON.parse(redirection) as Redirection).bindAddress;
   const minimumDrain = seconds(env, "MINIMUM_DRAIN_DURATION", 5);
+  const certificateLifetime = env.SECRET_TTL ? durationOf("SECRET_TTL", env.SECRET_TTL) : undefined;
   const appMetrics = metricsOf(env.ISTIO_PROMETHEUS_ANNOTATIONS);
   return {
     role,
@@ -110,6 +113,7 @@ export async function readSettings(role: Role, env: Environment, at = files): Pr
     ...(appMetrics && { appMetrics }),
     bindAddress,
     minimumDrain,
+    ...(certificateLifetime && { certificateLifetime }),
     maximumDrain: Math.max(minimumDrain, seconds(env, "TERMINATION_DRAIN_DURATION_SECONDS", 25)),
   };
 }
@@ -152,6 +156,13 @@ function seconds(env: Environment, name: string, otherwise: number): number {
   const value = Number(text.replace(/s$/, ""));
   if (!(value >= 0)) throw new Error(`${name} is a number of seconds, not '${text}'`);
   return value * 1000;
+}
+
+/** Seconds of one of Go's durations: `24h`, `1h30m`, `90s`. */
+function durationOf(name: string, text: string): number {
+  const [all, hours = 0, minutes = 0, seconds = 0] = /^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$/.exec(text) ?? [];
+  if (!all) throw new Error(`${name} is a duration as 24h or 90s, not '${text}'`);
+  return Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds);
 }
 
 /** The annotations `prometheus.io/…` of the pod, that point at the agent itself once injection has rewritten them. */
