@@ -211,9 +211,15 @@ const newPods: RuleWithOperations & Record<string, unknown> = {
   scope: "Namespaced",
 };
 
+/** Sidecars are asked for: pods that say nothing are not shown to discovery, and so never wait for it. */
+const asks = ["labels", "annotations"]
+  .map((where) => `has(object.metadata.${where}) && 'sidecar.istio.io/inject' in object.metadata.${where}`)
+  .map((one) => `(${one})`)
+  .join(" || ");
+
 /**
- * Members' new pods are shown to discovery. Nothing fails open: while discovery is away, members make no pods but
- * those that say by label that they want no sidecar.
+ * Members' new pods that ask for a sidecar are shown to discovery. Nothing fails open: while it is away, they are not
+ * made.
  */
 export function injectionConfig(mesh: Mesh, caBundle: string): MutatingWebhookConfiguration {
   const { name, namespace } = mesh.settings;
@@ -238,6 +244,7 @@ export function injectionConfig(mesh: Mesh, caBundle: string): MutatingWebhookCo
         objectSelector: {
           matchExpressions: [{ key: "sidecar.istio.io/inject", operator: "NotIn", values: ["false"] }],
         },
+        matchConditions: [{ name: "asks-for-a-sidecar", expression: asks }],
         matchPolicy: "Equivalent",
         failurePolicy: "Fail",
         reinvocationPolicy: "Never",
