@@ -12,8 +12,9 @@ import {
   type Namespace,
   type StringMatch,
 } from "../api/index.ts";
-import { credential, type GatewayRules, type Server } from "./gateways.ts";
+import type { GatewayRules, Server } from "./gateways.ts";
 import type { Finding, Origin } from "./model.ts";
+import { credential } from "./names.ts";
 import { namedProtocol } from "./protocol.ts";
 import { type MeshService, timeOf } from "./registry.ts";
 import { type HostRules, meshGateway, type SourcedRoute } from "./virtual-services.ts";

@@ -17,7 +17,7 @@ import type {
   RouteMatch,
   VirtualHost,
 } from "./model.ts";
-import { bySpecificity, common, fullHost, isHost, isPort } from "./names.ts";
+import { bySpecificity, common, credential, fullHost, isHost, isPort } from "./names.ts";
 import { cidr, clustersOf, inspectTimeout, sniHosts, tcpHandler } from "./outbound.ts";
 import { namedProtocol, type Protocol } from "./protocol.ts";
 import { byAge, isAddress, timeOf } from "./registry.ts";
@@ -419,11 +419,6 @@ export const cipherSuites = new Set(
     )
     .concat("AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA"),
 );
-
-/** The name of a gateway's credential over SDS. */
-export function credential(namespace: string, name: string): string {
-  return name.includes("://") ? name : `kubernetes://${namespace}/${name}`;
-}
 
 function downstreamTls({ tls = {}, kind, namespace }: Server, context: GatewayContext): DownstreamTls {
   const maximum = versions[tls.maxProtocolVersion ?? "TLS_AUTO"];

@@ -58,7 +58,14 @@ import { entriesOf, importOf, type MeshService, serviceKey, serviceOf } from "./
 import { ruleFor, ruleOf } from "./rules.ts";
 import { labelText, podOf, type Scope, workloadLabels } from "./scopes.ts";
 import { letsThrough, sidecarFor, sidecarRulesOf } from "./sidecars.ts";
-import { blackHole, passthrough, type UpstreamSet, upstreamsOf, withOwnEndpoints } from "./upstreams.ts";
+import {
+  blackHole,
+  passthrough,
+  type UpstreamSet,
+  upstreamsOf,
+  withOwnEndpoints,
+  withoutSecret,
+} from "./upstreams.ts";
 import { type HostRules, hostRulesOf, meshGateway, rulesFor } from "./virtual-services.ts";
 import {
   type Instances,
@@ -541,7 +548,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
         const set = read.get(upstreamSets, key);
         if (set)
           for (const upstream of seenBy(set, scope.namespace).upstreams)
-            upstreams.set(upstream.name, upstream);
+            upstreams.set(upstream.name, withoutSecret(upstream));
       }
       // Where routes of narrowed scopes lead is known too, though it cannot be called by its own name.
       if (sidecarOf(scope, read)?.hosts) {
@@ -550,7 +557,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
         for (const name of referenced(listeners, tables)) {
           if (upstreams.has(name)) continue;
           const upstream = upstreamAt(name, scope.namespace, read);
-          if (upstream) upstreams.set(name, upstream);
+          if (upstream) upstreams.set(name, withoutSecret(upstream));
         }
       }
       return upstreams;

@@ -63,6 +63,11 @@ export const passthroughUpstream = "PassthroughCluster";
 export const blackHoleUpstream = "BlackHoleCluster";
 export const inboundPassthroughUpstream = "InboundPassthroughCluster";
 
+/** The name of a gateway's credential over SDS. */
+export function credential(namespace: string, name: string): string {
+  return name.includes("://") ? name : `kubernetes://${namespace}/${name}`;
+}
+
 /** Milliseconds of a duration as Go and protobuf write it (`1.5s`, `2m`, `1h30m`, `100ms`); undefined if it is none. */
 export function milliseconds(text: string | undefined): number | undefined {
   if (text === undefined || text === "") return undefined;

@@ -18,7 +18,7 @@ import type {
   OutlierDetection,
   UpstreamTls,
 } from "./model.ts";
-import { milliseconds } from "./names.ts";
+import { credential, milliseconds } from "./names.ts";
 import { isHeaderName } from "./valid.ts";
 
 /** Envoy's circuit breakers when nobody set one: no limit (2^32 - 1), as Istio writes it. */
@@ -241,7 +241,7 @@ export function tlsOf(settings: ClientTlsSettings | undefined, context: TlsConte
       return {
         mode: settings.mode === "SIMPLE" ? "simple" : "mutual",
         sni: settings.sni ?? (context.host.startsWith("*") ? "" : context.external ? context.host : ""),
-        ...(settings.credentialName && { secret: settings.credentialName }),
+        ...(settings.credentialName && { secret: credential(mesh.namespace, settings.credentialName) }),
         ...(settings.clientCertificate && { certificate: settings.clientCertificate }),
         ...(settings.privateKey && { key: settings.privateKey }),
         ...(settings.caCertificates && { ca: settings.caCertificates }),

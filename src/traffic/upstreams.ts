@@ -238,6 +238,21 @@ export const inboundPassthrough: Upstream = {
   endpointsName: inboundPassthroughUpstream,
 };
 
+const noSecrets = new WeakMap<Upstream, Upstream>();
+
+/** As sidecars have it: Secrets go to gateways only, so what they trust is the system's roots or files of their own. */
+export function withoutSecret(upstream: Upstream): Upstream {
+  const { tls } = upstream;
+  if ((tls.mode !== "simple" && tls.mode !== "mutual") || !tls.secret) return upstream;
+  let made = noSecrets.get(upstream);
+  if (!made) {
+    const { secret: _, ...rest } = tls;
+    made = { ...upstream, tls: rest };
+    noSecrets.set(upstream, made);
+  }
+  return made;
+}
+
 /** The workload's own port: dialled at the address that the connection was sent to. */
 export function inboundUpstream(
   port: number,
