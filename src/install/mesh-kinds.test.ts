@@ -101,8 +101,13 @@ describe("kinds of a mesh", () => {
     ["a backend", gatewayApi.httpRoutes, { rules: [{ backendRefs: [{ name: "b", port: 80 }] }] }, /^taken$/],
     ["a limit", rateLimits, { limits: [limit] }, /^taken$/],
     ["no tokens", rateLimits, { limits: [{ ...limit, tokens: 0 }] }, /tokens: Invalid value: 0/],
-    ["too short", rateLimits, { limits: [{ ...limit, interval: "10ms" }] }, /must be 50ms at least/],
-    ["never", rateLimits, { limits: [{ ...limit, interval: "often" }] }, /must be of type duration/],
+    [
+      "too short",
+      rateLimits,
+      { limits: [{ ...limit, interval: "10ms" }] },
+      /must be a duration of 50ms at least/,
+    ],
+    ["never", rateLimits, { limits: [{ ...limit, interval: "often" }] }, /interval: Invalid value/],
     [
       "everything at once",
       rateLimits,

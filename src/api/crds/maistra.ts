@@ -50,8 +50,7 @@ const gateway = open({
   }),
   runtime: component,
 });
-const gateways = object({}, { additionalProperties: gateway });
-delete gateways.properties;
+const gateways: JSONSchemaProps = { type: "object", additionalProperties: gateway };
 
 export const serviceMeshControlPlaneDefinition = crd({
   group,

@@ -15,10 +15,10 @@ const limit = object(
     tokens: int32({ minimum: 1, description: "Requests per interval." }),
     interval: string({
       description: "As 1s or 1m; 50ms at least.",
+      maxLength: 32,
       "x-kubernetes-validations": [
-        { rule: "duration(self) >= duration('50ms')", message: "must be 50ms at least" },
+        { rule: "duration(self) >= duration('50ms')", message: "must be a duration of 50ms at least" },
       ],
-      format: "duration",
     }),
     burst: int32({ minimum: 1, description: "How many may come at once; as tokens unless given." }),
     per: object(
