@@ -192,17 +192,25 @@ spec: { host: web, trafficPolicy: { tls: { mode: SIMPLE, credentialName: ca } } 
     assert.equal(config.secrets.size, 0);
   });
 
-  test("policies and limits that target the Gateway are on its HTTP chains", () => {
+  test("limits that target a Gateway are on the routes of its servers, and on no other's", () => {
     const { config } = meshWith(
-      gateway(`[${http}"*"] }]`),
-      routes("a", `{ hosts: ["*"], gateways: [front], ${toWeb} }`),
+      gateway(`[${http}"a.example.com"] }]`, "front"),
+      gateway(`[${http}"b.example.com"] }]`, "back"),
+      routes("a", `{ hosts: [a.example.com, b.example.com], gateways: [front, back], ${toWeb} }`),
       `
 apiVersion: mesh.weft.dev/v1alpha1
 kind: RateLimit
-metadata: { name: r, namespace: istio-system }
+metadata: { name: r }
 spec: { targetRefs: [{ kind: Gateway, name: front }], limits: [{ name: all, tokens: 5, interval: 1s }] }`,
     );
+    const limits = config()
+      .routes.get("http.8080")!
+      .virtualHosts.map(({ domains, routes }) => [domains[0], routes[0]!.rateLimits.map(({ name }) => name)]);
+    assert.deepEqual(limits, [
+      ["a.example.com", ["coolapp/r/all"]],
+      ["b.example.com", []],
+    ]);
     const [chain] = config().listeners.get("0.0.0.0_8080")!.chains;
-    assert.equal(chain!.handler.kind === "http" && chain!.handler.rateLimits.length, 1);
+    assert.deepEqual(chain!.handler.kind === "http" && chain!.handler.rateLimits, []);
   });
 });

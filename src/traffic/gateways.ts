@@ -120,7 +120,10 @@ export interface GatewayContext extends Omit<RouteContext, "port" | "gateways"> 
   rules(gateway: string): readonly HostRules[];
   http: readonly Authorization[];
   tcp: readonly Authorization[];
+  /** Of the gateway's pods. */
   rateLimits: readonly LocalRateLimit[];
+  /** Of a Gateway: for the requests that come in by its servers. */
+  limitsOf(server: Server): readonly LocalRateLimit[];
 }
 
 /** A piece of a gateway's configuration, each a row of its own. */
@@ -308,6 +311,7 @@ function hostParts(table: string, servers: readonly Server[], context: GatewayCo
     return found;
   };
   for (const server of servers) {
+    const limits = context.limitsOf(server);
     const redirect = server.tls?.httpsRedirect === true && !isTerminated(server);
     if (redirect) for (const { host } of server.hosts) open(host, server).requireTls = true;
     for (const rules of [...context.rules(server.gateway)].sort(byAge)) {
@@ -318,7 +322,9 @@ function hostParts(table: string, servers: readonly Server[], context: GatewayCo
         ...context,
         port: server.port,
         gateways: new Set([server.gateway]),
-      });
+      }).map((draft) =>
+        limits.length > 0 ? { ...draft, route: { ...draft.route, rateLimits: limits } } : draft,
+      );
       for (const host of hosts) {
         const entry = open(host, server);
         entry.requireTls ||= redirect;

@@ -670,10 +670,10 @@ export function traffic(inputs: TrafficInputs): Traffic {
   const rateLimitsByNamespace = index(inputs.rateLimits, ({ metadata }) => metadata.namespace ?? "", {
     name: "rateLimitsByNamespace",
   });
-  const guards = (scope: Scope, mesh: MeshSettings, read: Read, targets?: ReadonlySet<string>) => {
+  const guards = (scope: Scope, mesh: MeshSettings, read: Read) => {
     const own = read.all<AccessPolicy>(accessPoliciesByNamespace, scope.namespace);
     const root = read.all<AccessPolicy>(accessPoliciesByNamespace, mesh.namespace);
-    const workload = { namespace: scope.namespace, labels: scope.labels, ...(targets && { targets }) };
+    const workload = { namespace: scope.namespace, labels: scope.labels };
     return {
       http: authorizationOf(workload, own, root, mesh, false),
       tcp: authorizationOf(workload, own, root, mesh, true),
@@ -752,12 +752,12 @@ export function traffic(inputs: TrafficInputs): Traffic {
         service: (host) => serviceAt(host, scope.namespace, read),
         hash: hashOf(scope.namespace, mesh, read, () => {}),
         mention: () => {},
-        ...guards(
-          scope,
-          mesh,
-          read,
-          new Set(bound.map(({ key }) => `Gateway/${key.slice(key.indexOf("/") + 1)}`)),
-        ),
+        limitsOf: ({ namespace, name }) =>
+          rateLimitsOf(
+            { labels: {}, targets: new Set([`Gateway/${name}`]) },
+            read.all(rateLimitsByNamespace, namespace),
+          ),
+        ...guards(scope, mesh, read),
       });
     },
     { name: "gatewayParts", key: partKey },
