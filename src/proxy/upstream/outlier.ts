@@ -174,9 +174,9 @@ export class OutlierDetector<H extends OutlierHost> {
     this.#stats.counter(`outlier_detection.ejections_detected_${why}`).inc();
     if (host.outlier.ejected) return;
     if (this.#world.random() * 100 >= enforce) return;
-    const total = this.#hosts().length;
-    const share = total === 0 ? 0 : (100 * this.#ejected) / total;
-    if (!(share < this.#settings.mostPercent) && !(this.#settings.alwaysOne && this.#ejected === 0)) {
+    // With it they must not be too many, though one may be let pass.
+    const share = (100 * (this.#ejected + 1)) / this.#hosts().length;
+    if (share > this.#settings.mostPercent && !(this.#settings.alwaysOne && this.#ejected === 0)) {
       this.#stats.counter("outlier_detection.ejections_overflow").inc();
       return;
     }
@@ -213,12 +213,11 @@ export class OutlierDetector<H extends OutlierHost> {
           outlier.consecutive5xx = 0;
           outlier.consecutiveGateway = 0;
           outlier.consecutiveLocal = 0;
-          outlier.ejectedAt = now;
           this.#ejected--;
           this.#stats.gauge("outlier_detection.ejections_active").dec();
           changed = true;
         }
-      } else if (outlier.ejections > 0 && now - outlier.ejectedAt >= base) {
+      } else if (outlier.ejections > 0) {
         // Each quiet interval takes one back.
         outlier.ejections--;
       }
