@@ -7,7 +7,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { type ServedField, servedV1, servedV2 } from "../src/mesh/index.ts";
-import { served, servedRows } from "../src/traffic/index.ts";
+import { codes, served, servedRows } from "../src/traffic/index.ts";
 
 const file = fileURLToPath(new URL("../docs/mesh.md", import.meta.url));
 const begin = "<!-- generated: node scripts/docs.ts -->\n";
@@ -51,9 +51,18 @@ function kindTable(kind: string): string {
   return lines.join("\n");
 }
 
+function codeTable(): string {
+  const rows = Object.entries(codes).map(
+    ([code, { name, level, says, fix }]) =>
+      `| ${code} | ${name} | ${level} | ${says.replace(/\{(\w+)\}/g, (_, word: string) => word.toUpperCase())} | ${fix}. |`,
+  );
+  return ["| code | name | level | says | what to do |", "|---|---|---|---|---|", ...rows].join("\n");
+}
+
 /** docs/mesh.md as it is to be. */
 export function written(): string {
   const parts = [
+    codeTable(),
     [controlPlaneTable("v1", servedV1), controlPlaneTable("v2", servedV2)].join("\n\n"),
     Object.keys(served).map(kindTable).join("\n\n"),
   ];

@@ -352,12 +352,25 @@ function walk(value: unknown, tree: Served, field: string, found: Unserved[]): v
   }
 }
 
-/** The list as rows, for the documentation: `http[].match[].uri` without brackets, as fields are asked for. */
+/**
+ * The list as rows, for the documentation: `http.match.uri` for the match's uri in every route. What is a policy again
+ * is named once and then referred to.
+ */
 export function servedRows(kind: string): { field: string; served: true | string }[] {
   const rows: { field: string; served: true | string }[] = [];
+  const shown = new Map<Served, string>();
   const visit = (tree: Served, field: string): void => {
-    if (tree === true || typeof tree === "string") rows.push({ field, served: tree });
-    else for (const [name, below] of Object.entries(tree)) visit(below, field ? `${field}.${name}` : name);
+    if (tree === true || typeof tree === "string") {
+      rows.push({ field, served: tree });
+      return;
+    }
+    const before = shown.get(tree);
+    if (before !== undefined) {
+      rows.push({ field: `${field} (as ${before})`, served: true });
+      return;
+    }
+    shown.set(tree, field);
+    for (const [name, below] of Object.entries(tree)) visit(below, field ? `${field}.${name}` : name);
   };
   const tree = served[kind];
   if (tree) visit(tree, "");
