@@ -122,7 +122,7 @@ test("timeouts and retries: what is tried again, how often, and what is said at 
     "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
     "HTTP/1.1 204 No\r\nContent-Length: 1\r\n\r\na",
-    "HTTP/1.1 99 X\r\n\r\n",
+    "HTTP/1.1 99 X\r\nContent-Length: 1\r\n\r\na",
     "HTTP/1.1 103 Early\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-T: 1\r\n\r\n",
     "HTTP/1.1 999 Odd\r\nContent-Length: 1\r\n\r\na",
@@ -136,9 +136,6 @@ test("timeouts and retries: what is tried again, how often, and what is said at 
   await both_(`/x/close?raw=${encodeURIComponent("HTTP/1.1 200 OK\r\n\r\nuntil the end")}`);
   await both_(`/x/close?raw=${encodeURIComponent("HTTP/1.0 200 OK\r\n\r\nuntil the end")}`);
   await both_(`/x/close?raw=${encodeURIComponent("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\ncut")}`);
-  await both_(
-    `/x/close?raw=${encodeURIComponent("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ncu")}`,
-  );
   await both.same(async (proxy) => (await proxy.logged(asked)).slice(0, asked));
 });
 

@@ -2,7 +2,15 @@
 import assert from "node:assert/strict";
 import { connect, createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
-import { endpoint, listenerFilter, socketAddress, tcpFilter } from "../../src/proxy/testing/resources.ts";
+import { FileAccessLog } from "#protocols/envoy/extensions/access_loggers/file/v3/file.ts";
+import { RBAC } from "#protocols/envoy/extensions/filters/network/rbac/v3/rbac.ts";
+import {
+  endpoint,
+  listenerFilter,
+  pack,
+  socketAddress,
+  tcpFilter,
+} from "../../src/proxy/testing/resources.ts";
 import { listening, startBoth } from "./harness.ts";
 
 const any = socketAddress("127.0.0.1", 0);
@@ -18,9 +26,9 @@ async function startEcho(t: TestContext, name: string) {
 }
 
 /** What comes back for `text`, until the other side ends. */
-function talk(to: { ip: string; port: number }, text: string): Promise<string> {
+function talk(to: { ip: string; port: number }, text: string, from = "127.0.0.1"): Promise<string> {
   return new Promise((resolve) => {
-    const socket: Socket = connect({ host: to.ip, port: to.port, allowHalfOpen: true });
+    const socket: Socket = connect({ host: to.ip, port: to.port, allowHalfOpen: true, localAddress: from });
     let got = "";
     socket.setEncoding("latin1");
     socket.on("data", (chunk: string) => (got += chunk));
@@ -149,3 +157,130 @@ test("the HTTP inspector and the TLS inspector choose the chain", async (t) => {
     Promise.all(openings.map(async (text) => [text, await firstWord(proxy.address("l"), text)])),
   );
 });
+
+/** A file access log of what TCP connections have. */
+const accessLog = (path: string) => ({
+  accessLog: [
+    {
+      name: "file",
+      configType: {
+        $case: "typedConfig" as const,
+        value: pack("envoy.extensions.access_loggers.file.v3.FileAccessLog", FileAccessLog, {
+          path,
+          accessLogFormat: {
+            $case: "logFormat",
+            value: {
+              format: {
+                $case: "textFormatSource",
+                value: {
+                  specifier: {
+                    $case: "inlineString",
+                    value:
+                      "%RESPONSE_FLAGS% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT% " +
+                      '%UPSTREAM_CLUSTER_RAW% %UPSTREAM_HOST% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" ' +
+                      "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %REQUESTED_SERVER_NAME% %PROTOCOL% %ROUTE_NAME% " +
+                      "%CONNECTION_TERMINATION_DETAILS% %UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% " +
+                      "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%\n",
+                  },
+                },
+              },
+            },
+          },
+        }),
+      },
+    },
+  ],
+});
+
+test("the access log says what became of connections", async (t) => {
+  const echo = await startEcho(t, "echo");
+  const refused = await new Promise<number>((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => resolve(port));
+    });
+  });
+  const names = ["echo", "empty", "refused", "missing", "full"];
+  const both = await startBoth(t, ({ log }) => ({
+    clusters: [
+      cluster("echo", [echo.port]),
+      cluster("empty", []),
+      cluster("refused", [refused]),
+      cluster("full", [echo.port], {
+        circuitBreakers: { thresholds: [{ priority: 0, maxConnections: 0 }] },
+      }),
+    ],
+    listeners: names.map((name) => ({
+      name,
+      address: any,
+      filterChains: [{ filters: [tcpFilter(name, accessLog(log))] }],
+    })),
+  }));
+  await both.same(async (proxy) => {
+    const lines: (string | undefined)[] = [];
+    for (const [i, name] of names.entries()) {
+      await talk(proxy.address(name), "hello");
+      lines.push((await proxy.logged(i + 1))[i]);
+    }
+    return lines;
+  });
+});
+
+for (const [what, action, policy] of [
+  [
+    "those that may",
+    0,
+    {
+      permissions: [{ rule: { $case: "any", value: true } }],
+      principals: [
+        { identifier: { $case: "directRemoteIp", value: { addressPrefix: "127.0.0.2", prefixLen: 32 } } },
+      ],
+    },
+  ],
+  [
+    "all but those that may not",
+    1,
+    {
+      permissions: [{ rule: { $case: "any", value: true } }],
+      principals: [
+        {
+          identifier: {
+            $case: "notId",
+            value: {
+              identifier: { $case: "directRemoteIp", value: { addressPrefix: "127.0.0.2", prefixLen: 32 } },
+            },
+          },
+        },
+      ],
+    },
+  ],
+  [
+    "nobody without TLS, where a name is asked for",
+    0,
+    {
+      permissions: [{ rule: { $case: "any", value: true } }],
+      principals: [{ identifier: { $case: "authenticated", value: {} } }],
+    },
+  ],
+] as const) {
+  test(`access control of connections lets pass ${what}`, async (t) => {
+    const echo = await startEcho(t, "echo");
+    const rbac = {
+      name: "rbac",
+      configType: {
+        $case: "typedConfig" as const,
+        value: pack("envoy.extensions.filters.network.rbac.v3.RBAC", RBAC, {
+          statPrefix: "tcp.",
+          rules: { action, policies: { only: policy } },
+        } as never),
+      },
+    };
+    const both = await startBoth(t, () => ({
+      clusters: [cluster("echo", [echo.port])],
+      listeners: [{ name: "l", address: any, filterChains: [{ filters: [rbac, tcpFilter("echo")] }] }],
+    }));
+    for (const from of ["127.0.0.1", "127.0.0.2"]) {
+      await both.same(async (proxy) => [from, /hello$/.test(await talk(proxy.address("l"), "hello", from))]);
+    }
+  });
+}

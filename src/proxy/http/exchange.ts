@@ -132,7 +132,8 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
     return this.#notes;
   }
   get clusterName(): string | undefined {
-    return this.destination() || undefined;
+    const name = this.destination();
+    return name && this.manager.deps.clusters.get(name) ? name : undefined;
   }
   requestHeader(name: string): string | undefined {
     return this.head === nothing ? undefined : headerOf(this.head, name) || undefined;

@@ -168,6 +168,7 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
   #paused = false;
   #requests = 0;
   #upgrade = false;
+  #answering = false;
   /** The response is over, and the connection good for another. */
   #again = false;
   readonly #limit: number;
@@ -192,6 +193,7 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     this.#idleDeadline.cancel();
     this.#events = events;
     this.#requestDone = false;
+    this.#answering = false;
     this.#keep = true;
     this.#requests++;
     events.onUpstreamReady(this);
@@ -300,6 +302,7 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
       return true;
     }
     const { connection } = parser;
+    this.#answering = true;
     this.#keep =
       !this.#upgrade &&
       parser.framing !== "close" &&
@@ -331,7 +334,10 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
       const events = this.#events;
       this.#events = undefined;
       events?.onResponseEnd(undefined);
-    } else if (!this.#parser.finish() || this.#events) this.#fail("connection_termination");
+    } else if (!this.#parser.finish() || this.#events) {
+      // A body that ends too soon breaks the protocol; no answer at all is just a connection that ended.
+      this.#fail(this.#answering ? "protocol_error" : "connection_termination");
+    }
     this.close();
   }
 

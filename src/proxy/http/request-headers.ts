@@ -105,7 +105,7 @@ export function prepareRequest(
   headers.remove("transfer-encoding");
   const te = headers.get("te");
   if (te !== undefined) {
-    if (hasOption(te.toLowerCase().replace(/;[^,]*/g, ""), "trailers")) headers.set("te", "trailers");
+    if (hasOption(te.toLowerCase(), "trailers")) headers.set("te", "trailers");
     else headers.remove("te");
   }
   if (upgrade === undefined) headers.remove("upgrade");
@@ -137,12 +137,10 @@ export function prepareRequest(
     }
     if (hops === 0 || proto === undefined) {
       headers.set("x-forwarded-proto", facts.secure ? "https" : "http");
-    } else if (proto !== "http" && proto !== "https") {
-      headers.set("x-forwarded-proto", facts.secure ? "https" : "http");
     }
   } else {
     if (forwardedFor !== undefined) ip = addressFromEnd(forwardedFor, settings.trustedHops) ?? ip;
-    if (proto === undefined || (proto !== "http" && proto !== "https")) {
+    if (proto === undefined) {
       headers.set("x-forwarded-proto", facts.secure ? "https" : "http");
     }
   }

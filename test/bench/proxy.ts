@@ -1,0 +1,208 @@
+/**
+ * The data path: CPU seconds of a proxy for 1,000 requests of HTTP/1.1, the embedded proxy and Envoy with the same
+ * resources: routing by several virtual hosts, access control, timeouts, retries, metrics, no access log. The proxy is
+ * pinned to core 1; nginx and wrk share core 0 (Debian packages `nginx-light`, `wrk`). 200-byte answers, 32 connections.
+ */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Bootstrap } from "#protocols/envoy/config/bootstrap/v3/bootstrap.ts";
+import { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
+import { Listener } from "#protocols/envoy/config/listener/v3/listener.ts";
+import { RBAC } from "#protocols/envoy/extensions/filters/http/rbac/v3/rbac.ts";
+import { HttpConnectionManager } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
+import { pack, socketAddress } from "../../src/proxy/testing/resources.ts";
+import { findEnvoy } from "../../src/xds/testing/envoy.ts";
+import { cluster, filter, header, prefix, router, seconds, text, to } from "../differential/http.ts";
+import type { Benchmark, Report } from "./figures.ts";
+
+const connections = 32;
+const warmUp = 3;
+const duration = Number(process.env.WEFT_BENCH_SECONDS ?? 10);
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise<void>((resolve) => server.close(() => resolve()));
+  return port;
+}
+
+/** What a sidecar has for its application's calls, as far as one request passes through it. */
+function resources(port: number, backend: number) {
+  const retryPolicy = { retryOn: "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes", numRetries: 2, retriableStatusCodes: [503] }; // biome-ignore format: one line
+  const hcm = {
+    statPrefix: "outbound",
+    serverName: "istio-envoy",
+    normalizePath: true,
+    routeSpecifier: {
+      $case: "routeConfig",
+      value: {
+        name: "8080",
+        virtualHosts: [
+          ...Array.from({ length: 50 }, (_, i) => ({
+            name: `s${i}`,
+            domains: [`s${i}.demo.svc.cluster.local`, `s${i}.demo.svc`, `s${i}.demo`],
+            routes: [to("/", "app")],
+          })),
+          {
+            name: "app",
+            domains: ["*"],
+            includeRequestAttemptCount: true,
+            routes: [
+              to(prefix("/", { headers: [header("x-canary", text("exact", "yes"))] }), "app"),
+              to("/", "app", { timeout: seconds(15), retryPolicy }, { name: "default" }),
+            ],
+          },
+        ],
+      },
+    },
+    httpFilters: [
+      filter("envoy.filters.http.rbac", "rbac.v3.RBAC", RBAC, {
+        rules: {
+          action: 1,
+          policies: {
+            "ns[demo]-policy[deny]-rule[0]": {
+              permissions: [
+                {
+                  rule: {
+                    $case: "urlPath",
+                    value: { rule: { $case: "path", value: text("prefix", "/admin") } },
+                  },
+                },
+              ],
+              principals: [{ identifier: { $case: "any", value: true } }],
+            },
+          },
+        },
+      }),
+      router,
+    ],
+  };
+  const listener = {
+    name: "outbound",
+    address: socketAddress("127.0.0.1", port),
+    filterChains: [
+      {
+        filters: [
+          {
+            name: "http",
+            configType: {
+              $case: "typedConfig",
+              value: pack(
+                "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                HttpConnectionManager,
+                hcm as never,
+              ),
+            },
+          },
+        ],
+      },
+    ],
+  };
+  return { listener: listener as never, cluster: cluster("app", [backend]) as never };
+}
+
+/** utime + stime of all its threads, seconds. */
+function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+function load(port: number, time: number): { requests: number; p50: number; p99: number; bad: boolean } {
+  const run = spawnSync(
+    "taskset",
+    ["-c", "0", "wrk", "-t1", `-c${connections}`, `-d${time}s`, "--latency", `http://127.0.0.1:${port}/`],
+    { encoding: "utf8" },
+  );
+  if (run.status !== 0) throw new Error(`wrk: ${run.stderr || run.error}`);
+  const ms = (share: string) => {
+    const [, value, unit] = new RegExp(`${share}%\\s+([\\d.]+)(us|ms|s)`).exec(run.stdout)!;
+    return Number(value) * { us: 0.001, ms: 1, s: 1000 }[unit as "ms"];
+  };
+  return {
+    requests: Number(/(\d+) requests in/.exec(run.stdout)![1]),
+    p50: ms("50"),
+    p99: ms("99"),
+    bad: /Non-2xx|Socket errors/.test(run.stdout),
+  };
+}
+
+export const proxy: Benchmark = async (report: Report) => {
+  const directory = mkdtempSync(join(tmpdir(), "weft-bench-proxy-"));
+  const children: ChildProcess[] = [];
+  const start = (...command: string[]) => {
+    const child = spawn(command[0]!, command.slice(1), { stdio: ["ignore", "ignore", "inherit"] });
+    children.push(child);
+    return child.pid!;
+  };
+  try {
+    const backend = await freePort();
+    writeFileSync(
+      join(directory, "nginx.conf"),
+      `worker_processes 1; daemon off; pid ${directory}/pid; error_log /dev/null;
+       events { worker_connections 512; }
+       http { access_log off; keepalive_requests 1000000000; server { listen 127.0.0.1:${backend};
+         location / { return 200 "${"a".repeat(200)}"; } } }`,
+    );
+    start("taskset", "-c", "0", "nginx", "-c", join(directory, "nginx.conf"));
+    const kinds = findEnvoy() ? ["envoy", "weft"] : ["weft"];
+    for (const kind of kinds) {
+      const port = await freePort();
+      const { listener, cluster: app } = resources(port, backend);
+      let pid: number;
+      if (kind === "envoy") {
+        const file = join(directory, "bootstrap.pb");
+        writeFileSync(
+          file,
+          Bootstrap.encode(
+            Bootstrap.fromPartial({
+              node: { id: "bench", cluster: "bench" },
+              staticResources: { listeners: [listener], clusters: [app] },
+            }),
+          ).finish(),
+        );
+        pid = start("taskset", "-c", "1", findEnvoy()!, "-c", file, "-l", "error", "--concurrency", "1", "--use-dynamic-base-id"); // biome-ignore format: one line
+      } else {
+        writeFileSync(join(directory, "listener"), Listener.encode(Listener.fromPartial(listener)).finish());
+        writeFileSync(join(directory, "cluster"), Cluster.encode(Cluster.fromPartial(app)).finish());
+        const server = new URL("proxy-server.ts", import.meta.url).pathname;
+        pid = start("taskset", "-c", "1", process.execPath, server, directory);
+      }
+      await answers(port);
+      report.step(`${kind}: ${warmUp + duration} s`);
+      load(port, warmUp);
+      const before = cpuOf(pid);
+      const { requests, p50, p99, bad } = load(port, duration);
+      const used = cpuOf(pid) - before;
+      if (bad) throw new Error(`${kind}: not every answer was good`);
+      const what = kind === "envoy" ? "Envoy" : "embedded proxy";
+      const limits = kind === "weft" ? { limit: 0.041, goal: 0.03 } : {};
+      report.figure(`HTTP/1.1, ${what}: CPU for 1,000 requests`, (used / requests) * 1000, "s", limits);
+      report.figure(`HTTP/1.1, ${what}: requests`, requests / duration, "/s");
+      report.figure(`HTTP/1.1, ${what}: latency at full load, p50`, p50, "ms");
+      report.figure(`HTTP/1.1, ${what}: latency at full load, p99`, p99, "ms");
+      const status = readFileSync(`/proc/${pid}/status`, "utf8");
+      report.figure(`${what}: anonymous memory`, Number(/RssAnon:\s+(\d+)/.exec(status)![1]) / 1024, "MB");
+      process.kill(pid, "SIGKILL");
+    }
+  } finally {
+    for (const child of children) child.kill("SIGKILL");
+    rmSync(directory, { recursive: true, force: true });
+  }
+};
+
+/** Until it answers; a proxy needs a moment to start. */
+async function answers(port: number): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    try {
+      const response = await fetch(`http://127.0.0.1:${port}/`);
+      if (response.status === 200) return;
+    } catch (error) {
+      if (tries > 200) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
