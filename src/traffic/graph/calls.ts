@@ -1,0 +1,123 @@
+/** What a call to each service meets, for every kind of client: upstreams, endpoints, virtual hosts, listeners. */
+import { derive, equal, flatDerive, type Read } from "../../collections/index.ts";
+import { endpointsOf } from "../endpoints.ts";
+import { isExportedTo, seenBy, type Variants, variants } from "../exports.ts";
+import type { Upstream } from "../model.ts";
+import { blackHoleUpstream, passthroughUpstream, patternsOf } from "../names.ts";
+import { type DraftHost, hostsOf, type ListenerPart, listenerParts, looseHost } from "../outbound.ts";
+import { isHttp } from "../protocol.ts";
+import { serviceKey } from "../registry.ts";
+import { blackHole, passthrough, type UpstreamSet, upstreamsOf, withOwnEndpoints } from "../upstreams.ts";
+import { meshGateway } from "../virtual-services.ts";
+import type { InstanceGraph } from "./instances.ts";
+import type { MeshGraph } from "./mesh.ts";
+import type { RuleGraph } from "./rules.ts";
+import { registryKey, type ServiceGraph } from "./services.ts";
+
+export function callGraph(
+  { meshOf }: MeshGraph,
+  { registry, servicesByHost, serviceAt }: ServiceGraph,
+  { instancesByService, identities }: InstanceGraph,
+  { ruleOfHost, hostRules, hostContext }: RuleGraph,
+) {
+  // Upstreams of each service, and their endpoints.
+  const upstreamSets = derive(
+    registry,
+    (service, read): Variants<UpstreamSet> | undefined => {
+      const mesh = meshOf(read);
+      if (!mesh) return undefined;
+      const facts = read.get(identities, serviceKey(service));
+      return withOwnEndpoints(
+        variants((client, mention) => {
+          const rule = ruleOfHost(service.host, service, client, mesh, read, mention);
+          return upstreamsOf(service, {
+            mesh,
+            rule,
+            identities: facts?.identities ?? [],
+            allMesh: facts?.allMesh ?? false,
+          });
+        }, equal),
+      );
+    },
+    { name: "upstreamSets" },
+  );
+  const endpointSpecs = flatDerive(
+    upstreamSets,
+    ({ rest, byNamespace }) => [rest, ...byNamespace.values()].flatMap(({ endpoints }) => endpoints),
+    { name: "endpointSpecs", key: ({ name }) => name },
+  );
+  const endpoints = derive(
+    endpointSpecs,
+    (spec, read) => endpointsOf(spec, read.all(instancesByService, spec.service)),
+    { name: "endpoints" },
+  );
+
+  // What sidecars do with calls to each service.
+  const hostSets = derive(
+    registry,
+    (service, read): Variants<readonly DraftHost[]> | undefined => {
+      const mesh = meshOf(read);
+      if (!mesh) return undefined;
+      return variants<readonly DraftHost[]>((client, mention) => {
+        mention(service.namespace); // there it has a short name
+        return hostsOf(service, hostContext(service.host, client, mesh, read, mention));
+      }, equal);
+    },
+    { name: "hostSets" },
+  );
+  const listenerSets = derive(
+    registry,
+    (service, read): Variants<readonly ListenerPart[]> | undefined => {
+      const mesh = meshOf(read);
+      if (!mesh) return undefined;
+      const chosenByClient = service.headless && service.ports.some(({ protocol }) => !isHttp(protocol));
+      const addresses = chosenByClient
+        ? read
+            .all(instancesByService, serviceKey(service))
+            .flatMap(({ instances }) => instances.map(({ address }) => address))
+            .sort()
+        : [];
+      return variants<readonly ListenerPart[]>(
+        (client, mention) =>
+          listenerParts(service, { ...hostContext(service.host, client, mesh, read, mention), addresses }),
+        equal,
+      );
+    },
+    { name: "listenerSets" },
+  );
+  // Hosts that only a VirtualService knows.
+  const looseHosts = flatDerive(
+    hostRules,
+    (object, read) => {
+      const mesh = meshOf(read);
+      if (!mesh || !object.gateways.includes(meshGateway)) return [];
+      return object.hosts.flatMap((host) => {
+        if (host === "*" || read.all(servicesByHost, host).length > 0) return [];
+        if (
+          host.startsWith("*") &&
+          read.list(registry).some((service) => patternsOf(service.host).includes(host))
+        )
+          return [];
+        const draft = variants(
+          (client, mention) => looseHost(host, object, hostContext(host, client, mesh, read, mention)),
+          equal,
+        );
+        return [{ host, rules: object, draft }];
+      });
+    },
+    { name: "looseHosts", key: ({ host, rules }) => `${host}|${rules.key}` },
+  );
+
+  /** An upstream by name, as clients of a namespace have it. */
+  const upstreamAt = (name: string, client: string, read: Read): Upstream | undefined => {
+    if (name === passthroughUpstream) return passthrough;
+    if (name === blackHoleUpstream) return blackHole;
+    const service = serviceAt(name.slice(name.lastIndexOf("|") + 1), client, read);
+    if (!service || !isExportedTo(service.exports, client)) return undefined;
+    const set = read.get(upstreamSets, registryKey(service));
+    return set && seenBy(set, client).upstreams.find((each) => each.name === name);
+  };
+  return { upstreamSets, endpoints, hostSets, listenerSets, looseHosts, upstreamAt };
+}
+
+export type CallGraph = ReturnType<typeof callGraph>;

@@ -1,0 +1,157 @@
+/** What gateways do. */
+import { derive, flatDerive, index, joinPartitions } from "../../collections/index.ts";
+import { kubeGatewayRulesOf, serviceOfGateway } from "../gateway-api.ts";
+import {
+  byHost,
+  type GatewayPart,
+  type GatewayRules,
+  gatewayParts,
+  gatewayRulesOf,
+  partKey,
+  type Server,
+} from "../gateways.ts";
+import type { TrafficInputs } from "../inputs.ts";
+import type { Listener, RouteTable, ScopeConfig, Upstream, VirtualHost } from "../model.ts";
+import { blackHoleUpstream } from "../names.ts";
+import { rateLimitsOf } from "../rate-limits.ts";
+import type { MeshService } from "../registry.ts";
+import type { Scope } from "../scopes.ts";
+import { blackHole } from "../upstreams.ts";
+import { selects } from "../workloads.ts";
+import type { CallGraph } from "./calls.ts";
+import type { GuardGraph } from "./inbound.ts";
+import type { MeshGraph } from "./mesh.ts";
+import { referenced } from "./outbound.ts";
+import type { RuleGraph } from "./rules.ts";
+import type { ScopeGraph } from "./scopes.ts";
+import type { ServiceGraph } from "./services.ts";
+
+export function gatewayGraph(
+  inputs: TrafficInputs,
+  { meshOf, meshFor }: MeshGraph,
+  { meshServices, servicesByNamespace, serviceAt }: ServiceGraph,
+  { isGrantedTo, hostRulesByGateway, hashOf }: RuleGraph,
+  { upstreamAt }: CallGraph,
+  { allScopes }: ScopeGraph,
+  { guards, rateLimitsByNamespace }: GuardGraph,
+) {
+  const { engine } = inputs.mesh;
+  // What gateways do.
+  const istioGatewayRules = derive(
+    inputs.gateways,
+    (gateway, read) => {
+      const mesh = meshFor(gateway, read);
+      return mesh && gatewayRulesOf(gateway, mesh);
+    },
+    { name: "istioGatewayRules" },
+  );
+  const kubeGatewayRules = derive(
+    inputs.kubeGateways,
+    (gateway, read) => {
+      const mesh = meshFor(gateway, read);
+      if (!mesh) return undefined;
+      const namespace = gateway.metadata.namespace ?? "";
+      const behind = serviceOfGateway(gateway, mesh);
+      return kubeGatewayRulesOf(gateway, {
+        service: read.get(meshServices, `${behind.namespace}/${behind.name}`),
+        namespaces: () => read.list(inputs.namespaces),
+        granted: (secret) =>
+          isGrantedTo({ kind: "Gateway", namespace }, { group: "", kind: "Secret", ...secret }, read),
+      });
+    },
+    { name: "kubeGatewayRules" },
+  );
+  const gatewayRules = joinPartitions<GatewayRules>(engine, { name: "gatewayRules" });
+  gatewayRules.add("Gateway", istioGatewayRules);
+  gatewayRules.add("KubeGateway", kubeGatewayRules);
+  const gatewayScopes = derive(allScopes, (scope) => (scope.kind === "gateway" ? scope : undefined), {
+    name: "gatewayScopes",
+  });
+  const allGatewayParts = flatDerive(
+    gatewayScopes,
+    (scope, read): GatewayPart[] => {
+      const mesh = meshOf(read);
+      if (!mesh) return [];
+      const bound = read.list(gatewayRules).filter(({ selector }) => selects(selector, scope.labels));
+      const services = read
+        .all(servicesByNamespace, scope.namespace)
+        .filter(({ selector }) => selector && selects(selector, scope.labels));
+      return gatewayParts({
+        scope: scope.name,
+        mesh,
+        namespace: scope.namespace,
+        client: scope.namespace,
+        servers: bound.flatMap(({ servers }): readonly Server[] => servers),
+        target: (port) => targetOf(services, port, scope),
+        rules: (gateway) => read.all(hostRulesByGateway, gateway),
+        service: (host) => serviceAt(host, scope.namespace, read),
+        hash: hashOf(scope.namespace, mesh, read, () => {}),
+        mention: () => {},
+        limitsOf: ({ namespace, name }) =>
+          rateLimitsOf(
+            { labels: {}, targets: new Set([`Gateway/${name}`]) },
+            read.all(rateLimitsByNamespace, namespace),
+          ),
+        ...guards(scope, mesh, read),
+      });
+    },
+    { name: "gatewayParts", key: partKey },
+  );
+  const gatewayPartsByScope = index(allGatewayParts, ({ scope }) => scope, { name: "gatewayPartsByScope" });
+  const gatewayConfigs = derive(
+    gatewayScopes,
+    (scope, read): ScopeConfig => {
+      const listeners = new Map<string, Listener>();
+      const tables = new Map<string, VirtualHost[]>();
+      for (const part of read.all(gatewayPartsByScope, scope.name)) {
+        if (part.kind === "listener") listeners.set(part.name, part.listener);
+        else {
+          const hosts = tables.get(part.table) ?? [];
+          if (part.host) hosts.push(part.host);
+          tables.set(part.table, hosts);
+        }
+      }
+      const routes = new Map<string, RouteTable>();
+      for (const [name, hosts] of tables)
+        routes.set(name, { name, virtualHosts: hosts.sort(byHost), unknown: "not-found" });
+      const upstreams = new Map<string, Upstream>([[blackHoleUpstream, blackHole]]);
+      for (const name of referenced(listeners.values(), routes.values())) {
+        const upstream = upstreamAt(name, scope.namespace, read);
+        if (upstream) upstreams.set(name, upstream);
+      }
+      return {
+        scope: scope.name,
+        listeners,
+        routes,
+        upstreams,
+        secrets: secretsOf(listeners.values(), upstreams.values()),
+      };
+    },
+    { name: "gatewayConfigs" },
+  );
+
+  return { istioGatewayRules, gatewayRules, gatewayConfigs };
+}
+
+/** Where a gateway's process listens for a server's port: what its Service sends there. */
+function targetOf(services: readonly MeshService[], port: number, scope: Scope): number {
+  for (const service of services)
+    for (const each of service.ports) {
+      if (each.number !== port) continue;
+      const target = typeof each.target === "number" ? each.target : scope.ports[each.target];
+      if (target !== undefined) return target;
+    }
+  return port;
+}
+
+function secretsOf(listeners: Iterable<Listener>, upstreams: Iterable<Upstream>): Set<string> {
+  const secrets = new Set<string>();
+  for (const { chains } of listeners)
+    for (const { tls } of chains) {
+      if (tls && typeof tls.certificate === "object") secrets.add(tls.certificate.secret);
+      if (tls && typeof tls.trust === "object") secrets.add(tls.trust.secret);
+    }
+  for (const { tls } of upstreams)
+    if ((tls.mode === "simple" || tls.mode === "mutual") && tls.secret) secrets.add(tls.secret);
+  return secrets;
+}

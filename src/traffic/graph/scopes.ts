@@ -1,0 +1,85 @@
+/** Which scopes there are: from the proxies that are connected, and what makes a difference between them. */
+import { derive, flatDerive, index, type Read } from "../../collections/index.ts";
+import { isExportedTo } from "../exports.ts";
+import type { TrafficInputs } from "../inputs.ts";
+import type { Proxy as MeshProxy } from "../model.ts";
+import { labelText, podOf, type Scope, workloadLabels } from "../scopes.ts";
+import { sidecarFor, sidecarRulesOf } from "../sidecars.ts";
+import type { InstanceGraph } from "./instances.ts";
+import type { MeshGraph } from "./mesh.ts";
+import type { RuleGraph } from "./rules.ts";
+
+export function scopeGraph(
+  inputs: TrafficInputs,
+  { meshOf, meshFor, members }: MeshGraph,
+  { workloads }: InstanceGraph,
+  { hostRules }: RuleGraph,
+) {
+  // Which scopes there are.
+  const sourceLabels = derive(
+    hostRules,
+    (object) => {
+      const labels = [
+        ...object.http.flatMap(({ value }) => value.match ?? []),
+        ...object.tls.flatMap(({ match }) => match ?? []),
+        ...object.tcp.flatMap(({ match }) => match ?? []),
+      ].flatMap(({ sourceLabels }) => Object.entries(sourceLabels ?? {}));
+      return labels.length > 0 ? { labels, exports: object.exports } : undefined;
+    },
+    { name: "sourceLabels" },
+  );
+  const sidecars = derive(
+    inputs.sidecars,
+    (sidecar, read) => (meshFor(sidecar, read) ? sidecarRulesOf(sidecar) : undefined),
+    { name: "sidecarRules" },
+  );
+  const sidecarsByNamespace = index(sidecars, ({ namespace }) => namespace, { name: "sidecarsByNamespace" });
+  const sidecarOf = (scope: Scope, read: Read) =>
+    scope.sidecar === undefined ? undefined : read.get(sidecars, scope.sidecar);
+  const proxyScopes = derive(
+    inputs.proxies,
+    (proxy, read): readonly Scope[] => {
+      if (!meshOf(read) || !read.get(members, proxy.namespace)) return [];
+      return scopesOfProxy(proxy, read);
+    },
+    { name: "proxyScopes" },
+  );
+  const scopesOfProxy = (proxy: MeshProxy, read: Read): Scope[] => {
+    const { namespace } = proxy;
+    const labels = workloadLabels(proxy.labels);
+    const ports = read.get(workloads, `${namespace}/${podOf(proxy)}`)?.ports ?? {};
+    if (proxy.type === "gateway")
+      return [
+        { name: `gateway/${namespace}/${labelText(labels)}`, kind: "gateway", namespace, labels, ports },
+      ];
+    const asked: Record<string, string> = {};
+    for (const { labels: pairs, exports } of read.list(sourceLabels))
+      if (isExportedTo(exports, namespace))
+        for (const [name, value] of pairs) if (labels[name] === value) asked[name] = value;
+    const outbound = workloadLabels(asked);
+    const sidecar = sidecarFor(
+      proxy.labels,
+      read.all(sidecarsByNamespace, namespace),
+      read.all(sidecarsByNamespace, meshOf(read)?.namespace ?? ""),
+    );
+    // What holds for the whole namespace makes no scope of its own.
+    const parts = [labelText(outbound), sidecar?.selector ? `sidecar=${sidecar.name}` : ""];
+    return [
+      {
+        name: [`outbound/${namespace}`, ...parts.filter((part) => part)].join("/"),
+        kind: "outbound",
+        namespace,
+        labels: outbound,
+        ...(sidecar && { sidecar: sidecar.key }),
+        ports: {},
+      },
+      { name: `inbound/${namespace}/${labelText(labels)}`, kind: "inbound", namespace, labels, ports },
+    ];
+  };
+  const scopes = derive(proxyScopes, (all) => all.map(({ name }) => name), { name: "scopes" });
+  const allScopes = flatDerive(proxyScopes, (all) => all, { name: "allScopes", key: ({ name }) => name });
+
+  return { scopes, allScopes, sidecarOf };
+}
+
+export type ScopeGraph = ReturnType<typeof scopeGraph>;
