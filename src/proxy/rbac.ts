@@ -32,8 +32,15 @@ export interface RbacVerdict {
 
 type Test = (subject: RbacSubject) => boolean;
 
-/** Envoy's engine: ALLOW allows what a policy matches, DENY what none matches, LOG everything. */
-export function compileRbac(rules: RBAC): (subject: RbacSubject) => RbacVerdict {
+/**
+ * Envoy's engine: ALLOW allows what a policy matches, DENY what none matches, LOG everything. Throws Unservable, also
+ * for rules on headers and paths where only connections are judged (`of`).
+ */
+export function compileRbac(
+  rules: RBAC,
+  of: "requests" | "connections" = "requests",
+): (subject: RbacSubject) => RbacVerdict {
+  if (of === "connections") refuseHeaders(rules);
   const policies = Object.keys(rules.policies)
     .sort()
     .map((name) => {
@@ -52,6 +59,18 @@ export function compileRbac(rules: RBAC): (subject: RbacSubject) => RbacVerdict 
     }
     return { allowed: action !== RBAC_Action.ALLOW, policy: undefined };
   };
+}
+
+/** Walks the rules as they are written. */
+function refuseHeaders(rules: unknown): void {
+  if (typeof rules !== "object" || rules === null) return;
+  const { $case } = rules as { $case?: string };
+  if ($case === "header" || $case === "urlPath") {
+    throw new Unservable(
+      `Found ${$case === "header" ? "header" : "url_path"} rule, not supported by RBAC network filter`,
+    );
+  }
+  for (const inner of Object.values(rules)) refuseHeaders(inner);
 }
 
 const or =

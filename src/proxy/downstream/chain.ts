@@ -168,8 +168,8 @@ const emptyMatch = {
 function rbacFilter(any: Any, deps: HandlerDeps): NetworkFilter {
   const config = RBAC.decode(any.value);
   if (config.matcher || config.shadowMatcher) throw new Unservable("rbac: matchers are not served");
-  const enforced = config.rules && compileRbac(config.rules);
-  const shadow = config.shadowRules && compileRbac(config.shadowRules);
+  const enforced = config.rules && compileRbac(config.rules, "connections");
+  const shadow = config.shadowRules && compileRbac(config.shadowRules, "connections");
   const stats = deps.stats.scope(`${config.statPrefix}rbac`, "rbac", { prefix: config.statPrefix });
   return (connection) => {
     if (shadow) {

@@ -93,6 +93,8 @@ class Passage {
   #established: UpstreamConnection | undefined;
   #pending: PendingConnect | undefined;
   #host: Host | undefined;
+  /** There is a cluster of that name. */
+  #known = false;
   #attempts = 0;
   #received = 0;
   #sent = 0;
@@ -133,9 +135,10 @@ class Passage {
       this.#giveUp("NC");
       return;
     }
+    this.#known = true;
     if (this.#attempts++ >= (config.maxConnectAttempts ?? 1)) {
       cluster.stats.counter("upstream_cx_connect_attempts_exceeded").inc();
-      if (this.#attempts > 2) this.#flags.push("URX");
+      this.#flags.push("URX");
       this.end("UpstreamConnect");
       return;
     }
@@ -165,6 +168,7 @@ class Passage {
   #failed({ why, transportFailure }: ConnectFailure): void {
     this.#transportFailure = transportFailure;
     if (why === "overflow") {
+      this.#host = undefined;
       this.#flags.push("UO");
       this.end("Overflow");
       return;
@@ -264,7 +268,7 @@ class Passage {
       flags: this.#flags,
       bytesReceived: this.#received,
       bytesSent: this.#sent,
-      clusterName: this.#clusterName,
+      ...(this.#known ? { clusterName: this.#clusterName } : {}),
       downstream: this.#connection,
       ...(this.#host
         ? {
