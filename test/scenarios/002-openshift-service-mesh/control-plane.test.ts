@@ -439,6 +439,39 @@ describe("several meshes", () => {
     assert.ok(await person.get(deployments, "mesh-a/istiod-basic"));
   });
 
+  test("quantities in any spelling are written once, also by a control plane that starts again", async () => {
+    await person.apply(
+      serviceMeshControlPlanes,
+      {
+        metadata: { namespace: "mesh-b", name: "basic" },
+        spec: {
+          gateways: { enabled: true, egress: { enabled: false } },
+          proxy: { runtime: { container: { resources: { requests: { cpu: "1000m", memory: "1024Mi" } } } } },
+        },
+      },
+      { manager: "person", force: true },
+    );
+    await fleet.pass(1);
+    const look = async () => {
+      const { metadata, spec } = (await person.get(deployments, "mesh-b/istio-ingressgateway"))!;
+      return { version: metadata.resourceVersion, resources: spec!.template.spec!.containers[0]!.resources };
+    };
+    const before = await look();
+    assert.deepEqual(before.resources?.requests, { cpu: "1", memory: "1Gi" });
+    const writes = () =>
+      [...fleet.of("c1").plane!.sinks].map(([name, { writes }]) => [name, JSON.stringify(writes)]);
+    const written = writes();
+    await fleet.pass(5);
+    assert.deepEqual(writes(), written);
+    fleet.stopPlane("c1");
+    await fleet.startPlane("c1");
+    await fleet.pass(3);
+    const settled = writes();
+    await fleet.pass(5);
+    assert.deepEqual(writes(), settled);
+    assert.deepEqual(await look(), before);
+  });
+
   test("'*' has all namespaces but the system's and the meshes'", async () => {
     await person.apply(
       serviceMeshMemberRolls,
