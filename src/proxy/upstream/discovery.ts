@@ -187,7 +187,7 @@ export function followDns(
           endpoints: endpoints.flatMap((endpoint) => {
             const { ip, port } = endpoint.address;
             const found = isIP(ip) ? [ip] : (answers.get(ip) ?? []);
-            return (logical ? found.slice(0, 1) : found).map((address) => ({
+            return found.map((address) => ({
               ...endpoint,
               address: { ip: address, port },
               hostname: endpoint.hostname || ip,
@@ -210,9 +210,8 @@ export function followDns(
         const list = [...new Set(found.map(({ address }) => address))].sort();
         const before = answers.get(name);
         // One of many: stay with the address we had while it is still an answer.
-        if (logical && before?.[0] !== undefined && list.includes(before[0])) {
-          answers.set(name, [before[0]]);
-        } else answers.set(name, list);
+        const kept = before?.find((address) => list.includes(address));
+        answers.set(name, logical && kept !== undefined ? [kept] : logical ? list.slice(0, 1) : list);
         const first = !heard.has(name);
         heard.add(name);
         if (first || before?.join() !== answers.get(name)!.join()) publish();
