@@ -1,13 +1,13 @@
 /** What Kubernetes' own kinds are by default and must be, beyond their schemas. Pure functions. */
 import { type FieldError, forbidden, isObject, type JsonObject } from "../schema/index.ts";
 import { defaults } from "./defaults.ts";
+import { checkCustomResourceDefinition } from "./definitions.ts";
 import { normalizeBuiltin } from "./golang.ts";
 import {
   checkBinding,
   checkClusterRole,
   checkConfigMap,
   checkControllerRevision,
-  checkCustomResourceDefinition,
   checkDisruptionBudget,
   checkEndpoints,
   checkLease,

@@ -3,7 +3,6 @@ import { isIP } from "node:net";
 import { jsonProblem } from "../json.ts";
 import {
   asStruct,
-  checkStructural,
   equalJson,
   type FieldError,
   forbidden,
@@ -14,16 +13,8 @@ import {
   required,
   tooLong,
 } from "../schema/index.ts";
-import { immutable, nonNegative, oneOf } from "./checks.ts";
-import {
-  checkText,
-  dataKey,
-  dns1035Label,
-  dnsLabel,
-  dnsSubdomain,
-  pathSegment,
-  portNumber,
-} from "./names.ts";
+import { immutable, nonNegative } from "./checks.ts";
+import { checkText, dataKey, dnsLabel, dnsSubdomain, pathSegment, portNumber } from "./names.ts";
 import { checkSelector } from "./selectors.ts";
 import { checkSpecialAddress } from "./services.ts";
 import { at, record, records, strings, text } from "./values.ts";
@@ -247,131 +238,6 @@ function checkSubject(subject: JsonObject, field: string, isNamespaced: boolean)
       break;
     default:
       errors.push(notSupported(`${field}.kind`, subject.kind ?? "", ["ServiceAccount", "User", "Group"]));
-  }
-  return errors;
-}
-
-export function checkCustomResourceDefinition(definition: JsonObject, old?: JsonObject): FieldError[] {
-  const spec = record(definition.spec);
-  const names = record(spec.names);
-  const name = text(record(definition.metadata).name);
-  const group = text(spec.group);
-  const errors: FieldError[] = [];
-  if (!old && name !== `${text(names.plural)}.${group}`) {
-    errors.push(invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'));
-  }
-  if (group === "") errors.push(required("spec.group"));
-  else {
-    const problems = dnsSubdomain(group);
-    if (problems.length > 0) errors.push(invalid("spec.group", group, problems.join(",")));
-    else if (!group.includes("."))
-      errors.push(invalid("spec.group", group, "should be a domain with at least one dot"));
-  }
-  errors.push(...oneOf("spec.scope", spec.scope, ["Cluster", "Namespaced"]));
-  const versions = records(spec.versions);
-  versions.forEach((version, i) => {
-    errors.push(...checkVersion(version, `spec.versions[${i}]`));
-  });
-  if (new Set(versions.map((version) => version.name)).size < versions.length) {
-    errors.push(invalid("spec.versions", spec.versions, "must contain unique version names"));
-  }
-  if (versions.filter((version) => version.storage === true).length !== 1) {
-    const says = "must have exactly one version marked as storage version";
-    errors.push(invalid("spec.versions", spec.versions ?? null, says));
-  }
-  errors.push(...checkDefinitionNames(names));
-  if (text(record(spec.conversion).strategy) !== "") {
-    errors.push(...oneOf("spec.conversion.strategy", record(spec.conversion).strategy, ["None", "Webhook"]));
-  }
-  if (spec.preserveUnknownFields === true) {
-    errors.push(
-      invalid(
-        "spec.preserveUnknownFields",
-        true,
-        "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
-      ),
-    );
-  }
-  const stored = strings(record(definition.status).storedVersions);
-  for (const version of versions) {
-    if (version.storage === true && stored.length > 0 && !stored.includes(text(version.name))) {
-      errors.push(
-        invalid("status.storedVersions", stored, `must have the storage version ${text(version.name)}`),
-      );
-    }
-  }
-  stored.forEach((version, i) => {
-    if (versions.some((other) => other.name === version)) return;
-    const says = `missing from spec.versions; ${version} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in ${version} and removes ${version} from status.storedVersions`;
-    errors.push(invalid(`status.storedVersions[${i}]`, version, says));
-  });
-  if (old) {
-    const before = record(old.spec);
-    const isEstablished = records(record(old.status).conditions).some(
-      (condition) => condition.type === "Established" && condition.status === "True",
-    );
-    if (isEstablished) {
-      errors.push(...immutable("spec.scope", spec.scope, before.scope));
-      errors.push(...immutable("spec.names.kind", names.kind, record(before.names).kind));
-    }
-    errors.push(...immutable("spec.group", spec.group, before.group));
-    errors.push(...immutable("spec.names.plural", names.plural, record(before.names).plural));
-  }
-  return errors;
-}
-
-function checkVersion(version: JsonObject, field: string): FieldError[] {
-  const name = text(version.name);
-  const problems = dns1035Label(name);
-  const errors = problems.length > 0 ? [invalid(`${field}.name`, name, problems.join(","))] : [];
-  const schema = record(version.schema).openAPIV3Schema;
-  if (!isObject(schema)) errors.push(required(`${field}.schema.openAPIV3Schema`));
-  else errors.push(...checkStructural(schema, `${field}.schema.openAPIV3Schema`));
-  const scale = record(version.subresources).scale;
-  if (isObject(scale)) {
-    for (const [path, start] of [
-      ["specReplicasPath", ".spec."],
-      ["statusReplicasPath", ".status."],
-    ] as const) {
-      const value = text(scale[path]);
-      const at = `${field}.subresources.scale.${path}`;
-      if (value === "") errors.push(required(at));
-      else if (!value.startsWith(start)) {
-        errors.push(invalid(at, value, `should be a json path under ${start.slice(0, -1)}`));
-      }
-    }
-  }
-  records(version.additionalPrinterColumns).forEach((column, i) => {
-    const at = `${field}.additionalPrinterColumns[${i}]`;
-    if (text(column.name) === "") errors.push(required(`${at}.name`));
-    errors.push(...oneOf(`${at}.type`, column.type, ["boolean", "date", "integer", "number", "string"]));
-    if (text(column.jsonPath) === "") errors.push(required(`${at}.JSONPath`));
-  });
-  return errors;
-}
-
-function checkDefinitionNames(names: JsonObject): FieldError[] {
-  const errors: FieldError[] = [];
-  for (const name of ["plural", "singular", "kind", "listKind"]) {
-    const value = text(names[name]);
-    const field = `spec.names.${name}`;
-    if (value === "") {
-      errors.push(required(field));
-      continue;
-    }
-    const isKind = name === "kind" || name === "listKind";
-    const problems = dns1035Label(isKind ? value.toLowerCase() : value);
-    const says = isKind ? "may have mixed case, but should otherwise match: " : "";
-    if (problems.length > 0) errors.push(invalid(field, value, says + problems.join(",")));
-  }
-  for (const list of ["shortNames", "categories"]) {
-    strings(names[list]).forEach((value, i) => {
-      const problems = dns1035Label(value);
-      if (problems.length > 0) errors.push(invalid(`spec.names.${list}[${i}]`, value, problems.join(",")));
-    });
-  }
-  if (text(names.kind) !== "" && names.kind === names.listKind) {
-    errors.push(invalid("spec.names.listKind", names.listKind, "kind and listKind may not be the same"));
   }
   return errors;
 }

@@ -6,7 +6,14 @@ import type { CustomResourceDefinition } from "../../../api/index.ts";
 import { timestamp } from "../../../world/index.ts";
 import type { Core } from "../core.ts";
 import { type ApiObject, asRecord, clone, sameJson } from "../object.ts";
-import { applyDefaults, type FieldError, forbidden, ruleProblems, type Schema } from "../schema/index.ts";
+import {
+  applyDefaults,
+  type FieldError,
+  forbidden,
+  ruleProblems,
+  type Schema,
+  unknownFormats,
+} from "../schema/index.ts";
 import { schemaOf } from "../schemas.ts";
 import type { Strategy } from "../strategies.ts";
 import { bucketOf, customTypes } from "./types.ts";
@@ -107,6 +114,21 @@ function completeNames(object: ApiObject): void {
   spec.conversion ??= { strategy: "None" };
 }
 
+/** Formats that nobody knows: said once, as Kubernetes does. */
+function unrecognizedFormats(object: ApiObject, before?: ApiObject): string[] {
+  const formats = (of: ApiObject | undefined) => {
+    const versions = asRecord(of?.spec)?.versions;
+    return (Array.isArray(versions) ? (versions as unknown[]) : []).flatMap((version) => {
+      const schema = asRecord(asRecord(asRecord(version)?.schema)?.openAPIV3Schema);
+      return schema ? unknownFormats(schema as Schema) : [];
+    });
+  };
+  const known = new Set(formats(before));
+  return [...new Set(formats(object))]
+    .filter((format) => !known.has(format))
+    .map((format) => `unrecognized format ${JSON.stringify(format)}`);
+}
+
 /** CEL rules that this server cannot compile and so does not check: whoever makes the definition is told. */
 function uncheckedRules(object: ApiObject): string[] {
   const versions = asRecord(object.spec)?.versions;
@@ -120,11 +142,12 @@ function uncheckedRules(object: ApiObject): string[] {
 export const definitionStrategy: Strategy = {
   prepareCreate(_, object, { warnings }) {
     completeNames(object);
-    warnings.push(...uncheckedRules(object));
+    warnings.push(...unrecognizedFormats(object), ...uncheckedRules(object));
   },
   prepareUpdate(_, object, current, { warnings }) {
     completeNames(object);
-    if (!sameJson(object.spec, current.spec)) warnings.push(...uncheckedRules(object));
+    if (sameJson(object.spec, current.spec)) return;
+    warnings.push(...unrecognizedFormats(object, current), ...uncheckedRules(object));
   },
   validate: (_, object) => problems(object),
   allocate(core, object) {

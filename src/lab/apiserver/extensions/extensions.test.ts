@@ -100,7 +100,7 @@ describe("a CustomResourceDefinition", () => {
     await using cluster = await testServer();
     const loose = await cluster.client.post(definitions, definition({}, { schema: { openAPIV3Schema: {} } }));
     assert.equal(loose.code, 422);
-    assert.match(loose.body.message, /spec\.versions\[0\]\.schema\.openAPIV3Schema\.type: Required value/);
+    assert.match(loose.body.message, /spec\.validation\.openAPIV3Schema\.type: Required value/);
     const named = await cluster.client.post(definitions, {
       ...definition(),
       metadata: { name: "x.example.com" },

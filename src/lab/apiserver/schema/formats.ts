@@ -44,6 +44,19 @@ export function matchesFormat(format: string, text: string): boolean {
   return !Object.hasOwn(formats, name) || formats[name]!(text);
 }
 
+/** Formats that Kubernetes knows and that say nothing of the text, or that are not looked at here. */
+const unchecked = ["isbn", "isbn10", "isbn13", "creditcard", "ssn", "rgbcolor", "password"];
+
+/** Whether Kubernetes knows a format for values of a type. */
+export function isKnownFormat(type: string | undefined, format: string): boolean {
+  if (type === "integer") return format === "int32" || format === "int64";
+  if (type === "number") return format === "float" || format === "double";
+  const name = format.replaceAll("-", "");
+  return (
+    (type === undefined || type === "string") && (Object.hasOwn(formats, name) || unchecked.includes(name))
+  );
+}
+
 function matching(pattern: RegExp): (text: string) => boolean {
   return (text) => pattern.test(text);
 }

@@ -11,6 +11,7 @@ import { validateStructure } from "./validate.ts";
 export { builtinSchema, objectMetaSchema, openApiDefinitions, openApiName } from "./builtin.ts";
 export { conditionProblem, holds, ruleProblems } from "./cel.ts";
 export { applyDefaults, dropUnknown } from "./defaults.ts";
+export { checkDefinitionSchema, unknownFormats } from "./definition.ts";
 export * from "./errors.ts";
 export {
   childPath,

@@ -12,27 +12,33 @@ export function schemaFromCrd(jsonSchemaProps: object): Schema {
  */
 export function checkStructural(props: object, path = "spec.validation.openAPIV3Schema"): FieldError[] {
   const errors: FieldError[] = [];
-  checkNode(props as Schema, path, true, errors);
-  return errors;
+  checkNode(props as Schema, path, "root", errors);
+  return errors.sort((a, b) => (a.field < b.field ? -1 : a.field > b.field ? 1 : 0));
 }
 
-function checkNode(schema: Schema, path: string, isRoot: boolean, errors: FieldError[]): void {
+const untyped = {
+  root: "must not be empty at the root",
+  field: "must not be empty for specified object fields",
+  item: "must not be empty for specified array items",
+};
+
+function checkNode(schema: Schema, path: string, level: keyof typeof untyped, errors: FieldError[]): void {
+  const isRoot = level === "root";
+  const isEmbedded = schema["x-kubernetes-embedded-resource"] === true;
   const intOrString = schema["x-kubernetes-int-or-string"] === true;
   const preserve = schema["x-kubernetes-preserve-unknown-fields"] === true;
   const at = (name: string) => childPath(path, name);
-  if (!schema.type && !intOrString && !preserve) {
-    errors.push(
-      required(
-        at("type"),
-        isRoot ? "must not be empty at the root" : "must not be empty for specified object fields",
-      ),
-    );
+  if (isEmbedded && !preserve && Object.keys(schema.properties ?? {}).length === 0) {
+    const says =
+      "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+    errors.push(required(at("properties"), says));
   }
+  if (isEmbedded && schema.type !== "object") {
+    const says = "must be object if x-kubernetes-embedded-resource is true";
+    errors.push(schema.type ? invalid(at("type"), schema.type, says) : required(at("type"), says));
+  } else if (!schema.type && !intOrString && !preserve) errors.push(required(at("type"), untyped[level]));
   if (isRoot && schema.type && schema.type !== "object") {
     errors.push(invalid(at("type"), schema.type, "must be object at the root"));
-  }
-  if (intOrString && schema.type) {
-    errors.push(forbidden(at("type"), "must be empty if x-kubernetes-int-or-string is true"));
   }
   if (schema.properties && isObject(schema.additionalProperties)) {
     errors.push(
@@ -42,12 +48,12 @@ function checkNode(schema: Schema, path: string, isRoot: boolean, errors: FieldE
   if (schema.type === "array" && !schema.items) errors.push(required(at("items"), "must be specified"));
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
     const where = `${at("properties")}[${name}]`;
-    if (isRoot && name === "metadata") checkMetadata(property, where, errors);
-    checkNode(property, where, false, errors);
+    if (isRoot || isEmbedded) checkEnvelope(name, property, where, isRoot, errors);
+    checkNode(property, where, "field", errors);
   }
-  if (schema.items) checkNode(schema.items, at("items"), false, errors);
+  if (schema.items) checkNode(schema.items, at("items"), "item", errors);
   if (isObject(schema.additionalProperties)) {
-    checkNode(schema.additionalProperties as Schema, at("additionalProperties"), false, errors);
+    checkNode(schema.additionalProperties as Schema, at("additionalProperties"), "field", errors);
   }
   for (const kind of ["allOf", "anyOf", "oneOf"] as const) {
     schema[kind]?.forEach((nested, i) => {
@@ -60,6 +66,22 @@ function checkNode(schema: Schema, path: string, isRoot: boolean, errors: FieldE
     });
   }
   if (schema.not) checkValueValidation(schema.not, at("not"), false, errors);
+}
+
+/** What an object's envelope is, a schema may repeat, but not change. */
+function checkEnvelope(
+  name: string,
+  schema: Schema,
+  path: string,
+  isRoot: boolean,
+  errors: FieldError[],
+): void {
+  if ((name === "kind" || name === "apiVersion") && schema.type !== "string")
+    errors.push(invalid(childPath(path, "type"), schema.type ?? "", "must be string"));
+  if (name !== "metadata") return;
+  if (schema.type !== "object")
+    errors.push(invalid(childPath(path, "type"), schema.type ?? "", "must be object"));
+  if (isRoot) checkMetadata(schema, path, errors);
 }
 
 /** Under the root's `metadata` only `name` and `generateName` may be restricted. */
