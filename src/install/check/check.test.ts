@@ -7,8 +7,11 @@ import {
   customResourceDefinitions,
   deployments,
   leases,
+  namespaces,
   nodes,
   secrets,
+  serviceMeshControlPlanes,
+  serviceMeshMemberRolls,
 } from "../../api/index.ts";
 import { deploymentManifest, joinClusters, prepareCluster } from "../index.ts";
 import { cluster, world } from "../testing/cluster.ts";
@@ -24,6 +27,46 @@ const find = (checks: Check[], name: string | RegExp) => {
   assert.ok(found, `${name} in ${checks.map((check) => check.name).join("; ")}`);
   return found;
 };
+
+describe("a mesh", () => {
+  const conditions = (ready: "True" | "False", more: object[] = []) => ({
+    annotations: { readyComponentCount: ready === "True" ? "3/3" : "1/3" },
+    conditions: [
+      { type: "Reconciled", status: "True" as const, reason: "InstallSuccessful" },
+      { type: "Ready", status: ready, reason: "ComponentsReady", message: "about its components" },
+      ...(more as { type: string; status: "True" }[]),
+    ],
+  });
+  test("says of itself what is wrong; who asks for what is not served is warned", async () => {
+    const { client } = await cluster("a");
+    await prepareCluster(client, { name: "a" });
+    await client.create(namespaces, { metadata: { name: "istio-system" } });
+    const ref = { namespace: "istio-system", name: "basic" };
+    await client.create(serviceMeshControlPlanes, { metadata: ref, spec: {} });
+    await client.create(serviceMeshMemberRolls, {
+      metadata: { namespace: "istio-system", name: "default" },
+      spec: { members: ["coolapp"] },
+    });
+    const mesh = async () => find(await checkCluster(client, "ctx"), "the mesh istio-system/basic is ready");
+    const becomes = (status: object) =>
+      client.patch(serviceMeshControlPlanes, ref, { status }, { subresource: "status" });
+    assert.match((await mesh()).message ?? "", /nobody has looked at it/);
+    await becomes(conditions("False"));
+    assert.deepEqual([(await mesh()).status, (await mesh()).message], ["failed", "about its components"]);
+    await becomes(conditions("True"));
+    assert.deepEqual([(await mesh()).status, (await mesh()).message], ["ok", "3/3 components ready"]);
+    await becomes(conditions("True", [{ type: "NotServedYet", status: "True", message: "spec.addons" }]));
+    assert.deepEqual(
+      [(await mesh()).status, (await mesh()).message],
+      ["warning", "3/3 components ready; spec.addons"],
+    );
+    const members = find(await checkCluster(client, "ctx"), "the mesh in istio-system has its members");
+    assert.deepEqual(
+      [members.status, members.fix],
+      ["warning", "kubectl --context ctx -n istio-system describe smmr default"],
+    );
+  });
+});
 
 describe("a cluster", () => {
   test("without Weft fails in everything but that it answers, and each failure says what to do", async () => {

@@ -17,6 +17,7 @@ import { dnsForwarding } from "../dns.ts";
 import { clusterName } from "../install.ts";
 import { controlPlane, defaultImage, dnsService } from "../manifests.ts";
 import { missingRights } from "./access.ts";
+import { checkMeshes } from "./meshes.ts";
 import { checkPeers } from "./peers.ts";
 import { type Check, check, type Finding, failed, ok, warning } from "./result.ts";
 
@@ -86,7 +87,9 @@ export async function checkCluster(client: KubeClient, context: string): Promise
     look("clusterset.local is answered", () => answers(client, context)),
     look("the cluster's DNS forwards clusterset.local", () => forwards(client, context)),
   ]);
-  return [first, ...rows, ...(await checkPeers(client, context).catch(() => []))];
+  // Where their kinds are missing, the definitions' checks have said so.
+  const more = [checkPeers, checkMeshes].map((look) => look(client, context).catch(() => []));
+  return [first, ...rows, ...(await Promise.all(more)).flat()];
 }
 
 function versionFinding(version: string): Finding {
