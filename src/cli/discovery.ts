@@ -83,20 +83,29 @@ async function run(options: Options): Promise<void> {
 }
 
 /** Until everything has been heard. */
-async function allKnown(
+export async function allKnown(
   discovery: Discovery,
   log: (line: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const world = realWorld();
-  for (let looks = 0; !discovery.ready; looks++) {
-    if (looks % 250 === 249) log(`waiting for ${discovery.waiting.join(", ")}`);
+  let said = "";
+  for (let looks = 1; !discovery.ready; looks++) {
+    const names = discovery.waiting.join(", ");
+    // After 5 s, and when it has changed since.
+    if (looks % 250 === 0 && names !== said) log(`waiting for ${names}`);
+    if (looks % 250 === 0) said = names;
     await sleep(world, 20, signal);
   }
 }
 
 /** Binds what proxies, agents and the API server call; certificates are taken over as they are renewed. */
-async function serve(discovery: Discovery, address: string, log: (line: string, error?: unknown) => void) {
+export async function serve(
+  discovery: Discovery,
+  address: string,
+  log: (line: string, error?: unknown) => void,
+  ports: { xds: number; webhook: number } = discoveryPorts,
+): Promise<void> {
   const { tls } = discovery;
   const forProxies = () => ({
     ...tls.current,
@@ -125,8 +134,8 @@ async function serve(discovery: Discovery, address: string, log: (line: string, 
     xds.setSecureContext(forProxies());
     https.setSecureContext(forAll());
   });
-  await listen(xds, discoveryPorts.xds, address);
-  await listen(https, discoveryPorts.webhook, address);
+  await listen(xds, ports.xds, address);
+  await listen(https, ports.webhook, address);
 }
 
 function listen(

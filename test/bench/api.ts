@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { configMaps, endpointSlices, namespaces } from "../../src/api/index.ts";
-import { KubeClient, transportFor } from "../../src/kube/index.ts";
+import { type Credentials, KubeClient, transportFor } from "../../src/kube/index.ts";
 import { defaultCluster, LabState, writeKeys } from "../../src/lab/index.ts";
 import { realWorld, timestamp } from "../../src/world/index.ts";
 import { residentOf } from "../support/processes.ts";
@@ -104,15 +104,17 @@ async function watchSlices(client: KubeClient) {
   };
 }
 
-interface Server extends AsyncDisposable {
+export interface Server extends AsyncDisposable {
   client: KubeClient;
+  /** How others reach it. */
+  credentials: Credentials;
   pid: number;
   /** Seconds from its start. */
   ready: number;
 }
 
 /** `src/lab/cluster.ts` with a directory of its own, called over its UNIX socket. */
-async function startServer(): Promise<Server> {
+export async function startServer(): Promise<Server> {
   const home = mkdtempSync(join(tmpdir(), "weft-bench-"));
   const state = new LabState(join(home, "lab"));
   const world = realWorld();
@@ -143,8 +145,10 @@ async function startServer(): Promise<Server> {
   first.child.kill("SIGKILL");
   const { child, ready } = await start();
   const server = `https://${cluster.apiAddress}:6443`;
-  const transport = transportFor({ server, ca: ca.cert, ...admin, socketPath: state.apiSocket("c1") });
+  const credentials = { server, ca: ca.cert, ...admin, socketPath: state.apiSocket("c1") };
+  const transport = transportFor(credentials);
   return {
+    credentials,
     client: new KubeClient({ transport, world, cluster: "c1", server }),
     pid: child.pid!,
     ready,

@@ -90,7 +90,12 @@ function offeredAlpn(protocols: readonly string[]) {
             key: { $case: "objectKey", value: "envoy.network.application_protocols" },
             value: {
               $case: "formatString",
-              value: { format: { $case: "textFormat", value: protocols.join(",") } },
+              value: {
+                format: {
+                  $case: "textFormatSource",
+                  value: { specifier: { $case: "inlineString", value: protocols.join(",") } },
+                },
+              },
             },
             sharedWithUpstream: 1, // ONCE
           },

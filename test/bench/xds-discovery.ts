@@ -1,0 +1,25 @@
+/** `weft discovery` on ports of its own, over an API server that is called through a UNIX socket. For the bench alone. */
+import { allKnown, serve } from "../../src/cli/discovery.ts";
+import { startDiscovery } from "../../src/discovery.ts";
+import { type Credentials, KubeClient, transportFor } from "../../src/kube/index.ts";
+import { realWorld } from "../../src/world/index.ts";
+
+const credentials = JSON.parse(process.env.BENCH_CREDENTIALS!) as Credentials;
+process.on("disconnect", () => process.exit()); // whoever measures is gone
+const ports = JSON.parse(process.env.BENCH_PORTS!) as { xds: number; webhook: number };
+const world = realWorld();
+const client = new KubeClient({ transport: transportFor(credentials), world, cluster: "c1" });
+const log = (line: string, error?: unknown) => console.error(line, error ?? "");
+const discovery = await startDiscovery({
+  client,
+  namespace: "istio-system",
+  name: "basic",
+  identity: "bench",
+  elected: true,
+  log: (line, error) => {
+    if (error) log(line, error);
+  },
+});
+await allKnown(discovery, log, new AbortController().signal);
+await serve(discovery, "127.0.0.1", log, ports);
+process.send?.("ready");
