@@ -244,6 +244,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       fieldSelector: `metadata.name=${rootCertificateConfigMap}`,
     }),
     peerTrust: peers.trustBundles,
+    peers: peers.states,
+    configMaps: meshObjects.configMaps,
   });
 
   // What a peer that cannot be heard offered before stands; nothing new waits for it (law 7).

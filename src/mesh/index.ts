@@ -13,6 +13,7 @@ import {
   nameOf,
   peerTrustConfigMap,
   type RoleBinding,
+  readPeerTrust,
   rootCertificateConfigMap,
   rootCertificateKey,
   type Service,
@@ -66,6 +67,10 @@ export interface MeshInputs extends MeshEnvironment {
   roots: Collection<ConfigMap>;
   /** What peers say of the trust domains of their meshes. */
   peerTrust: Collection<TrustBundle>;
+  /** The peers, by cluster, and whether they are heard. */
+  peers: Collection<{ cluster: string; state: string }>;
+  /** Those that are marked as ours are enough. */
+  configMaps: Collection<ConfigMap>;
   /** What whoever writes met, keyed by object. */
   conflicts: Collection<MeshConflict>;
 }
@@ -254,11 +259,18 @@ export function meshes(inputs: MeshInputs): Meshes {
     name: "meshSettings",
     key: nameOf,
   });
-  // What peers say of theirs; which of it counts is discovery's to say.
+  // What peers say of theirs; which of it counts is discovery's to say. What one said that cannot be heard stands.
   const peerTrust = flatDerive(
     meshes,
     (mesh, read) => {
-      const claims = read.list(inputs.peerTrust).map(({ spec }) => spec);
+      const heard = read.list(inputs.peerTrust).map(({ spec }) => spec);
+      const standing = read.get(inputs.configMaps, `${mesh.settings.namespace}/${peerTrustConfigMap}`);
+      const before = (standing && readPeerTrust(standing)) ?? [];
+      const silent = before.filter(({ cluster }) => {
+        const state = read.get(inputs.peers, cluster)?.state;
+        return state !== undefined && state !== "live" && !heard.some((each) => each.cluster === cluster);
+      });
+      const claims = [...heard, ...silent];
       return claims.length > 0 ? [peerTrustFor(mesh, claims)] : [];
     },
     { name: "meshPeerTrust", key: nameOf },
