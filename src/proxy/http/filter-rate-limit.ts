@@ -1,6 +1,9 @@
 /** Envoy's local_ratelimit filter: token buckets in this proxy, one for all or one for each descriptor. */
+
+import type { TypedExtensionConfig } from "#protocols/envoy/config/core/v3/extension.ts";
 import type { RateLimit, RateLimit_Action } from "#protocols/envoy/config/route/v3/route_components.ts";
 import type { LocalRateLimit } from "#protocols/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.ts";
+import { Descriptor } from "#protocols/envoy/extensions/rate_limit_descriptors/expr/v3/expr.ts";
 import type { TokenBucket } from "#protocols/envoy/type/v3/token_bucket.ts";
 import type { World } from "../../world/index.ts";
 import { type StreamFacts, Unservable } from "../contract.ts";
@@ -9,7 +12,7 @@ import { milliseconds } from "../values.ts";
 import type { FilteredRequest, HttpFilter } from "./filter.ts";
 import { compileMutation, type Mutation, mutate } from "./mutations.ts";
 import { percentOf } from "./percent.ts";
-import { headerOf } from "./route-match.ts";
+import { headerOf, queryTest } from "./route-match.ts";
 
 export interface RateLimitSettings {
   status: number;
@@ -149,9 +152,37 @@ function compileAction(
         return { key: descriptorKey || "header_match", value: descriptorValue };
       };
     }
+    case "queryParameterValueMatch": {
+      const { descriptorKey, descriptorValue, expectMatch, queryParameters } = specifier.value;
+      const tests = queryParameters.map(queryTest);
+      return ({ head }) => {
+        const matches = tests.every((test) => test(head.path));
+        if (matches !== (expectMatch ?? true)) return undefined;
+        return { key: descriptorKey || "query_match", value: descriptorValue };
+      };
+    }
+    case "extension":
+      return compileExtension(specifier.value);
     default:
       throw new Unservable(`rate limit action '${specifier?.$case ?? "none"}' is not served`);
   }
+}
+
+/** An expression (CEL). The one that is served asks who the client is, by its certificate. */
+function compileExtension({ name, typedConfig }: TypedExtensionConfig): ReturnType<typeof compileAction> {
+  const type = typedConfig?.typeUrl ?? "";
+  if (!type.endsWith("/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor")) {
+    throw new Unservable(`rate limit descriptor '${name}' is not served`);
+  }
+  const { descriptorKey, exprSpecifier, skipIfError } = Descriptor.decode(typedConfig!.value);
+  const text = exprSpecifier?.$case === "text" ? exprSpecifier.value : "";
+  if (text !== "connection.uri_san_peer_certificate") {
+    throw new Unservable(`rate limit descriptor '${name}': the expression '${text}' is not served`);
+  }
+  return ({ connection }) => {
+    const value = connection.tls?.peer?.uris[0];
+    return value === undefined ? (skipIfError ? null : undefined) : { key: descriptorKey, value };
+  };
 }
 
 export class RateLimitFilter implements HttpFilter {

@@ -10,6 +10,8 @@ class HostPools {
   readonly byAlpn = new Map<string, (Pool | undefined)[]>();
 }
 
+const oneDotOne = ["http/1.1"];
+
 /** The pool for requests to a host; HTTP/2 where the cluster says so, or where it says "as the client" and that has it. */
 export function poolFor(
   host: Host,
@@ -25,7 +27,8 @@ export function poolFor(
     host.pool = pools;
   }
   let list = pools.pools;
-  const { alpn } = request;
+  // Where ALPN is to say what is spoken, it says HTTP/1.1: that is what is asked for.
+  const alpn = request.alpn ?? (protocol === "auto" ? oneDotOne : undefined);
   if (alpn) {
     const key = alpn.join();
     list = pools.byAlpn.get(key) ?? [];

@@ -99,7 +99,10 @@ export function compileConditions(match: RouteMatch, world: World): RequestTest 
     const name = matcher.name.toLowerCase();
     tests.push(({ head }) => test(headerOf(head, name)));
   }
-  for (const matcher of match.queryParameters) tests.push(queryTest(matcher));
+  for (const matcher of match.queryParameters) {
+    const test = queryTest(matcher);
+    tests.push(({ head }) => test(head.path));
+  }
   if (match.tlsContext) {
     const { presented, validated } = match.tlsContext;
     tests.push((request) => {
@@ -118,18 +121,19 @@ export function compileConditions(match: RouteMatch, world: World): RequestTest 
   };
 }
 
-function queryTest(matcher: QueryParameterMatcher): RequestTest {
+/** Of a path with its query. */
+export function queryTest(matcher: QueryParameterMatcher): (path: string) => boolean {
   const specifier = matcher.queryParameterMatchSpecifier;
   const { name } = matcher;
   if (specifier?.$case === "stringMatch") {
     const test = compileStringMatcher(specifier.value);
-    return ({ head }) => {
-      const value = queryParameter(head.path, name);
+    return (path) => {
+      const value = queryParameter(path, name);
       return value !== undefined && test(value);
     };
   }
   const wanted = specifier?.value ?? true;
-  return ({ head }) => (queryParameter(head.path, name) !== undefined) === wanted;
+  return (path) => (queryParameter(path, name) !== undefined) === wanted;
 }
 
 /** The first parameter of that name as it is written, not decoded; undefined when there is none. */
