@@ -1,150 +1,23 @@
 /** A cluster at work: its hosts, who is chosen, what may be under way. Changed in place, so that pools stay. */
+import { isIP } from "node:net";
 import {
-  Cluster,
+  type Cluster,
   Cluster_DiscoveryType as Discovers,
-  Cluster_LbPolicy as LbPolicy,
 } from "#protocols/envoy/config/cluster/v3/cluster.ts";
-import { type Metadata, TransportSocket } from "#protocols/envoy/config/core/v3/base.ts";
-import { UpstreamTlsContext } from "#protocols/envoy/extensions/transport_sockets/tls/v3/tls.ts";
-import { HttpProtocolOptions } from "#protocols/envoy/extensions/upstreams/http/v3/http_protocol_options.ts";
+import type { Metadata, TransportSocket } from "#protocols/envoy/config/core/v3/base.ts";
+import type { HttpProtocolOptions } from "#protocols/envoy/extensions/upstreams/http/v3/http_protocol_options.ts";
 import type { Timer, World } from "../../world/index.ts";
-import {
-  type Address,
-  type ClusterLimits,
-  type ClusterStats,
-  type Host,
-  type PickContext,
-  type Stats,
-  Unservable,
-} from "../contract.ts";
+import type { Address, ClusterLimits, ClusterStats, Host, PickContext, Stats } from "../contract.ts";
 import type { Secrets } from "../secrets.ts";
 import { TlsMaterial } from "../tls.ts";
 import { milliseconds, parseAddress, printAddress } from "../values.ts";
-import type { Chooser, Policy } from "./balancers.ts";
+import type { Chooser } from "./balancers.ts";
 import type { Assignment } from "./discovery.ts";
 import { EndpointHost, type HostOwner, type UpstreamTransport } from "./host.ts";
 import { CircuitBreaking } from "./limits.ts";
 import { OutlierDetector } from "./outlier.ts";
+import { type ReadCluster, readTransportSocket, transportKey } from "./read.ts";
 import { balance, type LocalityHosts, Turns } from "./sets.ts";
-
-const type = "type.googleapis.com/envoy.extensions";
-const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-
-/** Everything of a cluster that can be wrong has been read. */
-export interface ReadCluster {
-  config: Cluster;
-  bytes: Buffer;
-  discovers: Discovers;
-  policy: Policy;
-  httpOptions: HttpProtocolOptions | undefined;
-  protocol: "http1" | "http2" | "downstream" | "auto";
-}
-
-/** Throws Unservable. */
-export function readCluster(bytes: Buffer): ReadCluster {
-  const config = Cluster.decode(bytes);
-  if (config.clusterDiscoveryType?.$case === "clusterType") {
-    throw new Unservable(`cluster type '${config.clusterDiscoveryType.value.name}' is not served`);
-  }
-  if (config.healthChecks.length > 0) throw new Unservable("active health checks are not served");
-  if (config.lbSubsetConfig) throw new Unservable("lb_subset_config is not served");
-  if (config.loadBalancingPolicy) throw new Unservable("load_balancing_policy is not served");
-  const written = config.loadAssignment?.endpoints ?? [];
-  if (
-    config.clusterDiscoveryType?.value === Discovers.LOGICAL_DNS &&
-    (written.length !== 1 || written[0]!.lbEndpoints.length !== 1)
-  ) {
-    throw new Unservable(
-      "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
-    );
-  }
-  const packed = config.typedExtensionProtocolOptions[httpOptionsKey];
-  const httpOptions = packed && HttpProtocolOptions.decode(packed.value);
-  for (const socket of [
-    config.transportSocket,
-    ...config.transportSocketMatches.map((m) => m.transportSocket),
-  ]) {
-    readTransportSocket(socket);
-  }
-  return {
-    config,
-    bytes,
-    discovers: config.clusterDiscoveryType?.value ?? Discovers.STATIC,
-    policy: policyOf(config),
-    httpOptions,
-    protocol: protocolOf(config, httpOptions),
-  };
-}
-
-function policyOf(config: Cluster): Policy {
-  const settings = config.lbConfig;
-  switch (config.lbPolicy) {
-    case LbPolicy.ROUND_ROBIN:
-    case LbPolicy.CLUSTER_PROVIDED:
-      return { kind: "round-robin" };
-    case LbPolicy.RANDOM:
-      return { kind: "random" };
-    case LbPolicy.LEAST_REQUEST: {
-      const given = settings?.$case === "leastRequestLbConfig" ? settings.value : undefined;
-      return {
-        kind: "least-request",
-        choices: given?.choiceCount ?? 2,
-        bias: given?.activeRequestBias?.defaultValue ?? 1,
-      };
-    }
-    case LbPolicy.RING_HASH: {
-      const given = settings?.$case === "ringHashLbConfig" ? settings.value : undefined;
-      if (given?.hashFunction) throw new Unservable("ring hash by MurmurHash2 is not served");
-      return {
-        kind: "ring-hash",
-        smallest: given?.minimumRingSize ?? 1024,
-        largest: given?.maximumRingSize ?? 8 * 1024 * 1024,
-      };
-    }
-    case LbPolicy.MAGLEV: {
-      const given = settings?.$case === "maglevLbConfig" ? settings.value : undefined;
-      return { kind: "maglev", tableSize: given?.tableSize ?? 65537 };
-    }
-    default:
-      throw new Unservable(`lb_policy ${config.lbPolicy} is not served`);
-  }
-}
-
-function protocolOf(config: Cluster, options: HttpProtocolOptions | undefined): ReadCluster["protocol"] {
-  const chosen = options?.upstreamProtocolOptions;
-  switch (chosen?.$case) {
-    case "useDownstreamProtocolConfig":
-      return "downstream";
-    case "autoConfig":
-      return "auto";
-    case "explicitHttpConfig":
-      switch (chosen.value.protocolConfig?.$case) {
-        case "http2ProtocolOptions":
-          return "http2";
-        case "http3ProtocolOptions":
-          throw new Unservable("HTTP/3 is not served");
-        default:
-          return "http1";
-      }
-    default:
-      if (config.protocolSelection === 1) return "downstream";
-      return config.http2ProtocolOptions ? "http2" : "http1";
-  }
-}
-
-/** Undefined: plain. */
-function readTransportSocket(socket: TransportSocket | undefined): UpstreamTlsContext | undefined {
-  const any = socket?.configType?.$case === "typedConfig" ? socket.configType.value : undefined;
-  switch (any?.typeUrl) {
-    case undefined:
-    case `${type}.transport_sockets.raw_buffer.v3.RawBuffer`:
-      return undefined;
-    case `${type}.transport_sockets.tls.v3.UpstreamTlsContext`:
-      return UpstreamTlsContext.decode(any.value);
-    default:
-      throw new Unservable(`transport socket ${any?.typeUrl} is not served`);
-  }
-}
 
 export interface ClusterDeps {
   world: World;
@@ -152,6 +25,11 @@ export interface ClusterDeps {
   secrets: Secrets;
   /** Upstream connections leave by this address. */
   bindAddress: string | undefined;
+}
+
+interface Transports {
+  own: UpstreamTransport | undefined;
+  matches: { match: [string, unknown][]; transport: UpstreamTransport | undefined }[];
 }
 
 /** Unused hosts of ORIGINAL_DST clusters go after this, ms (Envoy's cleanup_interval). */
@@ -171,8 +49,7 @@ export class ManagedCluster implements HostOwner {
   #priorities: LocalityHosts<EndpointHost>[][] = [];
   #chooser: Chooser<EndpointHost> | undefined;
   readonly #turns: Turns;
-  #transport: UpstreamTransport | undefined;
-  #matches: { match: [string, unknown][]; transport: UpstreamTransport | undefined }[] = [];
+  #transports: Transports = { own: undefined, matches: [] };
   #cleanup: Timer | undefined;
   /** ORIGINAL_DST: hosts that nothing was sent to since the last cleaning. */
   #idle = new Set<EndpointHost>();
@@ -186,7 +63,7 @@ export class ManagedCluster implements HostOwner {
     this.stats = deps.stats.scope(`cluster.${shown}`, "cluster", { cluster_name: shown });
     this.#breaking = new CircuitBreaking(this.stats);
     this.#turns = new Turns(deps.world);
-    this.#configure(undefined);
+    this.#configure(undefined, read);
   }
 
   get config(): Cluster {
@@ -223,13 +100,17 @@ export class ManagedCluster implements HostOwner {
 
   /** Takes a new version of the same kind of discovery. */
   update(read: ReadCluster): void {
-    const before = this.#read;
-    this.#read = read;
-    this.#configure(before);
+    this.#configure(this.#read, read);
   }
 
-  #configure(before: ReadCluster | undefined): void {
-    const { config, httpOptions } = this.#read;
+  /** Throws before anything has changed. */
+  #configure(before: ReadCluster | undefined, read: ReadCluster): void {
+    const { config, httpOptions } = read;
+    const secured =
+      before && transportKey(before.config) === transportKey(config)
+        ? undefined
+        : this.#makeTransports(config);
+    this.#read = read;
     const common = httpOptions?.commonHttpProtocolOptions ?? config.commonHttpProtocolOptions;
     this.connectTimeout = milliseconds(config.connectTimeout, 5_000);
     this.maxRequestsPerConnection = common?.maxRequestsPerConnection ?? config.maxRequestsPerConnection ?? 0;
@@ -241,13 +122,9 @@ export class ManagedCluster implements HostOwner {
     const upstream = httpOptions?.upstreamHttpProtocolOptions ?? config.upstreamHttpProtocolOptions;
     this.sniFollowsHost = { sni: upstream?.autoSni ?? false, san: upstream?.autoSanValidation ?? false };
     this.#breaking.configure(config.circuitBreakers);
-    if (!before || transportKey(before.config) !== transportKey(config)) {
+    if (secured) {
       this.#disposeTransports();
-      this.#transport = this.#transportOf(config.transportSocket);
-      this.#matches = config.transportSocketMatches.map(({ match, transportSocket }) => ({
-        match: Object.entries(match ?? {}),
-        transport: this.#transportOf(transportSocket),
-      }));
+      this.#transports = secured;
       // Connections that were secured in another way are not for us any more.
       for (const host of this.#hosts.values()) this.#drop(host);
       this.#hosts.clear();
@@ -271,30 +148,47 @@ export class ManagedCluster implements HostOwner {
     else this.assign(this.#assignment);
   }
 
-  #transportOf(socket: TransportSocket | undefined): UpstreamTransport | undefined {
-    const context = readTransportSocket(socket);
-    if (!context) return undefined;
-    return {
-      material: new TlsMaterial(context.commonTlsContext, this.#deps.secrets, "client"),
-      sni: context.sni,
+  #makeTransports(config: Cluster): Transports {
+    const made: UpstreamTransport[] = [];
+    const of = (socket: TransportSocket | undefined) => {
+      const context = readTransportSocket(socket);
+      if (!context) return undefined;
+      const material = new TlsMaterial(context.commonTlsContext, this.#deps.secrets, "client");
+      // RFC 6066 has no addresses as server names.
+      const transport = { material, sni: isIP(context.sni) ? "" : context.sni };
+      made.push(transport);
+      return transport;
     };
+    try {
+      return {
+        own: of(config.transportSocket),
+        matches: config.transportSocketMatches.map(({ match, transportSocket }) => ({
+          match: Object.entries(match ?? {}),
+          transport: of(transportSocket),
+        })),
+      };
+    } catch (error) {
+      for (const { material } of made) material.dispose();
+      throw error;
+    }
   }
 
   #disposeTransports(): void {
-    this.#transport?.material.dispose();
-    for (const { transport } of this.#matches) transport?.material.dispose();
+    this.#transports.own?.material.dispose();
+    for (const { transport } of this.#transports.matches) transport?.material.dispose();
   }
 
   /** The first match of the endpoint's `envoy.transport_socket_match` metadata, else the cluster's own. */
   transportFor(metadata: Metadata | undefined): UpstreamTransport | undefined {
-    if (this.#matches.length === 0) return this.#transport;
+    const { own, matches } = this.#transports;
+    if (matches.length === 0) return own;
     const facts = metadata?.filterMetadata["envoy.transport_socket_match"] as
       | Record<string, unknown>
       | undefined;
-    for (const { match, transport } of this.#matches) {
+    for (const { match, transport } of matches) {
       if (match.every(([key, value]) => facts?.[key] === value)) return transport;
     }
-    return this.#transport;
+    return own;
   }
 
   /** New endpoints: who was here already stays the same host. */
@@ -308,8 +202,10 @@ export class ManagedCluster implements HostOwner {
           const key = printAddress(facts.address);
           if (kept.has(key)) return []; // named twice
           let host = this.#hosts.get(key);
-          if (host) host.facts = facts;
-          else host = new EndpointHost(this, facts);
+          // Secured in another way from now on, it is another host.
+          if (host && this.transportFor(host.facts.metadata) === this.transportFor(facts.metadata)) {
+            host.facts = facts;
+          } else host = new EndpointHost(this, facts);
           kept.set(key, host);
           return [host];
         }),
@@ -317,7 +213,7 @@ export class ManagedCluster implements HostOwner {
     );
     const before = this.#hosts;
     this.#hosts = kept;
-    for (const [key, host] of before) if (!kept.has(key)) this.#drop(host);
+    for (const [key, host] of before) if (kept.get(key) !== host) this.#drop(host);
     this.#rebalance();
   }
 
@@ -425,12 +321,4 @@ export class ManagedCluster implements HostOwner {
     this.#chooser = undefined;
     if (!replaced) this.#deps.stats.dropScope?.(`cluster.${this.config.altStatName || this.name}`);
   }
-}
-
-/** What of the configuration says how connections are secured. */
-function transportKey(config: Cluster): string {
-  return [config.transportSocket, ...config.transportSocketMatches.map((m) => m.transportSocket)]
-    .map((socket) => (socket ? Buffer.from(TransportSocket.encode(socket).finish()).toString("base64") : ""))
-    .concat(JSON.stringify(config.transportSocketMatches.map((m) => m.match)))
-    .join(" ");
 }

@@ -4,7 +4,7 @@ import type { Timer } from "../../world/index.ts";
 import type { Apply } from "../ads.ts";
 import type { Clusters, UpstreamCluster } from "../contract.ts";
 import { messageOf, milliseconds } from "../values.ts";
-import { type ClusterDeps, ManagedCluster, type ReadCluster, readCluster } from "./cluster.ts";
+import { type ClusterDeps, ManagedCluster } from "./cluster.ts";
 import {
   type Assignment,
   type Discovery,
@@ -13,6 +13,7 @@ import {
   type Resolve,
   readAssignment,
 } from "./discovery.ts";
+import { type ReadCluster, readCluster } from "./read.ts";
 
 interface Entry {
   cluster: ManagedCluster;

@@ -1,5 +1,5 @@
 /** An endpoint, and how connections to it are made. */
-import { connect as connectTcp, isIPv6, type Socket } from "node:net";
+import { connect as connectTcp, isIP, isIPv6, type Socket } from "node:net";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import type { Metadata } from "#protocols/envoy/config/core/v3/base.ts";
 import type { World } from "../../world/index.ts";
@@ -214,7 +214,8 @@ export class EndpointHost implements Host {
       if (enabled) tcp.setKeepAlive(true, delay);
       if (!transport || !material) return succeed(tcp, undefined);
       const { sni, san } = cluster.sniFollowsHost;
-      const serverName = sni && options.serverName ? options.serverName : transport.sni;
+      const serverName =
+        sni && options.serverName && !isIP(options.serverName) ? options.serverName : transport.sni;
       const offered = options.alpn ?? transport.material.alpn;
       const tls = connectTls({
         socket: tcp,
