@@ -18,10 +18,11 @@ import type {
   VirtualHost,
 } from "./model.ts";
 import { bySpecificity, common, credential, fullHost, isHost, isPort } from "./names.ts";
-import { cidr, clustersOf, inspectTimeout, sniHosts, tcpHandler } from "./outbound.ts";
+import { inspectTimeout } from "./outbound.ts";
 import { namedProtocol, type Protocol } from "./protocol.ts";
 import { byAge, isAddress, timeOf } from "./registry.ts";
 import { type DraftRoute, type RouteContext, routesOf } from "./routes.ts";
+import { cidr, clustersOf, sniHosts, tcpHandler } from "./tcp.ts";
 import type { HostRules } from "./virtual-services.ts";
 
 /** A server of a Gateway, with hosts resolved. */

@@ -18,10 +18,11 @@ import type {
   Upstream,
 } from "./model.ts";
 import { blackHoleUpstream, inboundPassthroughUpstream, upstreamName } from "./names.ts";
-import { inspectTimeout, plainHttp, tcpHandler, weighted } from "./outbound.ts";
+import { inspectTimeout, plainHttp } from "./outbound.ts";
 import { type Mode, modeOfPort, type PeerMode } from "./peer-authentication.ts";
 import { isHttp, isHttp2, type Protocol } from "./protocol.ts";
 import { anyPath, defaultRetries, noChanges, only } from "./routes.ts";
+import { tcpHandler, weighted } from "./tcp.ts";
 import { blackHole, inboundPassthrough, inboundUpstream } from "./upstreams.ts";
 
 /** A port of the workload that a service names. */

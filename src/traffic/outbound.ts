@@ -1,24 +1,13 @@
-/**
- * What sidecars do with connections of their application: virtual hosts and listeners of each service. Source: Istio
- * `pilot/pkg/networking/core/{httproute,listener}.go`.
- */
+/** The listeners of sidecars for the connections of their application. Source: Istio `pilot/pkg/networking/core/listener.go`. */
 import type { MeshSettings } from "../api/index.ts";
-import type {
-  ChainMatch,
-  FilterChain,
-  HttpHandler,
-  Listener,
-  Origin,
-  RouteTable,
-  TcpHandler,
-  VirtualHost,
-  WeightedUpstream,
-} from "./model.ts";
-import { blackHoleUpstream, isHost, passthroughUpstream, upstreamName } from "./names.ts";
+import { type HostContext, originOf } from "./hosts.ts";
+import type { ChainMatch, FilterChain, HttpHandler, Listener, Origin, WeightedUpstream } from "./model.ts";
+import { blackHoleUpstream, passthroughUpstream, upstreamName } from "./names.ts";
 import { meshAlpn } from "./policy.ts";
 import { isHttp, isTls } from "./protocol.ts";
 import { isAddress, type MeshPort, type MeshService } from "./registry.ts";
-import { type DraftRoute, defaultRoute, noChanges, type RouteContext, resolve, routesOf } from "./routes.ts";
+import type { RouteContext } from "./routes.ts";
+import { cidr, clustersOf, isRange, sniHosts, tcpHandler, weighted } from "./tcp.ts";
 import type { HostRules } from "./virtual-services.ts";
 import { selects } from "./workloads.ts";
 
@@ -27,153 +16,6 @@ export const inspectTimeout = 5_000;
 
 /** HTTP as the inspector names it. */
 export const plainHttp = ["http/1.0", "http/1.1", "h2c"];
-
-/** A virtual host whose routes may be for some clients only. */
-export interface DraftHost {
-  /** The name of its table: a port, or `host:port` where the service has a listener of its own. */
-  table: string;
-  host: VirtualHost;
-  /** Parallel to the routes; undefined when all are for everybody. */
-  labels: readonly (Readonly<Record<string, string>> | undefined)[] | undefined;
-}
-
-const forLabels = new WeakMap<DraftHost, Map<string, VirtualHost>>();
-
-/** The virtual host as clients with these labels have it; the same labels, the same object. */
-export function hostFor(draft: DraftHost, labels: Readonly<Record<string, string>>): VirtualHost {
-  const { host, labels: conditions } = draft;
-  if (!conditions) return host;
-  let made = forLabels.get(draft);
-  if (!made) {
-    made = new Map();
-    forLabels.set(draft, made);
-  }
-  const key = JSON.stringify(labels);
-  let found = made.get(key);
-  if (!found) {
-    const routes = host.routes.filter((_, i) => !conditions[i] || selects(conditions[i], labels));
-    found = { ...host, routes };
-    made.set(key, found);
-  }
-  return found;
-}
-
-export interface HostContext extends Omit<RouteContext, "port"> {
-  rules: HostRules | undefined;
-}
-
-/** Ports with virtual hosts: HTTP, and those whose protocol is found out. */
-export function hasHosts(port: MeshPort): boolean {
-  return isHttp(port.protocol) || port.protocol === "auto";
-}
-
-/** A service on a port whose protocol is found out has a listener for each of its addresses. */
-export function hasOwnListener(service: MeshService, port: MeshPort): boolean {
-  return port.protocol === "auto" && service.addresses.some((address) => !isRange(address));
-}
-
-export function hostsOf(service: MeshService, context: HostContext): DraftHost[] {
-  return service.ports.filter(hasHosts).map((port) => {
-    const own = hasOwnListener(service, port);
-    const name = `${service.host}:${port.number}`;
-    return draftHost(
-      own ? name : String(port.number),
-      name,
-      own ? ["*"] : domainsOf(service, port.number, context.client),
-      port.number,
-      service,
-      context,
-    );
-  });
-}
-
-/** A host that only a VirtualService knows, on port 80 as Istio has it. */
-export function looseHost(host: string, rules: HostRules, context: HostContext): DraftHost {
-  return draftHost("80", `${host}:80`, withPort([host], 80), 80, undefined, { ...context, rules });
-}
-
-function draftHost(
-  table: string,
-  name: string,
-  domains: readonly string[],
-  port: number,
-  service: MeshService | undefined,
-  context: HostContext,
-): DraftHost {
-  const { rules } = context;
-  const drafts: DraftRoute[] =
-    rules && rules.http.length > 0 ? routesOf(rules, { ...context, port }) : whole(service, port, context);
-  return {
-    table,
-    host: {
-      name,
-      domains,
-      routes: drafts.map(({ route }) => route),
-      requireTls: false,
-      origins: [...(service ? [service.origin] : []), ...(rules ? [originOf(rules)] : [])],
-    },
-    labels: drafts.some(({ labels }) => labels) ? drafts.map(({ labels }) => labels) : undefined,
-  };
-}
-
-function whole(service: MeshService | undefined, port: number, context: HostContext): DraftRoute[] {
-  if (!service) return [];
-  const upstream = upstreamName("outbound", port, "", service.host);
-  return [{ route: defaultRoute(upstream, context.hash(service.host, port, ""), [service.origin]) }];
-}
-
-function originOf({ kind, namespace, name }: HostRules): Origin {
-  return { kind, namespace, name, field: "" };
-}
-
-/**
- * The names that clients call a service by, each with and without the port. Source: Istio `generateVirtualHostDomains`,
- * `generateAltVirtualHosts`.
- */
-export function domainsOf(service: MeshService, port: number, client: string): string[] {
-  const names = [service.host];
-  if (service.kind === "Service") {
-    const { name, namespace } = service;
-    names.push(`${name}.${namespace}.svc`, `${name}.${namespace}`);
-    if (client === namespace) names.push(name);
-  }
-  for (const address of service.addresses) {
-    if (isRange(address)) continue;
-    const host = address.replace(/\/\d+$/, "");
-    names.push(host.includes(":") ? `[${host}]` : host);
-  }
-  return withPort(names, port);
-}
-
-function withPort(names: readonly string[], port: number): string[] {
-  return names.flatMap((name) => (name === "*" ? [name] : [name, `${name}:${port}`]));
-}
-
-/** Envoy refuses a table in which two hosts have the same domain: the first keeps it. */
-export function tableOf(
-  name: string,
-  hosts: readonly VirtualHost[],
-  unknown: RouteTable["unknown"],
-): RouteTable {
-  const taken = new Set<string>();
-  const virtualHosts: VirtualHost[] = [];
-  for (const host of hosts) {
-    let free = true;
-    for (const domain of host.domains) {
-      if (taken.has(domain)) free = false;
-      taken.add(domain);
-    }
-    if (free) virtualHosts.push(host);
-    else {
-      const before = new Set(virtualHosts.flatMap(({ domains }) => domains));
-      const domains = host.domains.filter((domain) => !before.has(domain));
-      if (domains.length > 0) virtualHosts.push({ ...host, domains });
-    }
-  }
-  return { name, virtualHosts, unknown };
-}
-
-// ---------------------------------------------------------------------------------------------- listeners
 
 /** What a service adds to a listener, which others may share. */
 export interface ListenerPart {
@@ -220,10 +62,6 @@ export function listenerParts(given: MeshService, context: ListenerContext): Lis
       };
     });
   return [...parts, ...ofRanges];
-}
-
-function isRange(address: string): boolean {
-  return address.includes("/") && !/\/(?:32|128)$/.test(address);
 }
 
 /** `onlyRanges`: it has addresses, but none that could be listened at. */
@@ -327,11 +165,6 @@ function sniChains(
   );
 }
 
-/** Without those that are no names, each once. */
-export function sniHosts(match: { sniHosts?: string[] }): string[] {
-  return [...new Set((match.sniHosts ?? []).map((host) => host.toLowerCase()))].filter(isHost);
-}
-
 function appliesTo(
   match: { gateways?: string[]; sourceNamespace?: string },
   rules: HostRules,
@@ -378,44 +211,6 @@ function tcpChain(service: MeshService, port: MeshPort, context: ListenerContext
       origins,
     },
   };
-}
-
-export function clustersOf(
-  route: readonly {
-    destination?: { host?: string; subset?: string; port?: { number?: number } };
-    weight?: number;
-  }[],
-  rules: HostRules,
-  port: number,
-  context: Pick<RouteContext, "mesh" | "service">,
-): WeightedUpstream[] {
-  const destinations = route.filter(({ destination }) => destination?.host);
-  const used =
-    destinations.length === 1 ? destinations : destinations.filter(({ weight }) => (weight ?? 0) > 0);
-  if (used.length === 0 || used.reduce((sum, { weight }) => sum + (weight ?? 0), 0) > 4_294_967_295)
-    return [weighted(blackHoleUpstream, 1)];
-  return used.map(({ destination, weight }) =>
-    weighted(
-      resolve(destination!, rules.namespace, { ...context, port }).upstream,
-      used.length === 1 ? 1 : weight!,
-    ),
-  );
-}
-
-export function weighted(upstream: string, weight: number): WeightedUpstream {
-  return { upstream, weight, requestHeaders: noChanges, responseHeaders: noChanges };
-}
-
-export function tcpHandler(
-  clusters: readonly WeightedUpstream[],
-  statPrefix: string,
-  mesh: MeshSettings,
-): TcpHandler {
-  return { kind: "tcp", statPrefix, clusters, idleTimeout: 3_600_000, accessLog: mesh.accessLog };
-}
-
-export function cidr(address: string): string {
-  return address.includes("/") ? address : `${address}/${address.includes(":") ? 128 : 32}`;
 }
 
 export function outboundHttp(routes: string, statPrefix: string, mesh: MeshSettings): HttpHandler {

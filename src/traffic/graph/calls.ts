@@ -2,9 +2,10 @@
 import { derive, equal, flatDerive, type Read } from "../../collections/index.ts";
 import { endpointsOf } from "../endpoints.ts";
 import { isExportedTo, seenBy, type Variants, variants } from "../exports.ts";
+import { type DraftHost, hostsOf, looseHost } from "../hosts.ts";
 import type { Upstream } from "../model.ts";
 import { blackHoleUpstream, passthroughUpstream, patternsOf } from "../names.ts";
-import { type DraftHost, hostsOf, type ListenerPart, listenerParts, looseHost } from "../outbound.ts";
+import { type ListenerPart, listenerParts } from "../outbound.ts";
 import { isHttp } from "../protocol.ts";
 import { serviceKey } from "../registry.ts";
 import { blackHole, passthrough, type UpstreamSet, upstreamsOf, withOwnEndpoints } from "../upstreams.ts";

@@ -1,16 +1,10 @@
 /** What each kind of sidecar does outbound. */
 import { derive, flatDerive, index, type Read } from "../../collections/index.ts";
 import { isExportedTo, seenBy } from "../exports.ts";
+import { type DraftHost, hostFor, tableOf } from "../hosts.ts";
 import type { Listener, RouteTable, ScopeConfig, Upstream, VirtualHost } from "../model.ts";
 import { blackHoleUpstream, passthroughUpstream } from "../names.ts";
-import {
-  type DraftHost,
-  hostFor,
-  type ListenerPart,
-  outboundListener,
-  tableOf,
-  virtualOutbound,
-} from "../outbound.ts";
+import { type ListenerPart, outboundListener, virtualOutbound } from "../outbound.ts";
 import type { Scope } from "../scopes.ts";
 import { letsThrough } from "../sidecars.ts";
 import { blackHole, passthrough, withoutSecret } from "../upstreams.ts";

@@ -2,9 +2,9 @@
 import type { MeshSettings } from "../../api/index.ts";
 import { derive, index, joinPartitions, type Read } from "../../collections/index.ts";
 import { httpRouteRulesOf, isGranted } from "../gateway-api.ts";
+import type { HostContext } from "../hosts.ts";
 import type { TrafficInputs } from "../inputs.ts";
 import { patternsOf } from "../names.ts";
-import type { HostContext } from "../outbound.ts";
 import { hashPolicyOf, policyFor } from "../policy.ts";
 import type { MeshService } from "../registry.ts";
 import { ruleFor, ruleOf } from "../rules.ts";
