@@ -2,7 +2,18 @@
  * A pod's volumes as directories of the node. Source: Kubernetes documentation, "Volumes";
  * kubernetes `pkg/volume/util/atomic_writer.go` for how files change while a container reads them.
  */
-import { chmod, mkdir, readlink, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { dirname, join, normalize } from "node:path";
 import type { Pod, Volume } from "../../api/index.ts";
 
@@ -189,11 +200,13 @@ function downwardFiles(
 
 /**
  * Writes files so that a reader sees the old ones or the new ones, all together: they are in a directory of their
- * own that `..data` points to, and each name is a link through `..data`.
+ * own that `..data` points to, and each name is a link through `..data`. Files that are as they should be stay
+ * untouched: who watches them is not woken for nothing.
  */
 export async function writeFiles(dir: string, files: Files): Promise<void> {
   await mkdir(dir, { recursive: true });
   const old = await readlink(join(dir, "..data")).catch(() => undefined);
+  if (old && (await isWritten(join(dir, old), files))) return;
   const version = old === "..1" ? "..2" : "..1";
   await rm(join(dir, version), { recursive: true, force: true });
   for (const [path, { content, mode }] of files) {
@@ -213,4 +226,16 @@ export async function writeFiles(dir: string, files: Files): Promise<void> {
     });
   }
   if (old) await rm(join(dir, old), { recursive: true, force: true });
+}
+
+/** Whether a directory has these files, as they are, and no others. */
+async function isWritten(dir: string, files: Files): Promise<boolean> {
+  const there = await readdir(dir, { recursive: true, withFileTypes: true }).catch(() => []);
+  if (there.filter((entry) => entry.isFile()).length !== files.size) return false;
+  for (const [path, { content, mode }] of files) {
+    const file = join(dir, path);
+    const [found, now] = await Promise.all([stat(file), readFile(file)]).catch(() => []);
+    if (!found || !now || (found.mode & 0o777) !== mode || !now.equals(Buffer.from(content))) return false;
+  }
+  return true;
 }
