@@ -120,7 +120,8 @@ async function bundle(directory: string): Promise<void> {
   );
   const licences = [...packages].sort().map((name) => {
     const { version } = JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8"));
-    return `${name} ${version}\n\n${licenceOf(name)}`;
+    const sources = Object.keys(metafile.inputs).filter((file) => file.startsWith(`node_modules/${name}/`));
+    return `${name} ${version}\n\n${licenceOf(name, sources)}`;
   });
   copyFileSync(join(root, "LICENSE"), join(directory, "LICENSE"));
   writeFileSync(join(directory, "LICENSES"), licences.join(`\n${"-".repeat(80)}\n\n`));
@@ -142,7 +143,7 @@ const lateRequires: Plugin = {
   },
 };
 
-function licenceOf(name: string): string {
+function licenceOf(name: string, sources: readonly string[]): string {
   for (const file of ["LICENSE", "LICENSE.md", "LICENSE.txt", "license", "LICENCE"]) {
     try {
       return readFileSync(join(root, "node_modules", name, file), "utf8");
@@ -150,7 +151,13 @@ function licenceOf(name: string): string {
       // It has another name.
     }
   }
-  throw new Error(`the package ${name} brings no licence`);
+  // Some have it at the head of each source instead; Apache's own text lies beside these (LICENSE).
+  const heads = sources.flatMap(
+    (file) => /^(?:\/\/[^\n]*\n)+/.exec(readFileSync(join(root, file), "utf8"))?.[0] ?? [],
+  );
+  const written = [...new Set(heads.filter((head) => /copyright/i.test(head)))];
+  if (written.length === 0) throw new Error(`the package ${name} brings no licence`);
+  return written.join("\n");
 }
 
 if (import.meta.main) {
