@@ -72,8 +72,8 @@ import {
   type WatchSourceOptions,
   watchSource,
 } from "./kube/index.ts";
-import { type Proxy as MeshProxy, slimPod, type Traffic, traffic } from "./traffic/index.ts";
-import { credentialsOf, startXds, statusOf, type XdsServer } from "./xds/index.ts";
+import { type Finding, type Proxy as MeshProxy, slimPod, type Traffic, traffic } from "./traffic/index.ts";
+import { acceptedOf, credentialsOf, startXds, statusOf, type XdsServer } from "./xds/index.ts";
 
 export interface DiscoveryOptions {
   /** Of the cluster that the mesh is in. It brings the world along. */
@@ -277,18 +277,20 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
   // While we lead, into the API: the roots, and what is wrong with objects.
   const sinks = new Map<string, ObjectSink | FieldSink>();
   const onError = (kind: string) => (of: string, error: unknown) => log(`writing ${kind} ${of}`, error);
-  const conditions = <T extends KubeObject>(resource: Resource<T>, observed: Collection<T>) => {
+  const conditions = <T extends KubeObject>(
+    resource: Resource<T>,
+    observed: Collection<T>,
+    statusFor: (findings: readonly Finding[]) => object | undefined = statusOf,
+  ) => {
     const manager = `weft-conditions-${resource.plural}`;
-    const desired = flatDerive(
-      model.findings,
-      (findings, _read, key) => {
-        const [kind, inNamespace = "", of = ""] = key.split("/");
-        const status = kind === resource.kind ? statusOf(findings) : undefined;
-        return status
-          ? [{ metadata: { namespace: inNamespace, name: of }, status } as unknown as Applied<T>]
-          : [];
+    const desired = derive(
+      observed,
+      ({ metadata }, read, key) => {
+        const status = statusFor(read.get(model.findings, `${resource.kind}/${key}`) ?? []);
+        const { namespace: of, name: called } = metadata;
+        return status && ({ metadata: { namespace: of, name: called }, status } as unknown as Applied<T>);
       },
-      { name: manager, key: ({ metadata }) => `${metadata.namespace}/${metadata.name}` },
+      { name: manager },
     );
     return () =>
       sinks.set(
@@ -312,7 +314,7 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
     conditions(sidecars, cluster.sidecars),
     conditions(peerAuthentications, cluster.peerAuthentications),
     conditions(authorizationPolicies, cluster.authorizationPolicies),
-    conditions(rateLimits, cluster.rateLimits),
+    conditions(rateLimits, cluster.rateLimits, acceptedOf),
     () =>
       sinks.set(
         "roots",

@@ -35,3 +35,11 @@ export function statusOf(findings: readonly Finding[]): FindingsStatus | undefin
     validationMessages: sorted.map(({ code, level }) => ({ type: { code }, level: levels[level] })),
   };
 }
+
+/** Our own kinds always say whether they count. */
+export function acceptedOf(findings: readonly Finding[]): Pick<FindingsStatus, "conditions"> {
+  const conditions = statusOf(findings)?.conditions ?? [
+    { type: "Accepted", status: "True" as const, reason: "Accepted", message: "" },
+  ];
+  return { conditions };
+}

@@ -1,6 +1,6 @@
 /** The routing model as Envoy's resources, each encoded once, and the server that hands them out (delta ADS). */
 
-export { type FindingsStatus, statusOf } from "./conditions.ts";
+export { acceptedOf, type FindingsStatus, statusOf } from "./conditions.ts";
 export { credentialsOf } from "./credentials.ts";
 export { type DumpedResource, dumpOf, type ProxyDump } from "./dump.ts";
 export * from "./encode/index.ts";

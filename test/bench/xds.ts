@@ -290,8 +290,13 @@ async function freePort(): Promise<number> {
 
 /** A certificate for `scale0/default`, asked for as an agent does. */
 async function certificateOf(client: KubeClient, { ports }: RunningDiscovery): Promise<Tls> {
-  const roots = await client.get(configMaps, { namespace: settings.namespace, name: "istio-ca-root-cert" });
-  const ca = roots!.data!["root-cert.pem"]!;
+  let ca: string | undefined;
+  for (let looks = 0; ca === undefined && looks < 500; looks++) {
+    const roots = await client.get(configMaps, { namespace: settings.namespace, name: "istio-ca-root-cert" });
+    ca = roots?.data?.["root-cert.pem"];
+    if (ca === undefined) await sleep(20); // whoever leads publishes it
+  }
+  if (ca === undefined) throw new Error("discovery does not publish its roots");
   const { status } = await client.json<{ status: { token: string } }>(
     "POST",
     "/api/v1/namespaces/scale0/serviceaccounts/default/token",

@@ -11,6 +11,7 @@ import {
   configMaps,
   customResourceDefinitions,
   definitions,
+  destinationRules,
   endpointSlices,
   type MeshSettings,
   memberOfLabel,
@@ -18,6 +19,7 @@ import {
   meshSettingsName,
   namespaces,
   pods,
+  rateLimits,
   rootCertificateConfigMap,
   serviceAccounts,
   services,
@@ -292,4 +294,30 @@ test("a proxy gets clusters, endpoints and routes, and every change of them", as
       undefined,
     "its acknowledgement",
   );
+});
+
+test("what is wrong with an object stands in its status, until it is mended", async () => {
+  const condition = async () =>
+    (await person.get(virtualServices, "coolapp/catalog"))?.status?.conditions?.[0];
+  const found = await eventually(condition, "a condition");
+  assert.equal(found.type, "Accepted");
+  assert.equal(found.status, "False");
+  assert.match(found.message ?? "", /version-v2/);
+  await person.create(destinationRules, {
+    metadata: { namespace: "coolapp", name: "catalog" },
+    spec: { host: "catalog", subsets: [{ name: "version-v2", labels: { version: "v2" } }] },
+  });
+  await eventually(async () => ((await condition()) === undefined ? true : undefined), "no condition");
+});
+
+test("a kind of our own says that it counts", async () => {
+  await person.create(rateLimits, {
+    metadata: { namespace: "coolapp", name: "calm" },
+    spec: { limits: [{ name: "all", tokens: 5, interval: "1m" }] },
+  });
+  const accepted = await eventually(
+    async () => (await person.get(rateLimits, "coolapp/calm"))?.status?.conditions?.[0],
+    "a condition",
+  );
+  assert.deepEqual([accepted.type, accepted.status], ["Accepted", "True"]);
 });
