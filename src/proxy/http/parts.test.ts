@@ -3,6 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { SimulatedWorld } from "../../world/index.ts";
 import type { Downstream, StreamFacts } from "../contract.ts";
+import { compileStringMatcher } from "../strings.ts";
 import { Deadline, Deadlines } from "./deadlines.ts";
 import { Bucket } from "./filter-rate-limit.ts";
 import { compileFormat } from "./format.ts";
@@ -189,4 +190,16 @@ test("who we are comes through the header, and nonsense is unknown", () => {
   );
   assert.equal(readPeer("%%%").workload, "unknown");
   assert.equal(readPeer(undefined).workload, "unknown");
+});
+
+test("expressions that backtrack take no time to speak of", () => {
+  const test = compileStringMatcher({
+    matchPattern: { $case: "safeRegex", value: { regex: "(a+)+b|(a|aa)+c|(.*)*d" } },
+    ignoreCase: false,
+  });
+  const before = process.cpuUsage();
+  assert.equal(test("a".repeat(4000)), false);
+  assert.equal(test(`${"a".repeat(4000)}b`), true);
+  const { user, system } = process.cpuUsage(before);
+  assert.ok(user + system < 1_000_000, `${user + system} µs`);
 });
