@@ -1,0 +1,246 @@
+import assert from "node:assert/strict";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { after, test } from "node:test";
+import { connect as connectTls, type TLSSocket } from "node:tls";
+import { makeCa } from "../xds/testing/certificates.ts";
+import { type EmbeddedProxy, type IdentityMaterial, type ProxyOptions, startProxy } from "./index.ts";
+import {
+  clientTls,
+  endpoint,
+  listener,
+  noHttp,
+  serverTls,
+  staticCluster,
+  tcpFilter,
+} from "./testing/resources.ts";
+
+const open: { close(): unknown }[] = [];
+after(async () => {
+  for (const one of open) await one.close();
+});
+
+async function listening(server: Server, port = 0): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket) => sockets.add(socket.on("error", () => undefined)));
+  open.push({
+    close: () => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  });
+  return (server.address() as { port: number }).port;
+}
+
+const echo = () => listening(createServer((socket) => socket.pipe(socket)));
+
+async function start(options: Partial<ProxyOptions>): Promise<EmbeddedProxy> {
+  const proxy = await startProxy({
+    http: noHttp,
+    node: { id: "x", cluster: "x", metadata: {}, locality: { region: "", zone: "", subZone: "" } },
+    drainTime: 300,
+    ...options,
+  });
+  open.push({ close: () => proxy.stop() });
+  return proxy;
+}
+
+async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
+  for (const deadline = performance.now() + 10_000; performance.now() < deadline; ) {
+    if (await isSo()) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.fail(`never: ${what}`);
+}
+
+/** Says a word and hears it back; undefined when the connection is over. */
+function say(socket: Socket, word: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    socket.once("data", (data) => resolve(String(data)));
+    socket.once("close", () => resolve(undefined));
+    if (socket.destroyed) resolve(undefined);
+    socket.write(word);
+  });
+}
+
+const dial = (port: number) => {
+  const socket = connect({ host: "127.0.0.1", port });
+  socket.on("error", () => undefined);
+  return socket;
+};
+
+const material = (name: string, sds = {}) => ({ name, sdsConfig: sds });
+
+/** An identity that can be changed. */
+function identity(first: IdentityMaterial | undefined) {
+  let current = first;
+  const listeners = new Set<() => void>();
+  return {
+    get current() {
+      return current;
+    },
+    onChange(call: () => void) {
+      listeners.add(call);
+      return () => listeners.delete(call);
+    },
+    become(next: IdentityMaterial) {
+      current = next;
+      for (const call of listeners) call();
+    },
+  };
+}
+
+test("a rotated certificate is for new connections; those that are there go on", async () => {
+  const ca = await makeCa();
+  const make = async (account: string): Promise<IdentityMaterial> => {
+    const { cert, key } = await ca.issue({ uri: `spiffe://cluster.local/ns/demo/sa/${account}` });
+    return { certificatePem: cert, keyPem: key, bundles: { "cluster.local": ca.ca } };
+  };
+  const us = identity(undefined);
+  const common = {
+    tlsCertificateSdsSecretConfigs: [material("default")],
+    validationContextType: {
+      $case: "validationContextSdsSecretConfig" as const,
+      value: material("ROOTCA"),
+    },
+  };
+  const target = await echo();
+  // Out through one listener with our certificate, and in again by another that asks for it.
+  const probe = createServer();
+  const inner = await listening(probe);
+  probe.close();
+  const proxy = await start({
+    identity: us,
+    fixed: {
+      clusters: new Map([
+        staticCluster("echo", [endpoint("127.0.0.1", target)]),
+        staticCluster("self", [endpoint("127.0.0.1", inner)], {
+          transportSocket: clientTls({ commonTlsContext: common }),
+        }),
+      ]),
+      listeners: new Map([
+        listener("out", 0, { filterChains: [{ filters: [tcpFilter("self")] }] }),
+        listener("in", inner, {
+          filterChains: [
+            {
+              transportSocket: serverTls({ commonTlsContext: common, requireClientCertificate: true }),
+              filters: [tcpFilter("echo")],
+            },
+          ],
+        }),
+      ]),
+    },
+  });
+  let ready = false;
+  void proxy.ready.then(() => {
+    ready = true;
+  });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(ready, false, "it waits for its certificate");
+  us.become(await make("first"));
+  await proxy.ready;
+
+  const out = proxy.listenerAddress("out")!.port;
+  const old = dial(out);
+  assert.equal(await say(old, "before"), "before");
+  const shown = () =>
+    new Promise<string>((resolve) => {
+      const { cert, key } = client;
+      const socket: TLSSocket = connectTls(
+        { port: inner, host: "127.0.0.1", cert, key, rejectUnauthorized: false },
+        () => {
+          resolve(socket.getPeerX509Certificate()?.subjectAltName ?? "");
+          socket.destroy();
+        },
+      );
+      socket.on("error", () => undefined);
+    });
+  const client = await ca.issue({ uri: "spiffe://cluster.local/ns/demo/sa/client" });
+  assert.match(await shown(), /sa\/first$/);
+  us.become(await make("second"));
+  assert.match(await shown(), /sa\/second$/);
+  assert.equal(await say(old, "after"), "after");
+  assert.equal(await say(dial(out), "new"), "new");
+  // Another root: who is signed by the old one is not believed any more, connections stay.
+  const other = await makeCa();
+  const { cert, key } = await other.issue({ uri: "spiffe://cluster.local/ns/demo/sa/third" });
+  us.become({ certificatePem: cert, keyPem: key, bundles: { "cluster.local": other.ca } });
+  assert.equal(await say(old, "still"), "still");
+  assert.equal(await say(dial(out), "new"), "new");
+  const stranger = connectTls({
+    port: inner,
+    host: "127.0.0.1",
+    cert: client.cert,
+    key: client.key,
+    rejectUnauthorized: false,
+  });
+  stranger.on("error", () => undefined);
+  assert.equal(await say(stranger, "me?"), undefined);
+});
+
+test("draining waits for connections, stopAccepting lets nobody in any more", async () => {
+  const target = await echo();
+  const proxy = await start({
+    fixed: {
+      clusters: new Map([staticCluster("echo", [endpoint("127.0.0.1", target)])]),
+      listeners: new Map([listener("l", 0, { filterChains: [{ filters: [tcpFilter("echo")] }] })]),
+    },
+  });
+  await proxy.ready;
+  assert.equal(proxy.live, true);
+  const { port } = proxy.listenerAddress("l")!;
+  const socket = dial(port);
+  assert.equal(await say(socket, "a"), "a");
+  assert.equal(proxy.connections, 1);
+  let drained = false;
+  void proxy.drain({ stopAccepting: true }).then(() => {
+    drained = true;
+  });
+  assert.equal(proxy.live, false);
+  assert.equal(await say(dial(port), "b"), undefined);
+  assert.equal(await say(socket, "c"), "c");
+  assert.equal(drained, false);
+  socket.destroy();
+  await until("drained", () => drained);
+});
+
+test("an address that is taken is tried again, and said", async () => {
+  const holder = createServer();
+  const port = await listening(holder);
+  const target = await echo();
+  const said: string[] = [];
+  const proxy = await start({
+    adminPort: 0,
+    log: (_, message) => said.push(message),
+    fixed: {
+      clusters: new Map([staticCluster("echo", [endpoint("127.0.0.1", target)])]),
+      listeners: new Map([listener("l", port, { filterChains: [{ filters: [tcpFilter("echo")] }] })]),
+    },
+  });
+  await proxy.ready;
+  assert.match(said.join("\n"), /cannot bind '127.0.0.1:\d+'/);
+  holder.close();
+  await until("served", async () => (await say(dial(port), "a")) === "a");
+});
+
+test("limits of connections hold back what is too much, and let in again", async () => {
+  const target = await echo();
+  const proxy = await start({
+    fixed: {
+      clusters: new Map([
+        staticCluster("echo", [endpoint("127.0.0.1", target)], {
+          circuitBreakers: { thresholds: [{ priority: 0, maxConnections: 2 }] },
+        }),
+      ]),
+      listeners: new Map([listener("l", 0, { filterChains: [{ filters: [tcpFilter("echo")] }] })]),
+    },
+  });
+  await proxy.ready;
+  const { port } = proxy.listenerAddress("l")!;
+  const [a, b] = [dial(port), dial(port)];
+  assert.deepEqual([await say(a, "a"), await say(b, "b")], ["a", "b"]);
+  assert.equal(await say(dial(port), "c"), undefined);
+  a.destroy();
+  await until("let in again", async () => (await say(dial(port), "d")) === "d");
+  assert.match(proxy.metrics(), /envoy_cluster_upstream_cx_overflow\{cluster_name="echo"\} [1-9]/);
+});
