@@ -189,4 +189,56 @@ spec: { type: ClusterSetIP, ips: [10.11.9.9], ports: [{ port: 80, name: http, pr
       ?.virtualHosts.find(({ name }) => name === "web.coolapp.svc.cluster.local:8080");
     assert.deepEqual(upstreamsOf(host), ["outbound|8080||api.coolapp.svc.cluster.local"]);
   });
+
+  test("a Gateway is told whether it is served, and how many routes each listener has", () => {
+    const { mesh } = gatewayMesh();
+    mesh.apply(
+      route(
+        "r",
+        "{ parentRefs: [{ name: front, sectionName: http }], hostnames: [www.example.com], rules: [{ backendRefs: [{ name: web, port: 8080 }] }] }",
+      ),
+    );
+    const status = mesh.gatewayStatuses.get("coolapp/front")!;
+    assert.deepEqual(
+      status.conditions?.map(({ type, status }) => [type, status]),
+      [
+        ["Accepted", "True"],
+        ["Programmed", "True"],
+      ],
+    );
+    assert.deepEqual(
+      status.listeners?.map(({ name, attachedRoutes, conditions }) => [
+        name,
+        attachedRoutes,
+        conditions.map(({ status }) => status),
+      ]),
+      [
+        ["http", 1, ["True", "True", "True"]],
+        ["https", 0, ["True", "True", "True"]],
+      ],
+    );
+  });
+
+  test("a route is told by each parent why it is not taken", () => {
+    const { mesh } = gatewayMesh();
+    const spec = (parent: string, host: string, backend = "web") =>
+      `{ parentRefs: [{ name: front, namespace: coolapp, ${parent} }], hostnames: [${host}], rules: [{ backendRefs: [{ name: ${backend}, namespace: coolapp, port: 8080 }] }] }`;
+    const said = (name: string, namespace = "coolapp") =>
+      mesh.routeStatuses
+        .get(`${namespace}/${name}`)
+        ?.parents[0]?.conditions?.map(({ type, status, reason }) => `${type} ${status} ${reason}`);
+    mesh.apply(route("good", spec("sectionName: http", "www.example.com")));
+    assert.deepEqual(said("good"), ["Accepted True Accepted", "ResolvedRefs True ResolvedRefs"]);
+    mesh.apply(route("host", spec("sectionName: http", "www.example.org")));
+    assert.equal(said("host")?.[0], "Accepted False NoMatchingListenerHostname");
+    mesh.apply(route("section", spec("sectionName: nobody", "www.example.com")));
+    assert.equal(said("section")?.[0], "Accepted False NoMatchingParent");
+    mesh.apply(route("theirs", spec("sectionName: http", "www.example.com"), "other"));
+    assert.deepEqual(said("theirs", "other"), [
+      "Accepted False NotAllowedByListeners",
+      "ResolvedRefs False RefNotPermitted",
+    ]);
+    mesh.apply(route("backend", spec("sectionName: http", "www.example.com", "nobody")));
+    assert.equal(said("backend")?.[1], "ResolvedRefs False BackendNotFound");
+  });
 });

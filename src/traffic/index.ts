@@ -102,6 +102,8 @@ export function traffic(inputs: TrafficInputs): Traffic {
     configs,
     endpoints: calls.endpoints,
     findings,
+    gatewayStatuses: gateways.gatewayStatuses,
+    routeStatuses: gateways.routeStatuses,
     scopesOf: ({ id }) => scopes.scopes.get(id) ?? [],
     collections: new Map(Object.entries(collections)),
   };

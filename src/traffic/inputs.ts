@@ -64,6 +64,10 @@ export interface Traffic {
   endpoints: Collection<UpstreamEndpoints>;
   /** By `Kind/namespace/name`. */
   findings: Collection<readonly Finding[]>;
+  /** `status` of Gateway API's Gateways that are ours, by `namespace/name`. */
+  gatewayStatuses: Collection<gatewayApi.GatewayStatus>;
+  /** `status` of HTTPRoutes for the parents that are ours. */
+  routeStatuses: Collection<{ parents: gatewayApi.RouteParentStatus[] }>;
   /** The settled state of `scopes`. */
   scopesOf(proxy: Pick<MeshProxy, "id">): readonly string[];
   /** Every collection, by name, for `why`. */

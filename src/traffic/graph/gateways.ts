@@ -1,6 +1,7 @@
 /** What gateways do. */
 import { derive, flatDerive, index, joinPartitions } from "../../collections/index.ts";
 import { kubeGatewayRulesOf, serviceOfGateway } from "../gateway-api.ts";
+import { gatewayStatus, routeStatus } from "../gateway-status.ts";
 import {
   byHost,
   type GatewayPart,
@@ -30,7 +31,7 @@ export function gatewayGraph(
   inputs: TrafficInputs,
   { meshOf, meshFor }: MeshGraph,
   { meshServices, servicesByNamespace, serviceAt }: ServiceGraph,
-  { isGrantedTo, hostRulesByGateway, hashOf }: RuleGraph,
+  { isGrantedTo, httpRouteRules, hostRulesByGateway, hashOf }: RuleGraph,
   { upstreamAt }: CallGraph,
   { allScopes }: ScopeGraph,
   { guards, rateLimitsByNamespace }: GuardGraph,
@@ -130,7 +131,36 @@ export function gatewayGraph(
     { name: "gatewayConfigs" },
   );
 
-  return { istioGatewayRules, gatewayRules, gatewayConfigs };
+  // What Gateway API's objects are told.
+  const gatewayStatuses = derive(
+    inputs.kubeGateways,
+    (gateway, read, key) => {
+      const mesh = meshFor(gateway, read);
+      if (!mesh) return undefined;
+      const behind = serviceOfGateway(gateway, mesh);
+      return gatewayStatus(gateway, {
+        service: read.get(inputs.services, `${behind.namespace}/${behind.name}`),
+        rules: read.get(kubeGatewayRules, key),
+        routes: (listener) => read.all(hostRulesByGateway, listener),
+      });
+    },
+    { name: "gatewayStatuses" },
+  );
+  const routeStatuses = derive(
+    inputs.httpRoutes,
+    (route, read, key) => {
+      if (!meshFor(route, read)) return undefined;
+      const bound = read.get(httpRouteRules, key);
+      return routeStatus(route, {
+        gateway: (namespace, name) => read.get(inputs.kubeGateways, `${namespace}/${name}`),
+        gatewayRules: (namespace, name) => read.get(kubeGatewayRules, `${namespace}/${name}`),
+        rules: bound?.rules,
+        problems: bound?.problems ?? [],
+      });
+    },
+    { name: "routeStatuses" },
+  );
+  return { istioGatewayRules, gatewayRules, gatewayConfigs, gatewayStatuses, routeStatuses };
 }
 
 /** Where a gateway's process listens for a server's port: what its Service sends there. */
