@@ -141,6 +141,12 @@ test("a rotated certificate is for new connections; those that are there go on",
   await proxy.ready;
 
   const out = proxy.listenerAddress("out")!.port;
+  const dialled: Socket[] = [];
+  const dial = (port: number) => {
+    const socket = connect({ host: "127.0.0.1", port });
+    dialled.push(socket.on("error", () => undefined));
+    return socket;
+  };
   const old = dial(out);
   assert.equal(await say(old, "before"), "before");
   const shown = () =>
@@ -176,6 +182,18 @@ test("a rotated certificate is for new connections; those that are there go on",
   });
   stranger.on("error", () => undefined);
   assert.equal(await say(stranger, "me?"), undefined);
+  // What is over is not counted any more: nothing of TLS is left behind.
+  for (const socket of dialled) socket.destroy();
+  await until(
+    "nothing is left",
+    () =>
+      /upstream_cx_active\{cluster_name="self"\} 0\n/.test(proxy.metrics()) &&
+      /upstream_cx_active\{cluster_name="echo"\} 0\n/.test(proxy.metrics()) &&
+      new RegExp(`listener_downstream_cx_active\\{listener_address="127.0.0.1_${inner}"\\} 0\\n`).test(
+        proxy.metrics(),
+      ) &&
+      proxy.connections === 0,
+  );
 });
 
 test("draining waits for connections, stopAccepting lets nobody in any more", async () => {

@@ -11,6 +11,8 @@ export interface BalancedHost {
   readonly hashKey: string;
   readonly weight: number;
   readonly activeRequests: number;
+  /** When it came, on the monotonic clock: new hosts may start slowly. */
+  readonly since: number;
 }
 
 /** Chooses from one list. Undefined for an empty list. */
@@ -18,10 +20,17 @@ export interface Chooser<H> {
   choose(hash: bigint | undefined): H | undefined;
 }
 
+/** New hosts get less at first (Envoy's SlowStartConfig): `window` in ms, `least` the share that they begin with. */
+export interface SlowStart {
+  window: number;
+  aggression: number;
+  least: number;
+}
+
 export type Policy =
-  | { kind: "round-robin" }
+  | { kind: "round-robin"; slowStart?: SlowStart }
   | { kind: "random" }
-  | { kind: "least-request"; choices: number; bias: number }
+  | { kind: "least-request"; choices: number; bias: number; slowStart?: SlowStart }
   | { kind: "ring-hash"; smallest: number; largest: number }
   | { kind: "maglev"; tableSize: number };
 
@@ -36,18 +45,38 @@ export function chooser<H extends BalancedHost>(
     case "random":
       return { choose: () => hosts[Math.floor(world.random() * hosts.length)] };
     case "round-robin":
-      if (sameWeights(hosts)) {
+      if (sameWeights(hosts) && !anyNew(hosts, policy.slowStart, world)) {
         return { choose: () => (hosts.length === 0 ? undefined : hosts[turn.next++ % hosts.length]) };
       }
-      return weighted(hosts, (host) => host.weight, turn);
+      return weighted(hosts, (host) => host.weight * started(host, policy.slowStart, world), turn);
     case "least-request":
-      if (sameWeights(hosts)) return fewestOf(hosts, policy.choices, world);
-      return weighted(hosts, (host) => host.weight / (host.activeRequests + 1) ** policy.bias, turn);
+      if (sameWeights(hosts) && !anyNew(hosts, policy.slowStart, world))
+        return fewestOf(hosts, policy.choices, world);
+      return weighted(
+        hosts,
+        (host) =>
+          (host.weight * started(host, policy.slowStart, world)) / (host.activeRequests + 1) ** policy.bias,
+        turn,
+      );
     case "ring-hash":
       return ring(hosts, policy, world);
     case "maglev":
       return maglev(hosts, policy.tableSize, world);
   }
+}
+
+function anyNew(hosts: readonly BalancedHost[], slow: SlowStart | undefined, world: World): boolean {
+  if (!slow) return false;
+  const now = world.monotonic();
+  return hosts.some(({ since }) => now - since < slow.window);
+}
+
+/** How much of its weight a host has by now. */
+function started(host: BalancedHost, slow: SlowStart | undefined, world: World): number {
+  if (!slow) return 1;
+  const age = Math.max(1, world.monotonic() - host.since);
+  if (age >= slow.window) return 1;
+  return Math.max((age / slow.window) ** (1 / slow.aggression), slow.least);
 }
 
 function sameWeights(hosts: readonly BalancedHost[]): boolean {

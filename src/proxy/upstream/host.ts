@@ -59,6 +59,7 @@ export class EndpointHost implements Host {
   readonly address: Address;
   readonly name: string;
   readonly hashKey: string;
+  readonly since: number;
   readonly outlier = new HostMonitor();
   readonly counters: HostCounters = {
     cxTotal: 0,
@@ -81,6 +82,7 @@ export class EndpointHost implements Host {
     this.address = facts.address;
     this.name = printAddress(facts.address);
     this.hashKey = this.name;
+    this.since = cluster.world.monotonic();
   }
 
   get hostname(): string {

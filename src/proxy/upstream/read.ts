@@ -1,6 +1,7 @@
 /** A cluster as it is written: everything that can be wrong with it is found here. */
 import {
   Cluster,
+  type Cluster_SlowStartConfig,
   Cluster_DiscoveryType as Discovers,
   Cluster_LbPolicy as LbPolicy,
 } from "#protocols/envoy/config/cluster/v3/cluster.ts";
@@ -8,7 +9,8 @@ import { TransportSocket } from "#protocols/envoy/config/core/v3/base.ts";
 import { UpstreamTlsContext } from "#protocols/envoy/extensions/transport_sockets/tls/v3/tls.ts";
 import { HttpProtocolOptions } from "#protocols/envoy/extensions/upstreams/http/v3/http_protocol_options.ts";
 import { Unservable } from "../contract.ts";
-import type { Policy } from "./balancers.ts";
+import { milliseconds } from "../values.ts";
+import type { Policy, SlowStart } from "./balancers.ts";
 
 const type = "type.googleapis.com/envoy.extensions";
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -62,9 +64,12 @@ export function readCluster(bytes: Buffer): ReadCluster {
 function policyOf(config: Cluster): Policy {
   const settings = config.lbConfig;
   switch (config.lbPolicy) {
-    case LbPolicy.ROUND_ROBIN:
     case LbPolicy.CLUSTER_PROVIDED:
       return { kind: "round-robin" };
+    case LbPolicy.ROUND_ROBIN: {
+      const given = settings?.$case === "roundRobinLbConfig" ? settings.value : undefined;
+      return { kind: "round-robin", ...slowStart(given?.slowStartConfig) };
+    }
     case LbPolicy.RANDOM:
       return { kind: "random" };
     case LbPolicy.LEAST_REQUEST: {
@@ -73,6 +78,7 @@ function policyOf(config: Cluster): Policy {
         kind: "least-request",
         choices: given?.choiceCount ?? 2,
         bias: given?.activeRequestBias?.defaultValue ?? 1,
+        ...slowStart(given?.slowStartConfig),
       };
     }
     case LbPolicy.RING_HASH: {
@@ -91,6 +97,13 @@ function policyOf(config: Cluster): Policy {
     default:
       throw new Unservable(`lb_policy ${config.lbPolicy} is not served`);
   }
+}
+
+function slowStart(config: Cluster_SlowStartConfig | undefined): { slowStart?: SlowStart } {
+  const window = milliseconds(config?.slowStartWindow, 0);
+  if (!config || window === 0) return {};
+  const aggression = config.aggression?.defaultValue || 1;
+  return { slowStart: { window, aggression, least: (config.minWeightPercent?.value ?? 10) / 100 } };
 }
 
 function protocolOf(config: Cluster, options: HttpProtocolOptions | undefined): ReadCluster["protocol"] {

@@ -177,6 +177,7 @@ function withinPriority<H extends SetHost>(
         host,
         hashKey: host.hashKey,
         activeRequests: 0,
+        since: 0,
         weight: (effective(list) * host.weight) / total,
       }));
     });
