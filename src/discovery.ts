@@ -306,7 +306,38 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
         }),
       );
   };
+  /** What others than analysis say of an object, by `namespace/name`. */
+  const statuses = <T extends KubeObject>(
+    resource: Resource<T>,
+    observed: Collection<T>,
+    status: Collection<object>,
+  ) => {
+    const manager = `weft-status-${resource.plural}`;
+    const desired = derive(
+      status,
+      (each, _read, key) => {
+        const [inNamespace, called] = key.split("/");
+        return { metadata: { namespace: inNamespace, name: called }, status: each } as unknown as Applied<T>;
+      },
+      { name: manager },
+    );
+    return () =>
+      sinks.set(
+        manager,
+        fieldSink({
+          client,
+          resource,
+          desired,
+          observed,
+          manager,
+          rowKey: ({ metadata }) => `${metadata.namespace}/${metadata.name}`,
+          onError: onError(resource.kind),
+        }),
+      );
+  };
   const writers = [
+    statuses(gatewayApi.gateways, cluster.kubeGateways, model.gatewayStatuses),
+    statuses(gatewayApi.httpRoutes, cluster.httpRoutes, model.routeStatuses),
     conditions(virtualServices, cluster.virtualServices),
     conditions(destinationRules, cluster.destinationRules),
     conditions(gateways, cluster.gateways),

@@ -24,22 +24,48 @@ export function mainPart<T extends KubeObject>(row: Applied<T>, mark: Mark = {})
 
 /**
  * The row's status, if it has one. A condition's `lastTransitionTime` is now when its status differs from what
- * the object has, and what the object has otherwise (apimachinery `meta.SetStatusCondition`).
+ * the object has, and what the object has otherwise (apimachinery `meta.SetStatusCondition`). Conditions may also be
+ * those of items of the status: of a Gateway's listeners, of a route's parents.
  */
 export function statusPart<T extends KubeObject>(
   world: World,
   row: Applied<T> | undefined,
   current: T,
 ): { status?: unknown } {
-  const status = (row as { status?: { conditions?: Condition[] } } | undefined)?.status;
+  const status = (row as { status?: object } | undefined)?.status;
   if (status === undefined) return {};
-  if (!status.conditions) return { status };
-  const before = (current as { status?: { conditions?: Condition[] } }).status?.conditions ?? [];
-  const conditions = status.conditions.map((condition) => {
-    const same = before.find(({ type, status }) => type === condition.type && status === condition.status);
-    return { ...condition, lastTransitionTime: same?.lastTransitionTime ?? timestamp(world) };
+  return { status: timed(world, status, (current as { status?: object }).status) };
+}
+
+interface Conditioned {
+  conditions?: Condition[];
+  name?: string;
+}
+
+function timed(world: World, status: object, current: object | undefined): object {
+  const { conditions } = status as Conditioned;
+  const before = (current as Conditioned | undefined)?.conditions ?? [];
+  const items = Object.entries(status).flatMap(([field, list]) => {
+    if (field === "conditions" || !Array.isArray(list)) return [];
+    if (!list.some((item: Conditioned | undefined) => Array.isArray(item?.conditions))) return [];
+    const old = ((current as Record<string, unknown> | undefined)?.[field] ?? []) as Conditioned[];
+    const same = (item: Conditioned, i: number) =>
+      item.name === undefined ? old[i] : old.find(({ name }) => name === item.name);
+    return [[field, list.map((item: Conditioned, i) => timed(world, item, same(item, i)))]];
   });
-  return { status: { ...status, conditions } };
+  if (!conditions && items.length === 0) return status;
+  return {
+    ...status,
+    ...Object.fromEntries(items),
+    ...(conditions && {
+      conditions: conditions.map((condition) => {
+        const same = before.find(
+          ({ type, status }) => type === condition.type && status === condition.status,
+        );
+        return { ...condition, lastTransitionTime: same?.lastTransitionTime ?? timestamp(world) };
+      }),
+    }),
+  };
 }
 
 /** The least that names an object and no other of the same name, with fields to apply to it. */
