@@ -1,11 +1,11 @@
 /** Discovery's end over real HTTPS, with tokens of a real (embedded) API server: who gets a certificate, who does not. */
 import assert from "node:assert/strict";
-import { createPublicKey, X509Certificate } from "node:crypto";
+import { createPublicKey, sign, X509Certificate } from "node:crypto";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 import { namespaces, pods, serviceAccounts } from "../api/index.ts";
-import { type Cluster, cluster, world } from "../install/testing/cluster.ts";
+import { type Cluster, cluster, pki, world } from "../install/testing/cluster.ts";
 import { KubeClient } from "../kube/index.ts";
 import {
   Authenticator,
@@ -159,6 +159,33 @@ test("others are refused, each with a sentence that says why", async () => {
   const replayed = await ask(thief.status.token, { csr });
   assert.equal(replayed.status, 400);
   assert.match(replayed.body, /its key belongs to coolapp\/catalog already/);
+});
+
+test("a token whose time is over is refused, and one that nobody signed", async () => {
+  const [head, body] = (await token("coolapp"))
+    .split(".")
+    .map((part) => Buffer.from(part, "base64url").toString());
+  const now = Math.floor(world.now() / 1000);
+  const signed = (times: object, key: string) => {
+    const claims = { ...JSON.parse(body!), ...times };
+    const text = [head!, JSON.stringify(claims)]
+      .map((part) => Buffer.from(part).toString("base64url"))
+      .join(".");
+    const signature = sign("sha256", Buffer.from(text), { key, dsaEncoding: "ieee-p1363" });
+    return `${text}.${signature.toString("base64url")}`;
+  };
+  const csr = makeRequest().csrPem;
+  const { privateKey } = pki.serviceAccount;
+  const good = await ask(signed({ exp: now + 600 }, privateKey), { csr });
+  assert.equal(good.status, 200, "what is changed alone is the time");
+  for (const bad of [
+    signed({ iat: now - 7200, nbf: now - 7200, exp: now - 60 }, privateKey),
+    signed({ exp: now + 600 }, makeRequest().keyPem),
+  ]) {
+    const { status, body: says } = await ask(bad, { csr });
+    assert.equal(status, 401);
+    assert.match(says, /token is refused/);
+  }
 });
 
 test("a token that is bound to a pod says so, and is worth nothing when the pod is gone", async () => {
