@@ -26,9 +26,18 @@ export interface ProxyTemplate {
 
 const component = "gateway";
 
-/** What Gateways select by: `istio: ingressgateway` for `istio-ingressgateway`. */
-export function selectorOf({ name }: GatewaySpec): Record<string, string> {
-  return { app: name, istio: name.replace(/^istio-/, "") };
+/** On a gateway's pods, where `app` and `istio` are not their own: which gateway's they are. */
+const gatewayLabel = "mesh.weft.dev/gateway";
+
+/**
+ * What its Service selects, and Gateways select by: `istio: ingressgateway` for `istio-ingressgateway`. A control plane
+ * may give other values of both labels, also those of another gateway; its pods are its own all the same.
+ */
+export function selectorOf({ name, labels }: GatewaySpec): Record<string, string> {
+  const usual = { app: name, istio: name.replace(/^istio-/, "") };
+  const { app = usual.app, istio = usual.istio } = labels;
+  const own = app === usual.app && istio === usual.istio;
+  return { app, istio, ...(!own && { [gatewayLabel]: name }) };
 }
 
 /** As Istio names it; in principals of policies: `.../sa/istio-ingressgateway-service-account`. */

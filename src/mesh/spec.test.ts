@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { ServiceMeshControlPlane } from "../api/index.ts";
+import { selectorOf } from "./gateways.ts";
 import { formOf, notServed } from "./served.ts";
 import { meshOf } from "./spec.ts";
 
@@ -88,6 +89,19 @@ describe("v1", () => {
       ],
     );
     assert.deepEqual(gateway!.resources, { requests: { cpu: "1" } });
+  });
+
+  test("a gateway may be selected as another one is, and its Service has its own pods all the same", () => {
+    const [ingress, shop] = mesh({
+      istio: {
+        gateways: {
+          "istio-egressgateway": { enabled: false },
+          shop: { enabled: true, labels: { istio: "ingressgateway" } },
+        },
+      },
+    }).gateways.map(selectorOf);
+    assert.deepEqual(ingress, { app: "istio-ingressgateway", istio: "ingressgateway" });
+    assert.deepEqual(shop, { app: "shop", istio: "ingressgateway", "mesh.weft.dev/gateway": "shop" });
   });
 
   test("a share of traces is a percentage, at most all", () => {
