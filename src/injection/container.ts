@@ -87,7 +87,8 @@ export function readiness(timing: Partial<Probe>): Probe {
     httpGet: { path: "/healthz/ready", port: ports.health, scheme: "HTTP" },
     periodSeconds: 1,
     timeoutSeconds: 3,
-    failureThreshold: 4,
+    // A busy machine is no reason to leave the endpoints.
+    failureThreshold: 10,
     ...timing,
   };
 }

@@ -241,6 +241,7 @@ test("annotations of traffic become flags of proxy-init", () => {
   const none = injected(catalog({ annotations: { "sidecar.istio.io/interceptionMode": "NONE" } }));
   assert.deepEqual(names(none.spec.initContainers), ["istio-proxy"]);
   assert.equal(envOf(proxyOf(none), "ISTIO_META_INTERCEPTION_MODE"), "NONE");
+  assert.equal(none.metadata.labels?.["security.istio.io/tlsMode"], "disabled");
 });
 
 test("a pod chooses its proxy, its resources, threads and environment", () => {

@@ -59,7 +59,7 @@ export function inject(pod: Pod, context: InjectionContext): PodPatch | NotInjec
 
   const native = context.nativeSidecars && (settings.native ?? true);
   const workload = workloadOf(pod, context.namespace);
-  const labels = labelsFor(pod, workload.name);
+  const labels = labelsFor(pod, workload.name, settings.redirection !== undefined);
   const probes = settings.rewriteProbes ? rewriteProbes(all) : { probers: {}, rewritten: [], warnings: [] };
   const metrics = metricsOf(pod);
   const about = { workload, labels, probers: probes.probers, native, metrics };
@@ -239,13 +239,14 @@ function initContainer(mesh: MeshSettings, proxy: Container, redirection: readon
   };
 }
 
-function labelsFor(pod: Pod, workload: string): Record<string, string> {
+function labelsFor(pod: Pod, workload: string, redirected: boolean): Record<string, string> {
   const { labels = {} } = pod.metadata;
   const first = (...names: string[]) => names.map((name) => labels[name]).find((value) => value);
   const name = first(canonicalNameLabel, "app.kubernetes.io/name", "app") ?? workload;
   const revision = first(canonicalRevisionLabel, "app.kubernetes.io/version", "version") ?? "latest";
   return {
-    [tlsModeLabel]: labels[tlsModeLabel] ?? "istio",
+    // What is not redirected meets the application itself, which does not speak the mesh's mTLS.
+    [tlsModeLabel]: labels[tlsModeLabel] ?? (redirected ? "istio" : "disabled"),
     [canonicalNameLabel]: name.slice(0, 63).replace(/[^A-Za-z0-9]+$/, ""),
     [canonicalRevisionLabel]: revision,
   };
