@@ -64,15 +64,20 @@ export class ServerTls {
       rejectUnauthorized: required,
       ...(shared ? { ALPNProtocols: [...alpn] } : {}),
     });
+    let early: Buffer[] = [];
+    const onData = (chunk: Buffer) => early.push(chunk);
+    const stopWatching = () => {
+      socket.off("error", fail).off("close", fail).off("end", fail).off("secure", secure).off("data", onData);
+    };
     const fail = () => {
-      socket.off("error", fail).off("close", fail).off("secure", secure);
+      stopWatching();
       socket.on("error", () => undefined).destroy();
       raw.on("error", () => undefined).destroy();
       this.#stats.counter("ssl.connection_error").inc();
       done(false);
     };
     const secure = () => {
-      socket.off("error", fail).off("close", fail).off("secure", secure);
+      stopWatching();
       const judged = judgePeer(socket, material.trust, required);
       if ("problem" in judged) {
         this.#stats
@@ -85,9 +90,13 @@ export class ServerTls {
       this.#stats.counter("ssl.handshake").inc();
       connection.tls = factsOf(socket, judged.peer, material.local, hello?.serverName);
       connection.socket = socket;
+      connection.head = Buffer.concat(early);
+      early = [];
       socket.pause();
       done(true);
     };
     socket.on("error", fail).on("close", fail).on("secure", secure);
+    // Half-closed connections stay open by themselves: who leaves during the handshake is seen by reading only.
+    socket.on("end", fail).on("data", onData).resume();
   }
 }
