@@ -100,8 +100,3 @@ export class Authenticator {
     return { namespace, serviceAccount, uid: user.uid ?? "", ...(name && uid && { pod: { name, uid } }) };
   }
 }
-
-/** One question, nothing kept. */
-export function authenticate({ client, token }: { client: KubeClient; token: string }): Promise<Identity> {
-  return new Authenticator(client).authenticate(token);
-}

@@ -15,7 +15,6 @@ export type {
 export * from "./bundles.ts";
 export * from "./certificates.ts";
 export { type KeyAndRequest, makeRequest } from "./csr.ts";
-export { bundle } from "./pem.ts";
 export type { Post } from "./post.ts";
 export { RequestRefused } from "./refused.ts";
 export * from "./sds.ts";
