@@ -13,6 +13,7 @@ import {
   definitions,
   destinationRules,
   endpointSlices,
+  gatewayApi,
   type MeshSettings,
   memberOfLabel,
   meshSettingsData,
@@ -320,4 +321,43 @@ test("a kind of our own says that it counts", async () => {
     "a condition",
   );
   assert.deepEqual([accepted.type, accepted.status], ["Accepted", "True"]);
+});
+
+test("Gateway API's objects are told whether they are served", async () => {
+  await person.create(services, {
+    metadata: { namespace: "istio-system", name: "istio-ingressgateway" },
+    spec: { selector: { istio: "ingressgateway" }, ports: [{ name: "http", port: 80, targetPort: 8080 }] },
+  });
+  await person.create(gatewayApi.gateways, {
+    metadata: { namespace: "coolapp", name: "front" },
+    spec: {
+      gatewayClassName: "weft",
+      listeners: [{ name: "http", port: 80, protocol: "HTTP", hostname: "*.example.com" }],
+    },
+  });
+  await person.create(gatewayApi.httpRoutes, {
+    metadata: { namespace: "coolapp", name: "shop" },
+    spec: {
+      parentRefs: [{ name: "front" }],
+      hostnames: ["shop.example.com"],
+      rules: [{ backendRefs: [{ name: "nobody", port: 80 }] }],
+    },
+  });
+  const gateway = await eventually(async () => {
+    const { status } = (await person.get(gatewayApi.gateways, "coolapp/front")) ?? {};
+    return status?.listeners?.[0]?.attachedRoutes === 1 ? status : undefined;
+  }, "an attached route");
+  assert.equal(gateway.conditions?.find(({ type }) => type === "Programmed")?.status, "True");
+  assert.match(gateway.listeners![0]!.conditions[0]!.lastTransitionTime, /^20\d\d-/);
+  const parent = await eventually(
+    async () => (await person.get(gatewayApi.httpRoutes, "coolapp/shop"))?.status?.parents[0],
+    "the route's status",
+  );
+  assert.deepEqual(
+    parent.conditions?.map(({ type, status, reason }) => [type, status, reason]),
+    [
+      ["Accepted", "True", "Accepted"],
+      ["ResolvedRefs", "False", "BackendNotFound"],
+    ],
+  );
 });
