@@ -14,6 +14,7 @@ import { chooseTarget, type Target } from "./route-action.ts";
 import { headerOf, withoutQuery } from "./route-match.ts";
 import { Router } from "./router.ts";
 import type { Route, RouteTable } from "./routes.ts";
+import { answerOperation, tellOperation } from "./tracing.ts";
 
 /** The side of a connection (or HTTP/2 stream) that a response is written to. */
 export interface ResponseWriter {
@@ -66,6 +67,7 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
   #notes: Map<object, unknown> | undefined;
   #cookies: string[] | undefined;
   #askedForPeer = false;
+  #operation: string | undefined;
   #responded = false;
   #ended = false;
   #writing = false;
@@ -209,6 +211,9 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
     }
     this.plainPath = withoutQuery(head.path);
     if (!this.#findRoute()) return;
+    if (settings.tracing) {
+      this.#operation = tellOperation(head.headers, this.route?.operation ?? "", manager.outbound);
+    }
     this.#runFilters();
   }
 
@@ -430,6 +435,7 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
       headers.set(PEER_ID, ownPeer.id);
       headers.set(PEER, ownPeer.metadata);
     }
+    if (settings.tracing) answerOperation(headers, this.#operation, this.manager.outbound);
     if (settings.requestIdInResponse) {
       const id = this.head.headers.get("x-request-id");
       if (id !== undefined) headers.set("x-request-id", id);

@@ -29,6 +29,7 @@ export class Manager {
   #date = "";
   draining = false;
   readonly inbound: boolean;
+  readonly outbound: boolean;
   /** What we tell of ourselves to other sidecars; undefined: nothing, we are none. */
   readonly ownPeer: { id: string; metadata: string } | undefined;
 
@@ -41,6 +42,7 @@ export class Manager {
     this.newRequestId = requestIds(deps.world);
     this.#metrics = new Metrics(deps);
     this.inbound = deps.direction === "inbound";
+    this.outbound = deps.direction === "outbound";
     this.ownPeer = peerMetadata(deps.node);
     const stats = deps.stats.scope(`http.${settings.statPrefix}`, "http", {
       envoy_http_conn_manager_prefix: settings.statPrefix,

@@ -38,7 +38,8 @@ function describe(peer: PeerCertificate, local: readonly string[], settings: Man
     if (wanted.chain) parts.push(`Chain="${pem}"`);
   }
   if (wanted.subject) parts.push(`Subject="${peer.subject.replace(/["\\]/g, "\\$&")}"`);
-  if (wanted.uri) for (const uri of peer.uris) parts.push(`URI=${uri}`);
+  // Without any it says so (Envoy).
+  if (wanted.uri) for (const uri of peer.uris.length > 0 ? peer.uris : [""]) parts.push(`URI=${uri}`);
   if (wanted.dns) for (const name of peer.dns) parts.push(`DNS=${name}`);
   return parts.join(";");
 }

@@ -39,7 +39,7 @@ export interface Route {
   filters: FilterConfigs | undefined;
   rateLimits: ReturnType<typeof compileRateLimits>;
   virtualHost: VirtualHost;
-  /** Of this route's decorator: the name of its spans. */
+  /** Of this route's decorator: the name of its spans, told to the next proxy; empty: nothing is told. */
   operation: string;
 }
 
@@ -223,7 +223,7 @@ function compileVirtualHost(
           : []),
       ]),
       virtualHost,
-      operation: route.decorator?.operation ?? "",
+      operation: route.decorator?.propagate === false ? "" : (route.decorator?.operation ?? ""),
     };
   }
 }
