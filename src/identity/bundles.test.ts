@@ -78,6 +78,7 @@ test("what is no root is left out: garbage, leaves, what is over, floods, odd na
     [claim("c2", "t", ...many), /more than 16 roots/],
     [claim("c2", "t", "x".repeat(300_000)), /too long/],
     [claim("c2", "t/ns/x", a!), /no trust domain/],
+    [claim("c2", "cluster.local", a!), /in policies it means a mesh's own trust domain/],
     [claim("c2", "__proto__ ", a!), /no trust domain/],
   ];
   for (const [each, says] of cases) {

@@ -18,6 +18,8 @@ export interface AcceptedBundles {
   refused: { cluster: string; trustDomain: string; reason: string }[];
 }
 
+/** Istio's default, and what people write in policies for their own mesh, whatever it is called. */
+const everybodysOwn = "cluster.local";
 /** Rotations need two or three; a peer shall not fill our proxies' memory. */
 const mostRoots = 16;
 const longestClaim = 64 * 1024;
@@ -39,6 +41,10 @@ export function acceptedBundles(
     const refuse = (reason: string) => refused.push({ cluster, trustDomain, reason });
     if (!/^[a-z0-9._-]{1,255}$/.test(trustDomain)) {
       refuse("it is no trust domain");
+      continue;
+    }
+    if (trustDomain === everybodysOwn && trustDomain !== own.trustDomain) {
+      refuse("in policies it means a mesh's own trust domain, so no peer can have it");
       continue;
     }
     const roots = readRoots(claim, now, refuse);
