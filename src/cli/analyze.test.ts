@@ -6,6 +6,9 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import type { KubeObject } from "../api/index.ts";
+import { meshSettings } from "../traffic/testing.ts";
+import { analyzeAll } from "./analyze.ts";
 
 const main = fileURLToPath(new URL("main.ts", import.meta.url));
 const samples = fileURLToPath(new URL("../../samples", import.meta.url));
@@ -37,6 +40,26 @@ function file(name: string, text: string): string {
   writeFileSync(path, text);
   return path;
 }
+
+test("an object whose namespace is in no mesh has no effect, and is told", () => {
+  const [mesh] = [{ ...meshSettings }];
+  const rule = {
+    apiVersion: "networking.istio.io/v1",
+    kind: "DestinationRule",
+    metadata: { namespace: "elsewhere", name: "a" },
+    spec: { host: "nobody" },
+  };
+  const codes = (written: { object: KubeObject }[]) =>
+    analyzeAll([mesh], [rule], written).map(({ code }) => code);
+  assert.deepEqual(codes([]), ["WEFT0102"]);
+  const roll = {
+    apiVersion: "maistra.io/v1",
+    kind: "ServiceMeshMemberRoll",
+    metadata: { namespace: "istio-system", name: "default" },
+    spec: { members: ["elsewhere"] },
+  };
+  assert.deepEqual(codes([{ object: roll }]), ["WEFT0101"]);
+});
 
 describe("weft analyze, of files", () => {
   test("the sample of seed 002 has nothing wrong with it", async () => {

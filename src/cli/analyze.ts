@@ -16,7 +16,7 @@ import {
 } from "../api/index.ts";
 import { Engine } from "../collections/index.ts";
 import { isNotFound, type KubeClient, loadKubeconfig } from "../kube/index.ts";
-import { analyze, codes, type Finding, inputOf, inputResources } from "../traffic/index.ts";
+import { analyze, codes, type Finding, finding, inputOf, inputResources, served } from "../traffic/index.ts";
 import { realWorld } from "../world/index.ts";
 import { clientOf } from "./contexts.ts";
 
@@ -188,7 +188,19 @@ export function analyzeAll(
   }
   const members = membersIn(written.map(({ object }) => object));
   const all = meshes.length > 0 ? meshes : [anyMesh];
-  return all.flatMap((mesh) => {
+  const inNoMesh =
+    meshes.length === 0
+      ? []
+      : [...objects.values()].flatMap((object): Finding[] => {
+          const { namespace, name } = object.metadata;
+          const kind = keyOf(object).split("/")[0]!;
+          if (!namespace || served[kind] === undefined) return [];
+          const of =
+            members.get(namespace) ?? objects.get(`Namespace/${namespace}`)?.metadata.labels?.[memberOfLabel];
+          if (meshes.some((mesh) => mesh.namespace === namespace || mesh.namespace === of)) return [];
+          return [finding("WEFT0102", { kind, namespace, name, field: "" })];
+        });
+  const found = all.flatMap((mesh) => {
     const seen = [...objects.values()].map((object) => {
       if (object.kind !== "Namespace") return object;
       const isMember = meshes.length === 0 || members.get(object.metadata.name) === mesh.namespace;
@@ -206,6 +218,7 @@ export function analyzeAll(
       engine.dispose();
     }
   });
+  return [...found, ...inNoMesh];
 }
 
 /** The gateways of a mesh that is not there yet. */

@@ -25,46 +25,38 @@ export interface AccessPolicy {
   name: string;
   action: "deny" | "allow" | "audit";
   selector: Readonly<Record<string, string>> | undefined;
-  /** `Kind/name` of the Gateways or Services that it is for, instead of a selector. */
-  targets: readonly string[];
   rules: readonly AuthorizationPolicyRule[];
 }
 
-/** None for what is not served (CUSTOM): analysis says so. */
+/** None for what is not served (CUSTOM, targetRefs): analysis says so. */
 export function accessPolicyOf({ metadata, spec }: AuthorizationPolicy): AccessPolicy | undefined {
   if (metadata.deletionTimestamp) return undefined;
   const action = spec?.action ?? "ALLOW";
-  if (action === "CUSTOM") return undefined;
+  if (action === "CUSTOM" || spec?.targetRefs?.length || spec?.targetRef) return undefined;
   const labels = spec?.selector?.matchLabels;
-  const targets = [...(spec?.targetRefs ?? []), ...(spec?.targetRef ? [spec.targetRef] : [])];
   return {
     namespace: metadata.namespace ?? "",
     name: metadata.name,
     action: action === "DENY" ? "deny" : action === "AUDIT" ? "audit" : "allow",
     selector: labels && Object.keys(labels).length > 0 ? labels : undefined,
-    targets: targets.map(({ kind, name }) => `${kind ?? ""}/${name ?? ""}`),
     rules: spec?.rules ?? [],
   };
 }
 
 /**
- * The policies for one workload, by action; DENY comes first. `targets` are the `Kind/name`s that the workload serves.
+ * The policies for one workload, by action; DENY comes first.
  * `tcp`: what only HTTP has (methods, paths, headers) cannot be seen; a rule with it never allows and always denies, as
  * Istio builds it.
  */
 export function authorizationOf(
-  workload: { namespace: string; labels: Readonly<Record<string, string>>; targets?: ReadonlySet<string> },
+  workload: { namespace: string; labels: Readonly<Record<string, string>> },
   own: readonly AccessPolicy[],
   root: readonly AccessPolicy[],
   mesh: MeshSettings,
   tcp: boolean,
 ): Authorization[] {
   const all = workload.namespace === mesh.namespace ? own : [...root, ...own];
-  const mine = all.filter(({ selector, targets }) =>
-    targets.length > 0
-      ? targets.some((each) => workload.targets?.has(each))
-      : selects(selector, workload.labels),
-  );
+  const mine = all.filter(({ selector }) => selects(selector, workload.labels));
   return (["audit", "deny", "allow"] as const).flatMap((action): Authorization[] => {
     const policies = mine.filter((policy) => policy.action === action);
     if (policies.length === 0) return [];

@@ -17,7 +17,7 @@ import type { Traffic, TrafficInputs } from "./inputs.ts";
 import { patternsOf } from "./names.ts";
 
 export { analyze, inputOf, inputResources } from "./analyze.ts";
-export { type Code, codes } from "./findings/index.ts";
+export { type Code, codes, finding } from "./findings/index.ts";
 export type { Traffic, TrafficInputs } from "./inputs.ts";
 export { localityFor } from "./locality.ts";
 export * from "./model.ts";

@@ -7,6 +7,8 @@ export type Served = true | string | { readonly [field: string]: Served };
 const workloadSelector = { labels: true } as const;
 const policySelector = { matchLabels: true } as const;
 const notYet = "not served yet";
+const targeted =
+  "not served yet, and the policy holds for nobody: choose workloads, gateways among them, by selector";
 const requestPrincipals = "RequestAuthentication is not served: nobody has a request principal";
 
 const tlsContext: Served = {
@@ -276,8 +278,8 @@ export const served: Readonly<Record<string, Served>> = {
   PeerAuthentication: { selector: policySelector, mtls: true, portLevelMtls: true },
   AuthorizationPolicy: {
     selector: policySelector,
-    targetRef: true,
-    targetRefs: true,
+    targetRef: targeted,
+    targetRefs: targeted,
     rules: { from: { source }, to: { operation: true }, when: true },
     action: true,
     provider: "CUSTOM is not served: there are no external authorizers yet",

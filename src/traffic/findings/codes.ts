@@ -11,6 +11,12 @@ export const codes = {
     says: 'Referenced {what} not found: "{name}"{more}',
     fix: "Mend the name, or make what is missing. A host without a dot is a Service of the object's own namespace",
   },
+  WEFT0102: {
+    name: "NamespaceNotMember",
+    level: "info",
+    says: "its namespace is no member of a mesh: it has no effect",
+    fix: "Add the namespace to a ServiceMeshMemberRoll",
+  },
   WEFT0104: {
     name: "GatewayPortNotOnWorkload",
     level: "warning",

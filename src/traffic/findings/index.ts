@@ -18,7 +18,7 @@ import {
 } from "./others.ts";
 import { virtualServiceFindings } from "./virtual-services.ts";
 
-export { type Code, codes } from "./codes.ts";
+export { type Code, codes, finding } from "./codes.ts";
 export type { Look } from "./look.ts";
 
 /** `look` is undefined for an object outside of the mesh: nothing is said of it. */
