@@ -46,7 +46,6 @@ export interface Retry {
   attempts: number;
   /** ms; 0: none. */
   perTryTimeout: number;
-  perTryIdleTimeout: number;
   statusCodes: readonly number[];
   headers: readonly ((headers: Headers) => boolean)[];
   requestHeaders: readonly ((head: RequestHead) => boolean)[];
@@ -81,7 +80,6 @@ export function compileRetry(policy: RetryPolicy): Retry {
     on: parseRetryOn(policy.retryOn),
     attempts: policy.numRetries ?? 1,
     perTryTimeout: milliseconds(policy.perTryTimeout, 0),
-    perTryIdleTimeout: milliseconds(policy.perTryIdleTimeout, 0),
     statusCodes: policy.retriableStatusCodes,
     headers: policy.retriableHeaders.map((matcher) => {
       const test = compileHeaderMatcher(matcher);

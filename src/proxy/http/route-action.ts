@@ -110,6 +110,8 @@ export function compileForward(
   const targets = targetsOf(action);
   const { prefixRewrite } = action;
   if (action.pathRewritePolicy) throw new Unservable("path_rewrite_policy is not served");
+  if (action.hedgePolicy) throw new Unservable("hedge_policy is not served");
+  if (action.metadataMatch) throw new Unservable("metadata_match is not served");
   if (action.internalRedirectPolicy) throw new Unservable("internal_redirect_policy is not served");
   const retry = action.retryPolicy ?? inherited.retry;
   const mirrors = action.requestMirrorPolicies.length > 0 ? action.requestMirrorPolicies : inherited.mirrors;
