@@ -1,8 +1,10 @@
 /** The embedded proxy as a client of our discovery: what it is told, it does, and goes on without it. */
 import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
 import { createServer, request } from "node:http";
 import { connect } from "node:net";
 import { after, before, test } from "node:test";
+import { connect as connectTls } from "node:tls";
 import { makeCa, type TestCa } from "../xds/testing/certificates.ts";
 import {
   anyPath,
@@ -242,4 +244,51 @@ test("without discovery it goes on with what it has, and takes up again where it
   discovery.endpoints.put(endpointsOf(v2, endpoint("127.0.0.1", await application("v2 after"))));
   discovery.serve({ listeners: [front()], routes: [tableTo(v2)], upstreams: [upstream(v2)] });
   await eventually(async () => (await get()).body === "v2 after", "the new discovery's word");
+});
+
+test("a credential comes over the same stream, and is changed without its listener", async () => {
+  const name = "kubernetes://coolapp/credential";
+  const secure = await freePort();
+  const issued = async () => {
+    const { cert, key } = await ca.issue({ dns: ["shop.example"] });
+    return { cert, key };
+  };
+  const shown = () =>
+    new Promise<string | undefined>((resolve) => {
+      const socket = connectTls(
+        { host: "127.0.0.1", port: secure, servername: "shop.example", rejectUnauthorized: false },
+        () => {
+          resolve(socket.getPeerX509Certificate()?.serialNumber);
+          socket.destroy();
+        },
+      );
+      socket.on("error", () => resolve(undefined));
+    });
+  const serialOf = ({ cert }: { cert: string }) => new X509Certificate(cert).serialNumber;
+  discovery.serve({
+    listeners: [
+      front(),
+      listener(
+        "secure",
+        secure,
+        [
+          chain(
+            "https",
+            httpHandler("8080", { accessLog: false }),
+            { serverNames: ["shop.example"] },
+            { tls: { certificate: { secret: name }, client: "none", trust: "mesh", alpn: ["http/1.1"] } },
+          ),
+        ],
+        { address: "127.0.0.1", inspect: ["tls"] },
+      ),
+    ],
+    routes: [tableTo(v2)],
+    upstreams: [upstream(v2)],
+    secrets: [name],
+  });
+  for (const pair of [await issued(), await issued()]) {
+    discovery.secrets.put({ name, certificate: pair.cert, key: pair.key });
+    discovery.engine.settle();
+    await eventually(async () => (await shown()) === serialOf(pair), "the certificate");
+  }
 });
