@@ -7,9 +7,12 @@ import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { parse } from "yaml";
 import {
+  type CustomResourceDefinition,
   clusterRoleBindings,
   configMaps,
+  customResourceDefinitions,
   type Deployment,
+  definitions,
   deployments,
   gatewayApi,
   type KubeObject,
@@ -20,6 +23,7 @@ import {
   roleBindings,
   type ServiceMeshControlPlane,
   serviceAccounts,
+  serviceImports,
   serviceMeshControlPlanes,
   serviceMeshMemberRolls,
   serviceMeshMembers,
@@ -483,5 +487,36 @@ describe("several meshes", () => {
     for (const { metadata } of (await person.list(namespaces)).items)
       if (metadata.labels?.["maistra.io/member-of"] === "mesh-b") members.push(metadata.name);
     assert.deepEqual(members.sort(), ["bank", "cafe", "default", "demo"]);
+  });
+});
+
+describe("a cluster without the kinds of meshes", () => {
+  let fleet: Fleet;
+  before(async () => {
+    fleet = await Fleet.start(new SimulatedWorld(3), ["c1"]);
+  });
+  after(() => fleet.close());
+
+  test("is a member of its clusterset all the same; once it has them, a mesh is made", async () => {
+    const { person } = fleet.of("c1");
+    const isOfMeshes = ({ spec }: CustomResourceDefinition) =>
+      spec.group === "maistra.io" || spec.group === "gateway.networking.k8s.io";
+    for (const definition of definitions().filter(isOfMeshes))
+      await person.delete(customResourceDefinitions, definition.metadata.name);
+    await fleet.pass(1);
+    const plane = await fleet.startPlane("c1");
+    await fleet.pass(2);
+    assert.equal(plane.ready, true);
+    await fleet.makeService("c1", "serve");
+    await fleet.exportService("c1", "serve");
+    await fleet.pass(2);
+    assert.ok(await person.get(serviceImports, "demo/serve"));
+
+    for (const definition of definitions().filter(isOfMeshes))
+      await person.create(customResourceDefinitions, definition);
+    await makeNamespace(person, home);
+    await applyAsWritten(person, seed, home);
+    await fleet.pass(60);
+    assert.ok(await person.get(deployments, `${home}/istiod-${mesh.name}`));
   });
 });
