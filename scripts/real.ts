@@ -2,7 +2,7 @@
  * Real clusters on this machine for hand work: kubelet, containerd, kube-proxy and CoreDNS under real control
  * planes, with Weft installed and joined. Needs root; what is missing is installed or built once.
  *
- *   npm run real -- up [--clusters c1,c2] [--kubeconfig FILE]
+ *   npm run real -- up [--clusters c1,c2] [--proxy embedded|envoy] [--kubeconfig FILE]
  *   npm run real -- down
  */
 import { parseArgs } from "node:util";
@@ -11,7 +11,11 @@ import { down, up } from "../test/real/nodes/launch.ts";
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { clusters: { type: "string", default: "c1,c2" }, kubeconfig: { type: "string" } },
+  options: {
+    clusters: { type: "string", default: "c1,c2" },
+    kubeconfig: { type: "string" },
+    proxy: { type: "string" },
+  },
 });
 
 try {
@@ -22,13 +26,19 @@ try {
     }
     const clusters = values.clusters.split(",");
     const { kubeconfig } = values;
-    await up({ clusters, kubeconfig, say: console.log, signal: stop.signal });
+    const { proxy } = values;
+    if (proxy !== undefined && proxy !== "embedded" && proxy !== "envoy") {
+      throw new Error(`--proxy is embedded or envoy, not '${proxy}'`);
+    }
+    await up({ clusters, kubeconfig, proxy, say: console.log, signal: stop.signal });
     const contexts = clusters.map((name) => `weft-${name}`).join(", ");
     console.log(`contexts ${contexts} in ${kubeconfigToWrite(kubeconfig)}`);
   } else if (positionals[0] === "down") {
     console.log((await down()) ? "the clusters are gone" : "there were no clusters");
   } else {
-    console.error("usage: npm run real -- up [--clusters c1,c2] [--kubeconfig FILE] | down");
+    console.error(
+      "usage: npm run real -- up [--clusters c1,c2] [--proxy embedded|envoy] [--kubeconfig FILE] | down",
+    );
     process.exitCode = 1;
   }
 } catch (error) {

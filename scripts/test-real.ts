@@ -75,7 +75,7 @@ function wantedFiles(pattern: string): string[] {
 }
 
 function startsLab(file: string): boolean {
-  return readFileSync(join(root, file), "utf8").includes("startLab");
+  return readFileSync(join(root, file), "utf8").match(/start(Mesh)?Lab/) !== null;
 }
 
 async function runAll(programs: string): Promise<void> {

@@ -19,7 +19,7 @@ const weftBin = join(root, "bin/weft");
  *   with the lab's nodes;
  * - where WEFT_REAL_NODES is 1, on real control planes with real nodes (`npm run real -- up`).
  */
-const realNodes = process.env.WEFT_REAL_NODES === "1";
+export const realNodes = process.env.WEFT_REAL_NODES === "1";
 
 /**
  * Why tests on clusters cannot run here, or undefined when they can. Tests print it as the reason of the skip. Some
@@ -102,9 +102,11 @@ async function succeed(
 function setting(clusters: string[], flags: string[]): { up: string[]; down: string[]; patience: number } {
   const names = ["--clusters", clusters.join(",")];
   if (realNodes) {
-    if (flags.length > 0) throw new Error(`not to be had with real nodes: ${flags.join(" ")}`);
+    if (flags.length > 0 && flags[0] !== "--proxy") {
+      throw new Error(`not to be had with real nodes: ${flags.join(" ")}`);
+    }
     const real = [process.execPath, join(root, "scripts/real.ts")];
-    return { up: [...real, "up", ...names], down: [...real, "down"], patience: 240_000 };
+    return { up: [...real, "up", ...names, ...flags], down: [...real, "down"], patience: 240_000 };
   }
   const programs = process.env.WEFT_REAL_KUBERNETES;
   const real = join(root, "test/real/control-plane.ts");

@@ -9,6 +9,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { weftImage } from "../../../deploy/image/build.ts";
 import { type ImageSpec, writeLayout } from "../../../deploy/image/oci.ts";
+import { findEnvoy } from "../../../src/lab/index.ts";
 import { findProgram } from "../programs.ts";
 
 const samples = fileURLToPath(new URL("../../../samples", import.meta.url));
@@ -24,12 +25,13 @@ export async function writeImages(layout: string, work: string, coreDns: string)
     fill(directory);
     return directory;
   };
-  const weft = await weftImage(join(work, "weft"));
+  // Envoy is in it where this machine has one, so that meshes may have either proxy.
+  const weft = await weftImage(join(work, "weft"), undefined, findEnvoy());
   const [runtime] = weft.layers as [string];
   const shell = layer("shell", putShell);
   const demo = layer("demo", (directory) => {
     putCurl(directory);
-    for (const name of ["serve", "request"])
+    for (const name of ["serve", "request", "coolapp"])
       cpSync(join(samples, name), join(directory, "samples", name), { recursive: true });
     copyFileSync(join(samples, "flags.ts"), join(directory, "samples/flags.ts"));
     writeFileSync(join(directory, "package.json"), '{"type":"module"}\n');
@@ -38,6 +40,11 @@ export async function writeImages(layout: string, work: string, coreDns: string)
     name: `docker.io/jeremyot/${name}:0a40de8`,
     layers: [runtime, shell, demo],
     entrypoint: ["/usr/bin/node", `/samples/${name}/main.ts`],
+  });
+  const coolapp = (name: string, tag: string, app: string, ...args: string[]): ImageSpec => ({
+    name: `docker.io/rhtgptetraining/foundation-${name}-service:${tag}`,
+    layers: [runtime, shell, demo],
+    entrypoint: ["/usr/bin/node", `/samples/coolapp/apps/${app}.ts`, ...args],
   });
   await writeLayout(layout, [
     { name: pauseImage, layers: [shell], entrypoint: ["/usr/bin/sleep", "2147483647"] },
@@ -49,12 +56,22 @@ export async function writeImages(layout: string, work: string, coreDns: string)
     },
     sample("serve"),
     sample("request"),
+    coolapp("catalog", "1.0.0", "catalog"),
+    coolapp("catalog", "2.0.0", "catalog", "--version=v2"),
+    coolapp("partner", "1.0.0", "hop", "--name=partner", "--next=http://catalog:8080/"),
+    coolapp("gateway", "1.0.0", "hop", "--name=gateway", "--next=http://partner:8080/"),
     // As they come, these run as root; a person looks around in them.
     {
       name: "docker.io/library/busybox:latest",
       layers: [runtime, shell, demo],
       entrypoint: [],
       cmd: ["sh"],
+      user: 0,
+    },
+    {
+      name: "docker.io/curlimages/curl:latest",
+      layers: [runtime, shell, demo],
+      entrypoint: ["curl"],
       user: 0,
     },
     {

@@ -51,6 +51,8 @@ export interface UpOptions {
   clusters: readonly string[];
   /** The file that gets the contexts; the one that kubectl uses unless told. */
   kubeconfig?: string | undefined;
+  /** What meshes' proxies are; the chart's default unless told. */
+  proxy?: "embedded" | "envoy" | undefined;
   say: (line: string) => void;
   signal: AbortSignal;
 }
@@ -139,7 +141,7 @@ export async function up(options: UpOptions): Promise<void> {
       kubeconfig,
       members.map(({ context, credentials }) => ({ name: context, credentials })),
     );
-    await installWeft(members, kubeconfig, programs.helm, signal);
+    await installWeft(members, kubeconfig, programs.helm, options.proxy, signal);
     said("Weft is installed and the clusters are joined");
     pair.tell("release");
 
@@ -299,6 +301,7 @@ async function installWeft(
   members: readonly Member[],
   kubeconfig: string,
   helm: string,
+  proxy: UpOptions["proxy"],
   signal: AbortSignal,
 ): Promise<void> {
   const run = (program: string, ...args: string[]) =>
@@ -314,7 +317,8 @@ async function installWeft(
         "--create-namespace",
         "--wait",
       ];
-      await run(helm, "install", "weft", chart, ...of, ...where, "--set", `clusterName=${name}`);
+      const values = [`clusterName=${name}`, ...(proxy ? [`proxy=${proxy}`] : [])];
+      await run(helm, "install", "weft", chart, ...of, ...where, "--set", values.join(","));
       await run(weft, "install", "--dns-only", "--patch-coredns", "--context", context, ...of);
     }),
   );
