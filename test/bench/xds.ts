@@ -142,7 +142,7 @@ async function separate(
   for (let i = 0; i < changes; i++) {
     const name = nameOf(i);
     const seen = new Map(proxies.map((proxy) => [proxy, proxy.endpointsAt.get(name) ?? 0]));
-    await change(client, i, `10.13.0.${1 + i}`);
+    await change(client, i, `10.${proxies.length}.0.${1 + i}`);
     const answered = monotonic();
     await until(proxies, (proxy) => (proxy.endpointsAt.get(name) ?? 0) > seen.get(proxy)!);
     samples.push(Math.max(...proxies.map((proxy) => proxy.endpointsAt.get(name)!)) - answered);
@@ -250,11 +250,14 @@ interface RunningDiscovery {
   stop(): Promise<void>;
 }
 
+/** As the lab starts every process of the control plane. */
+const flags = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"];
+
 async function startDiscovery({ credentials }: Server): Promise<RunningDiscovery> {
   const ports = { xds: await freePort(), webhook: await freePort() };
   const began = monotonic();
   const program = fileURLToPath(new URL("xds-discovery.ts", import.meta.url));
-  const child: ChildProcess = spawn(process.execPath, [program], {
+  const child: ChildProcess = spawn(process.execPath, [...flags, program], {
     env: {
       ...process.env,
       NODE_COMPILE_CACHE: fileURLToPath(new URL("../../node_modules/.cache/node", import.meta.url)),
