@@ -1,10 +1,11 @@
 /**
- * The data path: CPU seconds of a proxy for 1,000 requests of HTTP/1.1, the embedded proxy and Envoy with the same
- * resources: routing by several virtual hosts, access control, timeouts, retries, metrics, no access log. The proxy is
- * pinned to core 1; nginx and wrk share core 0 (Debian packages `nginx-light`, `wrk`). 200-byte answers, 32 connections.
+ * The data path: CPU of a proxy for 1,000 requests of HTTP/1.1, the embedded proxy and Envoy with the same resources:
+ * routing by several virtual hosts, access control, timeouts, retries, metrics, no access log; one proxy, and a pair with
+ * mTLS between (two processes). Proxies are pinned to core 1; nginx and wrk share core 0 (Debian packages `nginx-light`,
+ * `wrk`). 200-byte answers, 32 connections.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,7 +14,8 @@ import { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
 import { Listener } from "#protocols/envoy/config/listener/v3/listener.ts";
 import { RBAC } from "#protocols/envoy/extensions/filters/http/rbac/v3/rbac.ts";
 import { HttpConnectionManager } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
-import { pack, socketAddress } from "../../src/proxy/testing/resources.ts";
+import { clientTls, pack, serverTls, socketAddress } from "../../src/proxy/testing/resources.ts";
+import { type Issued, makeCa } from "../../src/xds/testing/certificates.ts";
 import { findEnvoy } from "../../src/xds/testing/envoy.ts";
 import { cluster, filter, header, prefix, router, seconds, text, to } from "../differential/http.ts";
 import type { Benchmark, Report } from "./figures.ts";
@@ -30,8 +32,40 @@ async function freePort(): Promise<number> {
   return port;
 }
 
+interface Tls {
+  /** The client's proxy speaks TLS to the server's; which end this one is. */
+  side: "client" | "server";
+  own: Issued;
+  ca: string;
+}
+
+const inline = (value: string) => ({ specifier: { $case: "inlineString" as const, value } });
+
+/** TLS 1.3, both with certificates, one of the two checked by its identity. */
+function socketOf({ side, own, ca }: Tls) {
+  const commonTlsContext = {
+    tlsCertificates: [{ certificateChain: inline(own.cert), privateKey: inline(own.key) }],
+    validationContextType: {
+      $case: "validationContext" as const,
+      value: {
+        trustedCa: inline(ca),
+        ...(side === "client" && {
+          matchTypedSubjectAltNames: [{ sanType: 3 as const, matcher: text("exact", server) }],
+        }),
+      },
+    },
+    tlsParams: { tlsMinimumProtocolVersion: 4 as const, tlsMaximumProtocolVersion: 4 as const },
+    alpnProtocols: ["http/1.1"],
+  };
+  return side === "client"
+    ? clientTls({ sni: "app", commonTlsContext })
+    : serverTls({ requireClientCertificate: true, commonTlsContext });
+}
+
+const server = "spiffe://cluster.local/ns/demo/sa/server";
+
 /** What a sidecar has for its application's calls, as far as one request passes through it. */
-function resources(port: number, backend: number) {
+function resources(port: number, backend: number, tls?: Tls) {
   const retryPolicy = { retryOn: "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes", numRetries: 2, retriableStatusCodes: [503] }; // biome-ignore format: one line
   const hcm = {
     statPrefix: "outbound",
@@ -86,6 +120,7 @@ function resources(port: number, backend: number) {
     address: socketAddress("127.0.0.1", port),
     filterChains: [
       {
+        ...(tls?.side === "server" && { transportSocket: socketOf(tls) }),
         filters: [
           {
             name: "http",
@@ -102,7 +137,8 @@ function resources(port: number, backend: number) {
       },
     ],
   };
-  return { listener: listener as never, cluster: cluster("app", [backend]) as never };
+  const app = cluster("app", [backend], tls?.side === "client" ? { transportSocket: socketOf(tls) } : {});
+  return { listener: listener as never, cluster: app as never };
 }
 
 /** utime + stime of all its threads, seconds. */
@@ -149,12 +185,14 @@ export const proxy: Benchmark = async (report: Report) => {
     );
     start("taskset", "-c", "0", "nginx", "-c", join(directory, "nginx.conf"));
     const kinds = findEnvoy() ? ["envoy", "weft"] : ["weft"];
-    for (const kind of kinds) {
-      const port = await freePort();
-      const { listener, cluster: app } = resources(port, backend);
-      let pid: number;
+    let runs = 0;
+    /** A proxy with these resources; its process. */
+    const startProxy = (kind: string, port: number, to: number, tls?: Tls): number => {
+      const own = join(directory, String(runs++));
+      mkdirSync(own);
+      const { listener, cluster: app } = resources(port, to, tls);
       if (kind === "envoy") {
-        const file = join(directory, "bootstrap.pb");
+        const file = join(own, "bootstrap.pb");
         writeFileSync(
           file,
           Bootstrap.encode(
@@ -164,29 +202,47 @@ export const proxy: Benchmark = async (report: Report) => {
             }),
           ).finish(),
         );
-        pid = start("taskset", "-c", "1", findEnvoy()!, "-c", file, "-l", "error", "--concurrency", "1", "--use-dynamic-base-id"); // biome-ignore format: one line
-      } else {
-        writeFileSync(join(directory, "listener"), Listener.encode(Listener.fromPartial(listener)).finish());
-        writeFileSync(join(directory, "cluster"), Cluster.encode(Cluster.fromPartial(app)).finish());
-        const server = new URL("proxy-server.ts", import.meta.url).pathname;
-        pid = start("taskset", "-c", "1", process.execPath, server, directory);
+        return start("taskset", "-c", "1", findEnvoy()!, "-c", file, "-l", "error", "--concurrency", "1", "--use-dynamic-base-id"); // biome-ignore format: one line
       }
+      writeFileSync(join(own, "listener"), Listener.encode(Listener.fromPartial(listener)).finish());
+      writeFileSync(join(own, "cluster"), Cluster.encode(Cluster.fromPartial(app)).finish());
+      const program = new URL("proxy-server.ts", import.meta.url).pathname;
+      return start("taskset", "-c", "1", process.execPath, program, own);
+    };
+    const measure = async (what: string, kind: string, port: number, pids: number[], limits: object) => {
+      const name = kind === "envoy" ? "Envoy" : "embedded proxy";
       await answers(port);
-      report.step(`${kind}: ${warmUp + duration} s`);
+      report.step(`${what}, ${name}: ${warmUp + duration} s`);
       load(port, warmUp);
-      const before = cpuOf(pid);
+      const used = () => pids.reduce((sum, pid) => sum + cpuOf(pid), 0);
+      const before = used();
       const { requests, p50, p99, bad } = load(port, duration);
-      const used = cpuOf(pid) - before;
-      if (bad) throw new Error(`${kind}: not every answer was good`);
-      const what = kind === "envoy" ? "Envoy" : "embedded proxy";
-      const limits = kind === "weft" ? { limit: 41, goal: 30 } : {};
-      report.figure(`HTTP/1.1, ${what}: CPU for 1,000 requests`, (used / requests) * 1e6, "ms", limits);
-      report.figure(`HTTP/1.1, ${what}: requests`, requests / duration, "/s");
-      report.figure(`HTTP/1.1, ${what}: latency at full load, p50`, p50, "ms");
-      report.figure(`HTTP/1.1, ${what}: latency at full load, p99`, p99, "ms");
-      const status = readFileSync(`/proc/${pid}/status`, "utf8");
-      report.figure(`${what}: anonymous memory`, Number(/RssAnon:\s+(\d+)/.exec(status)![1]) / 1024, "MB");
-      process.kill(pid, "SIGKILL");
+      const cpu = used() - before;
+      if (bad) throw new Error(`${name}: not every answer was good`);
+      report.figure(`${what}, ${name}: CPU for 1,000 requests`, (cpu / requests) * 1e6, "ms", kind === "weft" ? limits : {}); // biome-ignore format: one line
+      report.figure(`${what}, ${name}: requests`, requests / duration, "/s");
+      report.figure(`${what}, ${name}: latency at full load, p50`, p50, "ms");
+      report.figure(`${what}, ${name}: latency at full load, p99`, p99, "ms");
+      const memory = pids.map((pid) =>
+        Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]),
+      );
+      report.figure(`${what}, ${name}: anonymous memory of each`, Math.max(...memory) / 1024, "MB");
+      for (const pid of pids) process.kill(pid, "SIGKILL");
+    };
+    const ca = await makeCa();
+    const client = { own: await ca.issue({ uri: "spiffe://cluster.local/ns/demo/sa/client" }), ca: ca.ca };
+    const serving = { own: await ca.issue({ uri: server }), ca: ca.ca };
+    for (const kind of kinds) {
+      const port = await freePort();
+      await measure("HTTP/1.1", kind, port, [startProxy(kind, port, backend)], { limit: 41, goal: 30 });
+    }
+    for (const kind of kinds) {
+      const [near, far] = [await freePort(), await freePort()];
+      const pids = [
+        startProxy(kind, far, backend, { side: "server", ...serving }),
+        startProxy(kind, near, far, { side: "client", ...client }),
+      ];
+      await measure("mTLS pair", kind, near, pids, { limit: 102, goal: 70 });
     }
   } finally {
     for (const child of children) child.kill("SIGKILL");
