@@ -98,6 +98,20 @@ for (const [what, policy] of [
         ],
         localityWeighted,
       ],
+      "by localities, one half gone": [
+        [
+          ports.slice(0, 2).map((port, i) => ({ port, share: 3, ...(i === 0 ? { health: 2 } : {}) })),
+          ports.slice(2).map((port) => ({ port, share: 1 })),
+        ],
+        localityWeighted,
+      ],
+      "by localities, in panic": [
+        [
+          ports.slice(0, 2).map((port) => ({ port, share: 3, health: 2 })),
+          ports.slice(2).map((port, i) => ({ port, share: 1, ...(i < 2 ? { health: 2 } : {}) })),
+        ],
+        localityWeighted,
+      ],
       "one unhealthy": [[ports.map((port, i) => ({ port, ...(i === 1 ? { health: 2 } : {}) }))], {}],
       "a priority half gone": [
         [
@@ -159,6 +173,24 @@ for (const [what, lbPolicy] of [
       ],
       "a locality half gone": [
         [[{ port: a, share: 1, health: 2 }, { port: b }], [{ port: c, share: 1 }]],
+        localityWeighted,
+      ],
+      "localities without weights": [[[{ port: a }, { port: b }], [{ port: c }]], localityWeighted],
+      "localities of which one has no weight": [
+        [[{ port: a, share: 2 }, { port: b }], [{ port: c }]],
+        localityWeighted,
+      ],
+      "localities in panic": [
+        [
+          [
+            { port: a, share: 4, health: 2 },
+            { port: b, health: 2 },
+          ],
+          [
+            { port: c, share: 1 },
+            { port: d, health: 2 },
+          ],
+        ],
         localityWeighted,
       ],
       "a priority half gone": [

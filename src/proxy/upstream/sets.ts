@@ -119,7 +119,15 @@ export function balance<H extends SetHost>(
     let found = made.get(name);
     if (!found) {
       const wanted = (host: H) => loads.panic[priority] || host.health === health;
-      found = withinPriority(priorities[priority]!, wanted, settings, world, turns, name);
+      found = withinPriority(
+        priorities[priority]!,
+        wanted,
+        Boolean(loads.panic[priority]),
+        settings,
+        world,
+        turns,
+        name,
+      );
       made.set(name, found);
     }
     return found;
@@ -148,6 +156,7 @@ export function balance<H extends SetHost>(
 function withinPriority<H extends SetHost>(
   localities: readonly LocalityHosts<H>[],
   wanted: (host: H) => boolean,
+  panic: boolean,
   settings: BalanceSettings,
   world: World,
   turns: Turns,
@@ -156,34 +165,43 @@ function withinPriority<H extends SetHost>(
   const { policy, localityWeighted, overprovisioning } = settings;
   const lists = localities.map((locality) => ({ ...locality, chosen: locality.hosts.filter(wanted) }));
   const hashed = policy.kind === "ring-hash" || policy.kind === "maglev";
-  if (!localityWeighted) {
-    return chooser(
+  const flat = () =>
+    chooser(
       policy,
       lists.flatMap(({ chosen }) => chosen),
       world,
       turns.of(name),
     );
+  // In panic only the hash balancers look at localities.
+  if (!localityWeighted || (panic && !hashed)) return flat();
+  if (hashed) {
+    // One table over all; a host weighs its share of its locality, however few are left there.
+    const entries = lists.flatMap((list) => {
+      const total = list.chosen.reduce((sum, { weight }) => sum + weight, 0);
+      return list.chosen.flatMap((host) =>
+        list.weight === 0
+          ? []
+          : [
+              {
+                host,
+                hashKey: host.hashKey,
+                activeRequests: 0,
+                since: 0,
+                weight: (list.weight * host.weight) / total,
+              },
+            ],
+      );
+    });
+    const table = chooser(policy, entries, world, turns.of(name));
+    return { choose: (hash) => table.choose(hash)?.host };
   }
   const effective = (list: (typeof lists)[number]) =>
     list.chosen.length === 0
       ? 0
       : list.weight * Math.min(1, (overprovisioning * list.chosen.length) / list.hosts.length / 100);
   const used = lists.filter((list) => effective(list) > 0);
-  if (hashed) {
-    // One table over all; a host weighs its share of its locality.
-    const entries = used.flatMap((list) => {
-      const total = list.chosen.reduce((sum, { weight }) => sum + weight, 0);
-      return list.chosen.map((host) => ({
-        host,
-        hashKey: host.hashKey,
-        activeRequests: 0,
-        since: 0,
-        weight: (effective(list) * host.weight) / total,
-      }));
-    });
-    const table = chooser(policy, entries, world, turns.of(name));
-    return { choose: (hash) => table.choose(hash)?.host };
-  }
+  // Weights that nobody gave decide nothing.
+  if (used.length === 0) return flat();
   const inside = used.map((list) => ({
     list,
     chooser: chooser(policy, list.chosen, world, turns.of(`${name} ${lists.indexOf(list)}`)),
