@@ -95,7 +95,7 @@ export class Session {
     if (request.responseNonce !== "") this.#answered(subscription, request);
     if (first) this.#begin(subscription, request);
     else {
-      subscription.subscribe(request.resourceNamesSubscribe);
+      subscription.subscribe(this.#ownNames(kind, request.resourceNamesSubscribe));
       if (request.resourceNamesSubscribe.includes("*")) this.#markAll(subscription);
     }
     subscription.unsubscribe(request.resourceNamesUnsubscribe);
@@ -198,7 +198,7 @@ export class Session {
     // A first request without names for listeners or clusters: all there is (the protocol's legacy wildcard).
     const mayBeAll = subscription.kind === "listener" || subscription.kind === "cluster";
     subscription.wildcard = named.includes("*") || (mayBeAll && named.length === 0);
-    subscription.subscribe(named.filter((name) => name !== "*"));
+    subscription.subscribe(this.#ownNames(subscription.kind, named).filter((name) => name !== "*"));
     subscription.owed = subscription.wildcard && Object.keys(request.initialResourceVersions).length === 0;
     // A client that comes back says what it has; it gets nothing anew.
     for (const [name, version] of Object.entries(request.initialResourceVersions)) {
@@ -207,6 +207,11 @@ export class Session {
     }
     this.#markAll(subscription);
     this.#staleSince ??= this.#options.world.monotonic();
+  }
+
+  /** The names as the resources have them, which all clients share, in place of copies from a request. */
+  #ownNames(kind: Kind, names: readonly string[]): string[] {
+    return names.map((name) => this.#options.view.find(kind, name)?.name ?? name);
   }
 
   #markAll(subscription: Subscription): void {

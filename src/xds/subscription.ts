@@ -18,6 +18,12 @@ interface Flight {
   before: ReadonlyMap<string, string | undefined>;
 }
 
+/**
+ * A response with so many bytes is full; what is left comes after its answer. So a hundred proxies that connect at once
+ * do not have a hundred whole configurations under way.
+ */
+const fullResponse = 256 * 1024;
+
 /** What is to be sent next. */
 export interface Batch {
   resources: Encoded[];
@@ -92,7 +98,9 @@ export class Subscription {
       return { resources: current, removed: [] };
     }
     const batch: Batch = { resources: [], removed: [] };
+    let bytes = 0;
     for (const name of this.due) {
+      if (bytes >= fullResponse) break;
       if (!this.wants(name)) {
         this.due.delete(name);
         continue;
@@ -100,8 +108,8 @@ export class Subscription {
       const wanted = find(name);
       if (!wanted && this.held.has(name) && !mayRemove) continue;
       this.due.delete(name);
-      if (wanted) this.#add(wanted, batch);
-      else this.#remove(name, batch);
+      if (!wanted) this.#remove(name, batch);
+      else if (this.#add(wanted, batch)) bytes += wanted.resource.length;
       this.again.delete(name);
     }
     return batch;
@@ -122,16 +130,18 @@ export class Subscription {
     return this.rejected.get(name)?.version === version;
   }
 
-  #add(wanted: Encoded, batch: Batch): void {
+  /** Whether it is sent. */
+  #add(wanted: Encoded, batch: Batch): boolean {
     const { name, version } = wanted;
     this.absent.delete(name);
-    if (this.#isRejected(wanted) && !this.again.has(name)) return;
+    if (this.#isRejected(wanted) && !this.again.has(name)) return false;
     if (this.held.get(name) === version) {
       // The way back to what it has: what it refused in between is no more.
       this.rejected.delete(name);
-      if (!this.again.has(name)) return;
+      if (!this.again.has(name)) return false;
     }
     batch.resources.push(wanted);
+    return true;
   }
 
   #remove(name: string, batch: Batch): void {

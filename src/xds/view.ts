@@ -78,19 +78,16 @@ export class ProxyView implements View {
   }
 
   /** The configurations of the proxy's scopes, in their order: of two resources of one name the first counts. */
-  *configs(): Iterable<ScopeConfig> {
-    for (const scope of this.scopes) {
-      const config = this.#traffic.configs.get(scope);
-      if (config) yield config;
-    }
+  configs(): readonly ScopeConfig[] {
+    return this.scopes.flatMap((scope) => this.#traffic.configs.get(scope) ?? []);
   }
 
   #first<K extends keyof typeof parts>(
     kind: K,
     name: string,
   ): NonNullable<ReturnType<ScopeConfig[(typeof parts)[K]]["get"]>> | undefined {
-    for (const config of this.configs()) {
-      const found = config[parts[kind]].get(name);
+    for (const scope of this.scopes) {
+      const found = this.#traffic.configs.get(scope)?.[parts[kind]].get(name);
       if (found) return found as never;
     }
     return undefined;
@@ -98,8 +95,9 @@ export class ProxyView implements View {
 
   #endpoints(name: string): Encoded | undefined {
     let upstream: Upstream | undefined;
-    for (const config of this.configs()) {
-      upstream = clustersByEndpoints(config).get(name);
+    for (const scope of this.scopes) {
+      const config = this.#traffic.configs.get(scope);
+      upstream = config && clustersByEndpoints(config).get(name);
       if (upstream) break;
     }
     const row = this.#traffic.endpoints.get(name);
