@@ -6,7 +6,7 @@
  *   npm run test:real -- PATH ...         the tests below these paths only
  *
  * `test/conformance/api` compares the embedded server with answers recorded from kube-apiserver, and runs in
- * `npm test`. Against a real one it runs only when it is named: some of its answers come in the order of a Go map.
+ * `npm test`. Against a real one, where it takes two minutes, it runs only when it is named.
  *
  * Kubernetes is built once from its Go modules, which takes minutes, and kept in ~/.cache/weft (or below
  * XDG_CACHE_HOME); WEFT_REAL_KUBERNETES names programs that are there already.
