@@ -5,6 +5,7 @@ import { isHttp } from "./protocol.ts";
 import type { MeshPort, MeshService } from "./registry.ts";
 import { type DraftRoute, defaultRoute, type RouteContext, routesOf } from "./routes.ts";
 import { isRange } from "./tcp.ts";
+import { hasPodNames, podHost } from "./upstreams.ts";
 import type { HostRules } from "./virtual-services.ts";
 import { selects } from "./workloads.ts";
 
@@ -53,10 +54,10 @@ export function hasOwnListener(service: MeshService, port: MeshPort): boolean {
 }
 
 export function hostsOf(service: MeshService, context: HostContext): DraftHost[] {
-  return service.ports.filter(hasHosts).map((port) => {
+  return service.ports.filter(hasHosts).flatMap((port) => {
     const own = hasOwnListener(service, port);
     const name = `${service.host}:${port.number}`;
-    return draftHost(
+    const host = draftHost(
       own ? name : String(port.number),
       name,
       own ? ["*"] : domainsOf(service, port.number, context.client),
@@ -64,7 +65,26 @@ export function hostsOf(service: MeshService, context: HostContext): DraftHost[]
       service,
       context,
     );
+    return hasPodNames(service) ? [host, podsHost(service, port.number, context)] : [host];
   });
+}
+
+/** A call to one pod of a headless service is for that pod, whatever rules there are for the service. */
+function podsHost(service: MeshService, port: number, { client }: HostContext): DraftHost {
+  const host = podHost(service.host);
+  const domains = domainsOf({ ...service, addresses: [] }, port, client).map((domain) => `*.${domain}`);
+  const route = defaultRoute(upstreamName("outbound", port, "", host), [], [service.origin]);
+  return {
+    table: String(port),
+    host: {
+      name: `${host}:${port}`,
+      domains,
+      routes: [route],
+      requireTls: false,
+      origins: [service.origin],
+    },
+    labels: undefined,
+  };
 }
 
 /** A host that only a VirtualService knows, on port 80 as Istio has it. */

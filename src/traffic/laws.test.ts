@@ -1,4 +1,7 @@
-/** Laws 3 to 6 for traffic: random histories of its kinds, and what a change evaluates. */
+/**
+ * Laws 3 to 6 for traffic: random histories of its kinds, and what a change evaluates. WEFT_RUNS multiplies the number of
+ * histories; WEFT_SEED replays one campaign.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
@@ -7,6 +10,9 @@ import { objectsOf, type TestMesh, testMesh, workload } from "./testing.ts";
 import { pool as good, hostile, proxies } from "./testing-pool.ts";
 
 const pool = [...good, ...hostile];
+const seed = Number(process.env.WEFT_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const runs = Math.ceil(80 * Number(process.env.WEFT_RUNS ?? 1));
+console.log(`traffic laws: WEFT_SEED=${seed}, ${runs} histories`);
 
 /** All rows of the outputs, as plain data. */
 function stateOf(mesh: TestMesh): unknown {
@@ -78,10 +84,7 @@ describe("the laws, for traffic", () => {
         assert.deepEqual(mesh.bugs, []);
         assert.deepEqual(stateOf(mesh), stateOf(fresh));
       }),
-      {
-        numRuns: Number(process.env.WEFT_RUNS ?? 60),
-        ...(process.env.FC_SEED && { seed: Number(process.env.FC_SEED) }),
-      },
+      { seed, numRuns: runs },
     );
   });
 
@@ -98,6 +101,10 @@ describe("the laws, for traffic", () => {
           for (const table of config.routes.values()) {
             const domains = table.virtualHosts.flatMap((host) => host.domains);
             assert.equal(new Set(domains).size, domains.length);
+            // What is routed without anybody's rule leads somewhere.
+            for (const { name, action, origins } of table.virtualHosts.flatMap(({ routes }) => routes))
+              if (name === "default" && action.kind === "forward" && origins[0]?.kind === "Service")
+                assert.ok(config.upstreams.has(action.clusters[0]!.upstream), action.clusters[0]!.upstream);
           }
           const asked = new Set<string>();
           for (const listener of config.listeners.values()) {
@@ -112,7 +119,7 @@ describe("the laws, for traffic", () => {
           assert.deepEqual([...asked].sort(), [...config.routes.keys()].sort());
         }
       }),
-      { numRuns: 60 },
+      { seed, numRuns: runs },
     );
   });
 

@@ -10,6 +10,11 @@ export const pool: KubeObject[] = objectsOf(
     workload("catalog", { versions: ["v1", "v2", "v2"], sidecar: false }),
     workload("catalog", { versions: ["v1"], ports: "[{ port: 9000 }, { name: http, port: 8080 }]" }),
     workload("db", { ip: "10.11.0.20", base: "10.10.5", ports: "[{ name: tcp, port: 5432 }]" }),
+    workload("set", {
+      ip: "None",
+      base: "10.10.11",
+      ports: "[{ name: http, port: 8080 }, { name: tcp, port: 6379 }, { name: x, port: 7000 }]",
+    }),
     workload("shop", { namespace: "other", ip: "10.11.0.30", base: "10.10.6" }),
     workload("istio-ingressgateway", {
       namespace: "istio-system",

@@ -381,6 +381,43 @@ describe("ports", () => {
     assert.ok(set.tls.mode === "mesh" && !set.tls.auto);
   });
 
+  test("a pod of a headless service is called by its own name, in mTLS, whatever rules there are for the service", () => {
+    const mesh = meshWith(
+      workload("set", { ip: "None", base: "10.10.10", versions: ["v1", "v1"] }),
+      `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: set }
+spec: { hosts: [set], http: [{ route: [{ destination: { host: catalog } }] }] }`,
+    );
+    const config = configOf(mesh);
+    const hosts = config.routes.get("8080")!.virtualHosts;
+    const pods = hosts.find(({ name }) => name === "*.set.coolapp.svc.cluster.local:8080")!;
+    assert.deepEqual(pods.domains, [
+      "*.set.coolapp.svc.cluster.local",
+      "*.set.coolapp.svc.cluster.local:8080",
+      "*.set.coolapp.svc",
+      "*.set.coolapp.svc:8080",
+      "*.set.coolapp",
+      "*.set.coolapp:8080",
+      "*.set",
+      "*.set:8080",
+    ]);
+    const { action } = pods.routes[0]!;
+    const name = "outbound|8080||*.set.coolapp.svc.cluster.local";
+    assert.deepEqual(action.kind === "forward" && action.clusters.map(({ upstream }) => upstream), [name]);
+    const chosen = config.upstreams.get(name)!;
+    assert.equal(chosen.discovery, "original-destination");
+    assert.ok(chosen.tls.mode === "mesh" && !chosen.tls.auto);
+    const service = hosts.find((each) => each.name === "set.coolapp.svc.cluster.local:8080")!.routes[0]!
+      .action;
+    assert.deepEqual(service.kind === "forward" && service.clusters[0]!.upstream, `outbound|8080||${host}`);
+    assert.equal(
+      config.upstreams.get("outbound|8080||set.coolapp.svc.cluster.local")?.discovery,
+      "endpoints",
+    );
+  });
+
   test("tls routes go by SNI", () => {
     const mesh = meshWith(
       entry(

@@ -3,7 +3,7 @@ import type { MeshSettings } from "../api/index.ts";
 import { equal } from "../collections/index.ts";
 import { type EndpointsSpec, endpointsSpec, portOfEntry } from "./endpoints.ts";
 import type { Variants } from "./exports.ts";
-import type { Endpoint, Origin, Upstream } from "./model.ts";
+import type { Endpoint, Origin, Upstream, UpstreamTls } from "./model.ts";
 import {
   blackHoleUpstream,
   inboundPassthroughUpstream,
@@ -48,6 +48,8 @@ export function upstreamsOf(service: MeshService, context: UpstreamContext): Ups
     const whole = upstreamOf(service, port, undefined, context);
     upstreams.push(whole.upstream);
     if (whole.endpoints) endpoints.push(whole.endpoints);
+    if (hasPodNames(service) && (isHttp(port.protocol) || port.protocol === "auto"))
+      upstreams.push(podUpstream(whole.upstream, context.allMesh));
     for (const subset of context.rule?.subsets ?? []) {
       const part = upstreamOf(service, port, subset, context);
       upstreams.push(part.upstream);
@@ -55,6 +57,35 @@ export function upstreamsOf(service: MeshService, context: UpstreamContext): Ups
     }
   }
   return { upstreams, endpoints };
+}
+
+/** Pods behind a headless service have names of their own below its, and clients that call one mean that one. */
+export function hasPodNames(service: MeshService): boolean {
+  return service.headless && (service.resolution === "service" || service.resolution === "import");
+}
+
+/** The host that stands for the pods' names. */
+export function podHost(host: string): string {
+  return `*.${host}`;
+}
+
+/** To the pod whose name was called: where the client was going. */
+function podUpstream(whole: Upstream, allMesh: boolean): Upstream {
+  const name = upstreamName("outbound", whole.port, "", podHost(whole.host));
+  return {
+    ...whole,
+    name,
+    discovery: "original-destination",
+    endpointsName: name,
+    balancer: { kind: "passthrough" },
+    tls: chosenByClient(whole.tls, allMesh),
+  };
+}
+
+/** An endpoint that the client chose itself has no metadata: all of them speak mTLS, or none is spoken to in it. */
+function chosenByClient(tls: UpstreamTls, allMesh: boolean): UpstreamTls {
+  if (tls.mode !== "mesh" || !tls.auto) return tls;
+  return allMesh ? { ...tls, auto: false } : { mode: "none" };
 }
 
 /**
@@ -134,13 +165,7 @@ function upstreamOf(
     ...(warmup && { warmup }),
     connections: connectionLimitsOf(policy.connectionPool),
     ...(outliers && { outliers }),
-    // An endpoint that the client chose itself has no metadata: all of them speak mTLS, or none is spoken to in it.
-    tls:
-      discovery === "original-destination" && tls.mode === "mesh" && tls.auto
-        ? allMesh
-          ? { ...tls, auto: false }
-          : { mode: "none" }
-        : tls,
+    tls: discovery === "original-destination" ? chosenByClient(tls, allMesh) : tls,
     origins,
   };
   return {
