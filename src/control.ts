@@ -2,38 +2,24 @@
  * The control plane on one page: sources → derivations → sinks. Whoever reads this knows the system.
  */
 import {
-  clusterRoleBindings,
   clusterSetZone,
-  configMaps,
-  deployments,
   endpointOffers,
   endpointSlices,
   fieldManager,
-  gatewayApi,
   heartbeatLease,
   type KubeObject,
   leaderLease,
   managedByAnnotation,
-  managedByLabel,
-  meshManager,
-  mutatingWebhookConfigurations,
   nameOf,
   namespaces,
   nodes,
   type ProxyImplementation,
   peerReports,
   type Resource,
-  roleBindings,
-  rootCertificateConfigMap,
-  serviceAccounts,
   serviceExports,
   serviceImports,
-  serviceMeshControlPlanes,
-  serviceMeshMemberRolls,
-  serviceMeshMembers,
   serviceOffers,
   services,
-  splitName,
   systemNamespace,
   versionAnnotation,
   weftVersion,
@@ -52,15 +38,13 @@ import {
   derive,
   Engine,
   holdBack,
-  source,
   type Waiting,
   type Why,
   why,
 } from "./collections/index.ts";
+import { meshesOf } from "./control-meshes.ts";
 import { Zones } from "./dns/index.ts";
-import { proxyContainer, proxyVolumes } from "./injection/index.ts";
 import {
-  ApiError,
   type Credentials,
   EventRecorder,
   elect,
@@ -73,10 +57,8 @@ import {
   startHeartbeat,
   type Transport,
   type WatchedSource,
-  type WatchSourceOptions,
   watchSource,
 } from "./kube/index.ts";
-import { configMapRow, type MeshConflict, meshes, meshMark } from "./mesh/index.ts";
 import { exportNews, imported, importedSliceRow, offers } from "./services/index.ts";
 
 export interface ControlPlaneOptions {
@@ -152,16 +134,6 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     watched.push(fed as unknown as WatchedSource<KubeObject>);
     return fed;
   };
-  // A cluster that has not (yet) the kinds of meshes is a member of its clusterset all the same: nobody waits for these.
-  const watchedForMeshes: WatchedSource<KubeObject>[] = [];
-  const watchForMeshes = <T extends KubeObject>(
-    resource: Resource<T>,
-    options: WatchSourceOptions<T> = {},
-  ) => {
-    const fed = watchSource(engine, client, resource, { name: `${resource.plural} of meshes`, ...options });
-    watchedForMeshes.push(fed as unknown as WatchedSource<KubeObject>);
-    return fed;
-  };
   const own = {
     cluster,
     exports: watch(serviceExports),
@@ -208,45 +180,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   });
 
   // … the meshes of this cluster …
-  const ofMeshes = { labelSelector: `${managedByLabel}=${meshManager}` };
-  const meshObjects = {
-    serviceAccounts: watchForMeshes(serviceAccounts, ofMeshes),
-    roleBindings: watchForMeshes(roleBindings, ofMeshes),
-    clusterRoleBindings: watchForMeshes(clusterRoleBindings, ofMeshes),
-    deployments: watchForMeshes(deployments, ofMeshes),
-    configMaps: watchForMeshes(configMaps, ofMeshes),
-    webhookConfigs: watchForMeshes(mutatingWebhookConfigurations, ofMeshes),
-    gatewayClasses: watchForMeshes(gatewayApi.gatewayClasses, ofMeshes),
-  };
-  const controlPlanes = watchForMeshes(serviceMeshControlPlanes);
-  const memberRolls = watchForMeshes(serviceMeshMemberRolls);
-  const members = watchForMeshes(serviceMeshMembers);
-  const meshConflicts = source<MeshConflict>(engine, {
-    name: "meshConflicts",
-    key: ({ object }) => object,
-    synced: true,
-  });
-  const mesh = meshes({
-    conflicts: meshConflicts,
-    cluster,
-    ...options.mesh,
-    clusterDomain: "cluster.local",
-    version: weftVersion,
-    template: { container: proxyContainer, volumes: proxyVolumes },
-    controlPlanes,
-    memberRolls,
-    members,
-    namespaces: own.namespaces,
-    deployments: meshObjects.deployments,
-    webhookConfigs: meshObjects.webhookConfigs,
-    roots: watchForMeshes(configMaps, {
-      name: "roots of meshes",
-      fieldSelector: `metadata.name=${rootCertificateConfigMap}`,
-    }),
-    peerTrust: peers.trustBundles,
-    peers: peers.states,
-    configMaps: meshObjects.configMaps,
-  });
+  const meshes = meshesOf({ engine, client, ...own, ...options.mesh, peers, log });
 
   // What a peer that cannot be heard offered before stands; nothing new waits for it (law 7).
   const { unheard } = peers;
@@ -291,44 +225,12 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     desired: Parameters<typeof fieldSink<T>>[0]["desired"],
     observed: Collection<T>,
     rowKey: (object: T) => string | undefined,
-    more: Pick<Parameters<typeof fieldSink<T>>[0], "onConflict"> = {},
-  ) => {
-    const common = { client, resource, desired, observed, manager, rowKey, onError: onError(resource.kind) };
-    sinks.set(manager, fieldSink({ ...common, ...more }));
-  };
+  ) =>
+    sinks.set(
+      manager,
+      fieldSink({ client, resource, desired, observed, manager, rowKey, onError: onError(resource.kind) }),
+    );
   const sameName = nameOf;
-  const meshConflictOf =
-    ({ kind, namespaced }: Resource) =>
-    (name: string, conflict: { message: string } | undefined) => {
-      const object = `${kind} ${name}`;
-      const namespace = namespaced ? (splitName(name).namespace ?? "") : kind === "Namespace" ? name : "";
-      if (conflict) log(`warning: ${conflict.message}`);
-      if (conflict) meshConflicts.put({ object, namespace, message: conflict.message });
-      else meshConflicts.remove(object);
-    };
-  const meshSink = <T extends KubeObject>(
-    resource: Resource<T>,
-    desired: Parameters<typeof objectSink<T>>[0]["desired"],
-    observed: Collection<T>,
-    rowKey: (object: T) => string = sameName,
-  ) => {
-    const onConflict = meshConflictOf(resource);
-    // What the API refuses is refused for good, until something else is wanted.
-    const refused = (name: string) => `${resource.kind} ${name} (refused)`;
-    const onRefusal = (name: string, error: unknown) => {
-      onError(resource.kind)(name, error);
-      if (!(error instanceof ApiError) || error.code !== 422) return;
-      const namespace = splitName(name).namespace ?? "";
-      meshConflicts.put({ object: refused(name), namespace, message: error.status.message ?? error.message });
-    };
-    const common = { client, resource, desired, observed, rowKey, onError: onRefusal, onConflict };
-    const sink = objectSink({ ...common, manager: meshManager, mark: meshMark });
-    sinks.set(`${resource.plural} of meshes`, sink);
-    return desired.subscribe((changes) => {
-      for (const { before, after } of changes)
-        for (const row of [before, after]) if (row) meshConflicts.remove(refused(nameOf(row)));
-    });
-  };
   const lead = (term: AbortSignal) => {
     objects(serviceOffers, offered.serviceOffers, own.published, sameName);
     objects(endpointOffers, offered.endpointOffers, publishedEndpoints, sameName);
@@ -342,23 +244,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     fields("weft-conflicts", serviceExports, standing.conflicts, own.exports, sameName);
     fields("weft-imports", serviceImports, here.importFields, own.imports, sameName);
     fields("weft-slices", endpointSlices, here.sliceFields, own.endpointSlices, sameName);
-    // In the order in which a mesh needs them, though nothing depends on it.
-    const unfollowMeshes = [
-      meshSink(serviceAccounts, mesh.serviceAccounts, meshObjects.serviceAccounts),
-      meshSink(roleBindings, mesh.roleBindings, meshObjects.roleBindings),
-      meshSink(clusterRoleBindings, mesh.clusterRoleBindings, meshObjects.clusterRoleBindings),
-      meshSink(configMaps, mesh.configMaps, meshObjects.configMaps, configMapRow),
-      meshSink(services, mesh.services, own.services),
-      meshSink(deployments, mesh.deployments, meshObjects.deployments),
-      meshSink(mutatingWebhookConfigurations, mesh.webhookConfigs, meshObjects.webhookConfigs),
-      meshSink(gatewayApi.gatewayClasses, mesh.gatewayClasses, meshObjects.gatewayClasses),
-    ];
-    fields("weft-members", namespaces, mesh.memberLabels, own.namespaces, sameName, {
-      onConflict: meshConflictOf(namespaces),
-    });
-    fields("weft-rolls", serviceMeshMemberRolls, mesh.rollFields, memberRolls, sameName);
-    fields("weft-memberships", serviceMeshMembers, mesh.memberFields, members, sameName);
-    fields("weft-meshes", serviceMeshControlPlanes, mesh.controlPlaneFields, controlPlanes, sameName);
+    const releaseMeshes = meshes.lead(sinks);
     // Our peers see that we live by the heartbeat; authors are told by Events.
     const heartbeat = startHeartbeat({
       client,
@@ -380,12 +266,10 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       "abort",
       () => {
         unsubscribe();
-        for (const unfollow of unfollowMeshes) unfollow();
+        releaseMeshes();
         heartbeat.stop();
         for (const sink of sinks.values()) sink.stop();
         sinks.clear();
-        // Whoever leads next finds them anew.
-        meshConflicts.replace([]);
       },
       { once: true },
     );
@@ -410,8 +294,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       // The derivation and the source of imports have one name; the source is the one in the API.
       imports: here.imports,
       importsInApi: own.imports,
-      meshes: mesh.meshes,
-      memberships: mesh.membership,
+      ...meshes.collections,
     }),
   );
   const ended = new AbortController();
@@ -434,7 +317,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const stop = () => {
     candidacy?.abandon();
     ended.abort();
-    for (const { reflection } of [...watched, ...watchedForMeshes]) reflection.stop();
+    for (const { reflection } of watched) reflection.stop();
+    meshes.stop();
     peers.stop();
     unfollow();
     engine.dispose();

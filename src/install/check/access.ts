@@ -1,7 +1,8 @@
 /** Whether the control plane may do what it does, as the API server's own authorizer says. */
 import { type PolicyRule, systemNamespace } from "../../api/index.ts";
 import type { KubeClient } from "../../kube/index.ts";
-import { clusterRules, controlPlane, meshRules, systemRules } from "../manifests.ts";
+import { clusterRules, controlPlane, systemRules } from "../manifests.ts";
+import { meshRules } from "../mesh-rules.ts";
 
 /** Questions that are asked at one time. */
 const concurrency = 8;
