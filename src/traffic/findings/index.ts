@@ -5,17 +5,16 @@ import type { TrafficInputs } from "../inputs.ts";
 import type { Finding } from "../model.ts";
 import { unservedIn } from "../served.ts";
 import { finding } from "./codes.ts";
+import { destinationRuleFindings, serviceEntryFindings } from "./destinations.ts";
+import { gatewayFindings } from "./gateways.ts";
 import type { Look } from "./look.ts";
+import { originOf } from "./origin.ts";
 import {
   authorizationPolicyFindings,
-  destinationRuleFindings,
-  gatewayFindings,
-  originOf,
   peerAuthenticationFindings,
   rateLimitFindings,
-  serviceEntryFindings,
   sidecarFindings,
-} from "./others.ts";
+} from "./policies.ts";
 import { virtualServiceFindings } from "./virtual-services.ts";
 
 export { type Code, codes, finding } from "./codes.ts";

@@ -15,6 +15,7 @@ import type { MeshGraph } from "./mesh.ts";
 import type { RuleGraph } from "./rules.ts";
 import { registryKey, type ServiceGraph } from "./services.ts";
 
+/** Per service: upstreams, rows of endpoints, virtual hosts, listeners. */
 export function callGraph(
   { meshOf }: MeshGraph,
   { registry, servicesByHost, serviceAt }: ServiceGraph,
@@ -121,4 +122,5 @@ export function callGraph(
   return { upstreamSets, endpoints, hostSets, listenerSets, looseHosts, upstreamAt };
 }
 
+/** What it hands on. */
 export type CallGraph = ReturnType<typeof callGraph>;

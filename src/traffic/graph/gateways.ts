@@ -27,6 +27,7 @@ import type { RuleGraph } from "./rules.ts";
 import type { ScopeGraph } from "./scopes.ts";
 import type { ServiceGraph } from "./services.ts";
 
+/** `ScopeConfig`s of the scopes `gateway/…`, and what Gateway API's objects are told. */
 export function gatewayGraph(
   inputs: TrafficInputs,
   { meshOf, meshFor }: MeshGraph,

@@ -14,6 +14,7 @@ import type { MeshGraph } from "./mesh.ts";
 import type { ScopeGraph } from "./scopes.ts";
 import type { ServiceGraph } from "./services.ts";
 
+/** Authorization and rate limits of a scope. */
 export function guardGraph(inputs: TrafficInputs, { meshFor }: MeshGraph) {
   // Who may come in, and how much.
   const accessPolicies = derive(
@@ -41,8 +42,10 @@ export function guardGraph(inputs: TrafficInputs, { meshFor }: MeshGraph) {
   return { guards, rateLimitsByNamespace };
 }
 
+/** What it hands on. */
 export type GuardGraph = ReturnType<typeof guardGraph>;
 
+/** `ScopeConfig`s of the scopes `inbound/…`. */
 export function inboundGraph(
   { meshOf }: MeshGraph,
   { servicesByNamespace }: ServiceGraph,

@@ -18,6 +18,7 @@ import {
 import type { MeshGraph } from "./mesh.ts";
 import type { ServiceGraph } from "./services.ts";
 
+/** Instances of services, the identities behind them, and the mTLS that workloads take. */
 export function instanceGraph(
   inputs: TrafficInputs,
   { meshOf, meshFor }: MeshGraph,
@@ -134,4 +135,5 @@ export function instanceGraph(
   return { peerModeFor, workloads, workloadsByNamespace, instances, instancesByService, identities };
 }
 
+/** What it hands on. */
 export type InstanceGraph = ReturnType<typeof instanceGraph>;

@@ -32,4 +32,5 @@ export function meshGraph(inputs: TrafficInputs) {
   return { meshOf, meshFor, members };
 }
 
+/** What it hands on. */
 export type MeshGraph = ReturnType<typeof meshGraph>;

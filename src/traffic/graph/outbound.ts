@@ -14,6 +14,7 @@ import type { RuleGraph } from "./rules.ts";
 import type { ScopeGraph } from "./scopes.ts";
 import type { ServiceGraph } from "./services.ts";
 
+/** `ScopeConfig`s of the scopes `outbound/…`. */
 export function outboundGraph(
   { meshOf }: MeshGraph,
   { registry }: ServiceGraph,

@@ -12,6 +12,7 @@ import { type HostRules, hostRulesOf, meshGateway, rulesFor } from "../virtual-s
 import type { MeshGraph } from "./mesh.ts";
 import type { ServiceGraph } from "./services.ts";
 
+/** Rules by host and by gateway, and what they mean for a client. */
 export function ruleGraph(
   inputs: TrafficInputs,
   { meshFor, members }: MeshGraph,
@@ -152,6 +153,7 @@ export function ruleGraph(
   };
 }
 
+/** What it hands on. */
 export type RuleGraph = ReturnType<typeof ruleGraph>;
 
 const gatewayGroup = "gateway.networking.k8s.io";

@@ -9,6 +9,7 @@ import type { InstanceGraph } from "./instances.ts";
 import type { MeshGraph } from "./mesh.ts";
 import type { RuleGraph } from "./rules.ts";
 
+/** Scopes of proxies, and of which kind they are. */
 export function scopeGraph(
   inputs: TrafficInputs,
   { meshOf, meshFor, members }: MeshGraph,
@@ -82,4 +83,5 @@ export function scopeGraph(
   return { scopes, allScopes, sidecarOf };
 }
 
+/** What it hands on. */
 export type ScopeGraph = ReturnType<typeof scopeGraph>;

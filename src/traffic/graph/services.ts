@@ -5,6 +5,7 @@ import type { TrafficInputs } from "../inputs.ts";
 import { entriesOf, importOf, type MeshService, serviceKey, serviceOf } from "../registry.ts";
 import type { MeshGraph } from "./mesh.ts";
 
+/** The registry, its indices, and the service of a host. */
 export function serviceGraph(inputs: TrafficInputs, { meshFor }: MeshGraph) {
   const { engine } = inputs.mesh;
   // What can be called.
@@ -46,6 +47,7 @@ export function serviceGraph(inputs: TrafficInputs, { meshFor }: MeshGraph) {
   return { registry, meshServices, servicesByHost, servicesByNamespace, serviceAt };
 }
 
+/** What it hands on. */
 export type ServiceGraph = ReturnType<typeof serviceGraph>;
 
 /** The key of a service in the joined registry. */
