@@ -85,11 +85,10 @@ export class BenchProxy {
       if (kind === "endpoints") this.endpointsAt.set(name, at);
     }
     this.#send({ typeUrl, responseNonce: nonce });
-    if (first && kind === "cluster")
-      this.#ask(
-        "endpoints",
-        names.filter((name) => name.startsWith("outbound|")),
-      );
+    if (kind === "cluster" && this.names.endpoints.size < this.names.cluster.size) {
+      const unknown = names.filter((name) => name.startsWith("outbound|") && !this.names.endpoints.has(name));
+      if (unknown.length > 0) this.#ask("endpoints", unknown);
+    }
     if (first && kind === "endpoints") this.#ask("listener", []);
     if (first && kind === "listener") this.#ask("route", ["80"]);
     this.onResponse?.();
