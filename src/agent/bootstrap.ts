@@ -47,7 +47,7 @@ export function bootstrap({ node, ads, bindAddress, sds }: BootstrapOptions): ob
         api_type: "DELTA_GRPC",
         transport_api_version: "V3",
         set_node_on_first_message_only: true,
-        grpc_services: [{ envoy_grpc: { cluster_name: "xds-grpc" } }],
+        grpc_services: [{ envoy_grpc: { cluster_name: "xds-grpc", retry_policy: retryPolicy } }],
       },
       cds_config: { ads: {}, initial_fetch_timeout: "0s", resource_api_version: "V3" },
       lds_config: { ads: {}, initial_fetch_timeout: "0s", resource_api_version: "V3" },
@@ -58,6 +58,9 @@ export function bootstrap({ node, ads, bindAddress, sds }: BootstrapOptions): ob
     static_resources: { clusters: [discovery(ads, sds)] },
   };
 }
+
+/** After an outage of discovery it is asked again within 10 s: for that long rules are old. Envoy's own is 30 s. */
+const retryPolicy = { retry_back_off: { base_interval: "0.5s", max_interval: "10s" } };
 
 function discovery({ host, port }: { host: string; port: number }, sds: string): object {
   return {

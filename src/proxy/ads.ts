@@ -44,8 +44,8 @@ export type OpenStream = (on: {
   ended(reason: string): void;
 }) => Promise<GrpcStream>;
 
-/** Envoy's: half a second, doubled up to 30 s, with full jitter. */
-const backoff = { first: 500, most: 30_000 };
+/** Envoy's way: half a second, doubled, with full jitter; not to its 30 s, for that long rules would be old. */
+const backoff = { first: 500, most: 10_000 };
 
 interface Subscription {
   apply: Apply;
