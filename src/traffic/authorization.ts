@@ -20,6 +20,7 @@ import type {
 import { isAddress } from "./registry.ts";
 import { selects } from "./workloads.ts";
 
+/** An AuthorizationPolicy, resolved. */
 export interface AccessPolicy {
   namespace: string;
   name: string;

@@ -16,6 +16,7 @@ export interface EndpointsSpec {
   priorityLabels: readonly string[];
 }
 
+/** The row that an upstream's endpoints are kept in. */
 export function endpointsSpec(
   service: MeshService,
   port: MeshPort,

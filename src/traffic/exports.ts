@@ -9,6 +9,7 @@ export function exportsOf(exportTo: readonly string[] | undefined, namespace: st
   return new Set(exportTo.filter((each) => each !== "~").map((each) => (each === "." ? namespace : each)));
 }
 
+/** Whether clients of a namespace see it. */
 export function isExportedTo(exports: Exports, client: string): boolean {
   return exports === "all" || exports.has(client);
 }
@@ -47,6 +48,7 @@ export function variants<T>(
   return { rest, byNamespace };
 }
 
+/** What clients of a namespace see. */
 export function seenBy<T>(all: Variants<T>, client: string): T {
   return all.byNamespace.get(client) ?? all.rest;
 }

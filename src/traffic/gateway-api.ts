@@ -39,6 +39,7 @@ export function serviceOfGateway(
   return { namespace, name };
 }
 
+/** What a Gateway is made of besides itself. */
 export interface GatewayLook {
   service: MeshService | undefined;
   namespaces(): readonly Namespace[];
@@ -126,6 +127,7 @@ export function labelSelects(
   });
 }
 
+/** What an HTTPRoute is made of besides itself. */
 export interface RouteLook {
   mesh: MeshSettings;
   gateway(namespace: string, name: string): gatewayApi.Gateway | undefined;

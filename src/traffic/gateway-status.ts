@@ -16,6 +16,7 @@ function said(type: string, holds: boolean, reason: string, message: string, gen
   return { type, status: holds ? "True" : "False", reason, message, observedGeneration: generation };
 }
 
+/** What a Gateway's status is made of. */
 export interface GatewayStatusLook {
   /** Whose pods carry the listeners; undefined: there is none of that name. */
   service: Service | undefined;
@@ -97,6 +98,7 @@ function shares(server: Server, route: HostRules): boolean {
   return route.hosts.some((host) => sharedHosts(server, route.namespace, host).length > 0);
 }
 
+/** What an HTTPRoute's status is made of. */
 export interface RouteStatusLook {
   gateway(namespace: string, name: string): gatewayApi.Gateway | undefined;
   gatewayRules(namespace: string, name: string): GatewayRules | undefined;

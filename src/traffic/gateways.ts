@@ -43,6 +43,7 @@ export interface Server {
   tls: GatewayServer["tls"];
 }
 
+/** A Gateway of either API: whose pods carry it, and its servers. */
 export interface GatewayRules {
   key: string;
   namespace: string;
@@ -50,6 +51,7 @@ export interface GatewayRules {
   servers: readonly Server[];
 }
 
+/** Servers that no proxy could serve are left out; analysis says why. */
 export function gatewayRulesOf(object: IstioGateway, mesh: MeshSettings): GatewayRules | undefined {
   const { metadata, spec } = object;
   if (metadata.deletionTimestamp || !spec) return undefined;
@@ -95,6 +97,7 @@ export function needsCredential({ port, tls }: GatewayServer): boolean {
   );
 }
 
+/** The Secret that a server names. */
 export function credentialOf({ tls }: GatewayServer): string | undefined {
   return tls?.credentialName || tls?.credentialNames?.[0] || undefined;
 }
@@ -109,6 +112,7 @@ function hostOf(text: string, own: string, mesh: MeshSettings): { namespace: str
   };
 }
 
+/** What a gateway's configuration is made of. */
 export interface GatewayContext extends Omit<RouteContext, "port" | "gateways"> {
   /** Name of the scope. */
   scope: string;
@@ -133,6 +137,7 @@ export type GatewayPart =
   /** Without a host: the table is there and knows nobody. */
   | { scope: string; kind: "host"; table: string; name: string; host?: VirtualHost };
 
+/** The key of a part among all. */
 export function partKey(part: GatewayPart): string {
   return part.kind === "listener"
     ? `${part.scope}|listener|${part.name}`
@@ -146,6 +151,7 @@ const isPlainHttp = ({ protocol }: Server): boolean =>
 const isTerminated = ({ tls }: Server): boolean =>
   tls?.mode !== undefined && tls.mode !== "PASSTHROUGH" && tls.mode !== "AUTO_PASSTHROUGH";
 
+/** Listeners and virtual hosts of all servers, those of one port together. */
 export function gatewayParts(context: GatewayContext): GatewayPart[] {
   const byPort = new Map<string, Server[]>();
   for (const server of [...context.servers].sort(byAge)) {

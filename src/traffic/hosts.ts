@@ -39,6 +39,7 @@ export function hostFor(draft: DraftHost, labels: Readonly<Record<string, string
   return found;
 }
 
+/** Where and for whom virtual hosts are made, with the rules that speak for the host. */
 export interface HostContext extends Omit<RouteContext, "port"> {
   rules: HostRules | undefined;
 }
@@ -53,6 +54,7 @@ export function hasOwnListener(service: MeshService, port: MeshPort): boolean {
   return port.protocol === "auto" && service.addresses.some((address) => !isRange(address));
 }
 
+/** The virtual hosts of a service's HTTP ports. */
 export function hostsOf(service: MeshService, context: HostContext): DraftHost[] {
   return service.ports.filter(hasHosts).flatMap((port) => {
     const own = hasOwnListener(service, port);

@@ -36,6 +36,7 @@ export interface InboundPort {
   origin: Origin;
 }
 
+/** What a workload's inbound configuration is made of. */
 export interface InboundContext {
   scope: string;
   mesh: MeshSettings;
@@ -66,6 +67,7 @@ const identity: DownstreamTls = {
   alpn: serverAlpn,
 };
 
+/** The listener 15006 and the upstreams of the application. */
 export function inboundConfig(context: InboundContext): ScopeConfig {
   const upstreams = new Map<string, Upstream>([
     [inboundPassthroughUpstream, inboundPassthrough],

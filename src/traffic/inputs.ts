@@ -52,6 +52,7 @@ export interface TrafficInputs {
   referenceGrants: Collection<gatewayApi.ReferenceGrant>;
 }
 
+/** What comes out. */
 export interface Traffic {
   /**
    * The names of each proxy's scopes, by the proxy's id. What a proxy is to have is the union of their configurations;

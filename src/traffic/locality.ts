@@ -4,6 +4,7 @@
  */
 import type { Endpoint, Locality, LocalityEndpoints, LocalityPolicy, UpstreamEndpoints } from "./model.ts";
 
+/** Who is to see the endpoints. */
 export interface Client extends Locality {
   labels: Readonly<Record<string, string>>;
 }

@@ -59,8 +59,11 @@ export function upstreamSni(port: number, subset: string, host: string): string 
   return `outbound_.${port}_.${subset}_.${host}`;
 }
 
+/** Where the client was going, whatever that is. */
 export const passthroughUpstream = "PassthroughCluster";
+/** Nowhere. */
 export const blackHoleUpstream = "BlackHoleCluster";
+/** The workload itself, on a port that no service names. */
 export const inboundPassthroughUpstream = "InboundPassthroughCluster";
 
 /** The name of a gateway's credential over SDS. */
@@ -91,6 +94,7 @@ export function isHost(text: string): boolean {
   return text.length <= 255 && hostPattern.test(text);
 }
 
+/** From 1 to 65535. */
 export function isPort(number: number | undefined): number is number {
   return number !== undefined && Number.isInteger(number) && number > 0 && number <= 65_535;
 }

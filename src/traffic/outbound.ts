@@ -30,6 +30,7 @@ export interface ListenerPart {
   inspect: Listener["inspect"];
 }
 
+/** A chain, and the labels of the clients that it is for. */
 export interface DraftChain {
   chain: FilterChain;
   labels?: Readonly<Record<string, string>>;
@@ -40,6 +41,7 @@ export interface ListenerContext extends HostContext {
   addresses: readonly string[];
 }
 
+/** What a service adds to the listeners of its clients. */
 export function listenerParts(given: MeshService, context: ListenerContext): ListenerPart[] {
   const ranges = given.addresses.filter((address) => isRange(address));
   const addresses = given.addresses
@@ -213,6 +215,7 @@ function tcpChain(service: MeshService, port: MeshPort, context: ListenerContext
   };
 }
 
+/** The HTTP side of sidecars' outbound listeners. */
 export function outboundHttp(routes: string, statPrefix: string, mesh: MeshSettings): HttpHandler {
   return {
     kind: "http",

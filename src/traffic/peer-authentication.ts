@@ -8,8 +8,10 @@ import { isPort } from "./names.ts";
 import { byAge, timeOf } from "./registry.ts";
 import { selects } from "./workloads.ts";
 
+/** What is taken: plain text, both, mTLS only. */
 export type Mode = "disable" | "permissive" | "strict";
 
+/** A PeerAuthentication, resolved. */
 export interface PeerPolicy {
   namespace: string;
   name: string;
@@ -26,6 +28,7 @@ const modes: Record<MutualTlsMode, Mode | undefined> = {
   STRICT: "strict",
 };
 
+/** None while the object is being deleted. */
 export function peerPolicyOf({ metadata, spec }: PeerAuthentication): PeerPolicy | undefined {
   if (metadata.deletionTimestamp) return undefined;
   const labels = spec?.selector?.matchLabels;
@@ -46,6 +49,7 @@ export function peerPolicyOf({ metadata, spec }: PeerAuthentication): PeerPolicy
   };
 }
 
+/** What one workload takes. */
 export interface PeerMode {
   mode: Mode;
   /** By the workload's port; what is not here has `mode`. */
@@ -82,6 +86,7 @@ export function peerModeOf(
   return { mode, ports, origins };
 }
 
+/** What one of its ports takes. */
 export function modeOfPort({ mode, ports }: PeerMode, port: number): Mode {
   return ports.get(port) ?? mode;
 }

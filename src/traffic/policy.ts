@@ -76,6 +76,7 @@ function pick(below: PortPolicy, from: PortPolicy): PortPolicy {
   };
 }
 
+/** The mesh's where the rule names none. */
 export function balancerOf(settings: LoadBalancerSettings | undefined, mesh: MeshSettings): Balancer {
   const hash = settings?.consistentHash;
   if (hash) {
@@ -135,6 +136,7 @@ export function hashPolicyOf(settings: LoadBalancerSettings | undefined): HashPo
   return [];
 }
 
+/** Undefined: new endpoints get their whole share at once. */
 export function warmupOf(
   settings: LoadBalancerSettings | undefined,
 ): { milliseconds: number; minimumPercent: number; aggression: number } | undefined {
@@ -162,6 +164,7 @@ export function localityPolicyOf(policy: PortPolicy): LocalityPolicy | undefined
   };
 }
 
+/** Envoy's limits, with Istio's defaults. */
 export function connectionLimitsOf(settings: ConnectionPoolSettings | undefined): ConnectionLimits {
   const { tcp, http } = settings ?? {};
   const keepalive = tcp?.tcpKeepalive;
@@ -217,6 +220,7 @@ export const meshAlpn = {
   tcp: ["istio-peer-exchange", "istio"],
 } as const;
 
+/** What is known of an upstream besides its rule. */
 export interface TlsContext {
   mesh: MeshSettings;
   protocol: "http1" | "http2" | "auto" | "tcp";
@@ -229,6 +233,7 @@ export interface TlsContext {
   subjectAltNames: readonly string[];
 }
 
+/** How its connections are secured; auto mTLS where the rule says nothing. */
 export function tlsOf(settings: ClientTlsSettings | undefined, context: TlsContext): UpstreamTls {
   const { mesh, protocol, identities } = context;
   const alpn = protocol === "http2" ? meshAlpn.http2 : protocol === "tcp" ? meshAlpn.tcp : meshAlpn.http1;

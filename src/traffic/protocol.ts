@@ -48,6 +48,7 @@ export function namedProtocol(word: string): Protocol | undefined {
   return known[word.toLowerCase()];
 }
 
+/** `appProtocol` before the number before the name. */
 export function portProtocol(port: {
   name?: string;
   protocol?: string;
@@ -65,14 +66,17 @@ export function portProtocol(port: {
   return known[name.split("-")[0]!] ?? "auto";
 }
 
+/** Requests can be told apart. */
 export function isHttp(protocol: Protocol): boolean {
   return protocol === "http" || isHttp2(protocol) || protocol === "grpc-web";
 }
 
+/** HTTP/2 to the endpoints. */
 export function isHttp2(protocol: Protocol): boolean {
   return protocol === "http2" || protocol === "grpc";
 }
 
+/** The application speaks TLS itself. */
 export function isTls(protocol: Protocol): boolean {
   return protocol === "https" || protocol === "tls";
 }

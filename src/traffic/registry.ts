@@ -13,6 +13,7 @@ import type { Origin } from "./model.ts";
 import { isHost, isPort } from "./names.ts";
 import { namedProtocol, type Protocol, portProtocol } from "./protocol.ts";
 
+/** A port of a service. */
 export interface MeshPort {
   number: number;
   name: string;
@@ -27,6 +28,7 @@ export interface MeshPort {
  */
 export type Resolution = "service" | "import" | "selected" | "static" | "dns" | "dns-round-robin" | "none";
 
+/** A Service, ServiceImport, or one host of a ServiceEntry. */
 export interface MeshService {
   host: string;
   namespace: string;
@@ -49,6 +51,7 @@ export interface MeshService {
   origin: Origin;
 }
 
+/** An endpoint as a ServiceEntry writes it. */
 export interface EntryEndpoint {
   address: string;
   ports: Readonly<Record<string, number>>;
@@ -65,6 +68,7 @@ export function serviceKey(service: Pick<MeshService, "kind" | "namespace" | "ho
 
 const number = (of: number | string | undefined, otherwise: number): number | string => of ?? otherwise;
 
+/** None for what is not to be called: Services without a spec, and those that stand for imports. */
 export function serviceOf(service: Service, mesh: MeshSettings): MeshService | undefined {
   const { metadata, spec } = service;
   const namespace = metadata.namespace ?? "";

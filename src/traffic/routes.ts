@@ -55,6 +55,7 @@ export interface DraftRoute {
   labels?: Readonly<Record<string, string>>;
 }
 
+/** Headers as they are. */
 export const noChanges: HeaderChanges = { set: [], add: [], remove: [] };
 
 /** Istio's, where nobody asked for others. Source: `route/retry/retry.go`. */
@@ -68,6 +69,7 @@ export const defaultRetries: Retries = {
   hostSelectionAttempts: 5,
 };
 
+/** Every request. */
 export const anyPath: RouteMatch = { path: { kind: "prefix", value: "/" }, headers: [], query: [] };
 
 /** All requests to one upstream: what a service has without rules of its own. */
@@ -94,6 +96,7 @@ export function defaultRoute(
   };
 }
 
+/** All of the requests. */
 export function only(upstream: string): WeightedUpstream {
   return { upstream, weight: 1, requestHeaders: noChanges, responseHeaders: noChanges };
 }
@@ -170,6 +173,7 @@ function draftOf(
 
 // ------------------------------------------------------------------------------------------------ matches
 
+/** A match in the model's words; its problems are looked for before. */
 export function matchOf(match: HttpMatchRequest): RouteMatch {
   const headers: NamedMatch[] = [];
   const named = (name: string, value: IstioStringMatch | undefined, invert = false) => {
@@ -205,6 +209,7 @@ function pathOf({
   return { kind: "prefix", value: uri?.prefix || "/", ...ignoreCase };
 }
 
+/** Nothing given: it is there. */
 export function stringMatch(value: IstioStringMatch): StringMatch {
   if (value.exact !== undefined) return { kind: "exact", value: value.exact };
   // Envoy takes no empty prefix: everything has it.
@@ -307,6 +312,7 @@ function authorityOf(
   return headerChanges(own).authority ?? headerChanges(request).authority;
 }
 
+/** Headers that are set, added, removed; a Host among them is the authority. */
 export function headerChanges(operations: HeaderOperations | undefined): {
   changes: HeaderChanges;
   authority?: string;
@@ -394,6 +400,7 @@ const grpcCodes =
     " ",
   );
 
+/** By number or by name; undefined if there is none. */
 export function grpcCode(text: string | undefined): number | undefined {
   if (!text) return undefined;
   if (/^\d+$/.test(text)) return Number(text);
@@ -404,6 +411,7 @@ export function grpcCode(text: string | undefined): number | undefined {
 /** Any text: what is present and no more is no match of an origin. */
 const anyText: StringMatch = { kind: "regex", value: ".*" };
 
+/** CORS in the model's words; preflights that match none are passed on unless said otherwise. */
 export function corsOf(policy: IstioCors): Cors {
   const maxAge = milliseconds(policy.maxAge);
   return {

@@ -28,6 +28,7 @@ export interface Rule {
   forWorkloads: boolean;
 }
 
+/** None without a host, or while the object is being deleted. */
 export function ruleOf(object: DestinationRule, mesh: MeshSettings): Rule | undefined {
   const { metadata, spec } = object;
   if (!spec?.host || metadata.deletionTimestamp) return undefined;

@@ -4,6 +4,7 @@
  */
 import type { Proxy as MeshProxy } from "./model.ts";
 
+/** A kind of proxy. */
 export interface Scope {
   /** `outbound/coolapp`, `outbound/coolapp/sidecar=own`, `inbound/coolapp/app=catalog,version=v1`, `gateway/istio-system/istio=ingressgateway`. */
   name: string;
@@ -21,6 +22,7 @@ export interface Scope {
 const ofReplicas =
   /^(?:pod-template-hash|controller-revision-hash|pod-template-generation|security\.istio\.io\/tlsMode|service\.istio\.io\/canonical-(?:name|revision)|sidecar\.istio\.io\/inject|topology\.istio\.io\/.*|istio\.io\/rev)$/;
 
+/** The labels of a workload, the same for all its replicas, sorted. */
 export function workloadLabels(labels: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(
     Object.entries(labels)

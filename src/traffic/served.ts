@@ -329,6 +329,7 @@ export interface Unserved {
   why: string | undefined;
 }
 
+/** The fields of a spec that have no effect or that nobody knows, with their places. */
 export function unservedIn(kind: string, spec: unknown): Unserved[] {
   const tree = served[kind];
   const found: Unserved[] = [];

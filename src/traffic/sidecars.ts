@@ -4,6 +4,7 @@ import { covers } from "./names.ts";
 import { byAge, type MeshService, timeOf } from "./registry.ts";
 import { selects } from "./workloads.ts";
 
+/** A Sidecar, resolved. */
 export interface SidecarRules {
   /** `namespace/name`. */
   key: string;
@@ -16,6 +17,7 @@ export interface SidecarRules {
   policy: MeshSettings["outboundPolicy"] | undefined;
 }
 
+/** None while the object is being deleted. */
 export function sidecarRulesOf({ metadata, spec }: Sidecar): SidecarRules | undefined {
   if (metadata.deletionTimestamp) return undefined;
   const namespace = metadata.namespace ?? "";

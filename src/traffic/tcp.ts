@@ -10,6 +10,7 @@ export function sniHosts(match: { sniHosts?: string[] }): string[] {
   return [...new Set((match.sniHosts ?? []).map((host) => host.toLowerCase()))].filter(isHost);
 }
 
+/** Where a tcp or tls route leads, with shares; nowhere if it names nobody. */
 export function clustersOf(
   route: readonly {
     destination?: { host?: string; subset?: string; port?: { number?: number } };
@@ -32,10 +33,12 @@ export function clustersOf(
   );
 }
 
+/** A share of the connections, as they are. */
 export function weighted(upstream: string, weight: number): WeightedUpstream {
   return { upstream, weight, requestHeaders: noChanges, responseHeaders: noChanges };
 }
 
+/** Carries bytes; idle connections end after an hour, as in Envoy. */
 export function tcpHandler(
   clusters: readonly WeightedUpstream[],
   statPrefix: string,
@@ -44,6 +47,7 @@ export function tcpHandler(
   return { kind: "tcp", statPrefix, clusters, idleTimeout: 3_600_000, accessLog: mesh.accessLog };
 }
 
+/** An address or range as a range. */
 export function cidr(address: string): string {
   return address.includes("/") ? address : `${address}/${address.includes(":") ? 128 : 32}`;
 }

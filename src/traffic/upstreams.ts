@@ -33,6 +33,7 @@ export interface UpstreamSet {
   endpoints: readonly EndpointsSpec[];
 }
 
+/** What a service's upstreams are made of besides the service. */
 export interface UpstreamContext {
   mesh: MeshSettings;
   rule: MergedRule | undefined;
@@ -41,6 +42,7 @@ export interface UpstreamContext {
   allMesh: boolean;
 }
 
+/** One for each port, one for each port and subset, one for each port's pods by name. */
 export function upstreamsOf(service: MeshService, context: UpstreamContext): UpstreamSet {
   const upstreams: Upstream[] = [];
   const endpoints: EndpointsSpec[] = [];
@@ -256,6 +258,7 @@ export const blackHole: Upstream = {
   endpointsName: blackHoleUpstream,
 };
 
+/** To ports of the workload that no service names. */
 export const inboundPassthrough: Upstream = {
   ...plain,
   name: inboundPassthroughUpstream,

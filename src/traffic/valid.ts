@@ -7,6 +7,7 @@ import { RE2JS } from "re2js";
 import type { HeaderRules, HttpMatchRequest, HttpRoute, StringMatch } from "../api/index.ts";
 import { isPort, milliseconds } from "./names.ts";
 
+/** What is wrong, and where. */
 export interface Problem {
   field: string;
   message: string;
@@ -50,6 +51,7 @@ const redirectCodes = new Set([301, 302, 303, 307, 308]);
 /** `max_direct_response_body_size_bytes`, as xds/ sets it. */
 const longestBody = 1_048_576;
 
+/** Of one match. */
 export function matchProblems(match: HttpMatchRequest, field: string): Problem[] {
   const problems: Problem[] = [];
   const check = (value: StringMatch | undefined, at: string) => {

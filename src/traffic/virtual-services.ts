@@ -7,6 +7,7 @@ import { byAge, timeOf } from "./registry.ts";
 /** The gateway that stands for all sidecars. */
 export const meshGateway = "mesh";
 
+/** What somebody says about hosts: a VirtualService or an HTTPRoute, resolved. */
 export interface HostRules {
   /** `namespace/name`. */
   key: string;
@@ -57,11 +58,13 @@ export function hostRulesOf(
   };
 }
 
+/** Full names of its gateways; `mesh` where it names none. */
 export function gatewaysOf({ metadata, spec }: VirtualService): string[] {
   if (!spec.gateways?.length) return [meshGateway];
   return spec.gateways.map((each) => fullGateway(each, metadata.namespace ?? ""));
 }
 
+/** `namespace/name`; a name alone is of the own namespace. */
 export function fullGateway(gateway: string, namespace: string): string {
   return gateway === meshGateway || gateway.includes("/") ? gateway : `${namespace}/${gateway}`;
 }

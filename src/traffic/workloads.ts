@@ -16,6 +16,7 @@ import {
 import type { Endpoint, Locality } from "./model.ts";
 import { weightOf } from "./registry.ts";
 
+/** A pod, as far as traffic goes. */
 export interface Workload {
   namespace: string;
   /** Of the pod. */
@@ -52,6 +53,7 @@ export function slimPod(pod: Pod): Pod {
   } as Pod;
 }
 
+/** From a pod, slimmed or whole. */
 export function workloadOf(pod: Pod, mesh: MeshSettings): Workload {
   const { metadata, spec, status } = pod;
   const namespace = metadata.namespace ?? "";
@@ -100,6 +102,7 @@ export function canonicalService(labels: Readonly<Record<string, string>>): stri
   return labels["service.istio.io/canonical-name"] ?? labels["app.kubernetes.io/name"] ?? labels.app;
 }
 
+/** Source: as above. */
 export function canonicalRevision(labels: Readonly<Record<string, string>>): string {
   return (
     labels["service.istio.io/canonical-revision"] ??
@@ -109,6 +112,7 @@ export function canonicalRevision(labels: Readonly<Record<string, string>>): str
   );
 }
 
+/** Region and zone by the well-known labels. */
 export function localityOf(node: Node): Locality {
   const labels = node.metadata.labels ?? {};
   return { region: labels[regionLabel] ?? "", zone: labels[zoneLabel] ?? "" };

@@ -4,6 +4,7 @@
  */
 import type { Finding, Origin } from "../model.ts";
 
+/** The table. */
 export const codes = {
   WEFT0101: {
     name: "ReferencedResourceNotFound",
@@ -115,6 +116,7 @@ export const codes = {
   },
 } as const satisfies Record<string, { name: string; level: Finding["level"]; says: string; fix: string }>;
 
+/** One of its codes. */
 export type Code = keyof typeof codes;
 
 /** One finding; `values` fill the message, which is read after the field's name. */
