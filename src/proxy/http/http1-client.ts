@@ -262,10 +262,21 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
   // ------------------------------------------------------------------------------------------ response
 
   #onData(chunk: Buffer): void {
-    if (!this.#events) {
+    const events = this.#events;
+    if (!events) {
       this.close(); // nobody asked
       return;
     }
+    try {
+      this.#read(chunk);
+    } catch (error) {
+      // A mistake of ours: it costs this request, not the proxy.
+      this.reset();
+      events.onBug(error);
+    }
+  }
+
+  #read(chunk: Buffer): void {
     let at = 0;
     while (at < chunk.length) {
       if (this.#raw) {

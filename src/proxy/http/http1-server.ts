@@ -91,7 +91,13 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       this.#pause();
       return;
     }
-    this.#read(chunk);
+    try {
+      this.#read(chunk);
+    } catch (error) {
+      // A mistake of ours: it costs this connection, not the proxy.
+      this.#manager.bug(error);
+      this.#downstream.socket.destroy();
+    }
   }
 
   #read(chunk: Buffer): void {

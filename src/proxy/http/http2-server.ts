@@ -167,7 +167,12 @@ class Http2Exchange implements ResponseWriter {
       this.#done();
     });
     const { NGHTTP2_FLAG_END_STREAM } = http2().constants;
-    this.#begin(raw, (flags & NGHTTP2_FLAG_END_STREAM) !== 0);
+    try {
+      this.#begin(raw, (flags & NGHTTP2_FLAG_END_STREAM) !== 0);
+    } catch (error) {
+      manager.bug(error);
+      stream.close(http2().constants.NGHTTP2_INTERNAL_ERROR);
+    }
   }
 
   #begin(raw: readonly string[], end: boolean): void {

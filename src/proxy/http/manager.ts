@@ -75,6 +75,11 @@ export class Manager {
     return this.#date;
   }
 
+  /** Says what should not have happened. */
+  bug(error: unknown): void {
+    this.deps.log("error", error instanceof Error ? (error.stack ?? error.message) : String(error));
+  }
+
   requestBegins(): void {
     this.#total.inc();
     this.#active.inc();

@@ -83,4 +83,7 @@ class Shadow implements UpstreamEvents {
     this.#done();
   }
   onUpstreamDrain(): void {}
+  onBug(): void {
+    this.#done();
+  }
 }

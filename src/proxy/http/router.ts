@@ -485,6 +485,13 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     else exchange.sendEnd(trailers);
   }
 
+  onBug(error: unknown): void {
+    this.#exchange.manager.bug(error);
+    this.#release();
+    this.#end();
+    this.#exchange.abort();
+  }
+
   onDownstreamDrain(): void {
     if (!this.#upstreamPaused) return;
     this.#upstreamPaused = false;

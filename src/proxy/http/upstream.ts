@@ -30,6 +30,8 @@ export interface UpstreamEvents {
   onResponseEnd(trailers: Headers | undefined): void;
   onUpstreamReset(reason: ResetReason): void;
   onUpstreamDrain(): void;
+  /** Something threw while the response was handled. */
+  onBug(error: unknown): void;
 }
 
 /** A request for a stream that waits for a connection. */
