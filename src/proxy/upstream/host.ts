@@ -74,7 +74,7 @@ export class EndpointHost implements Host {
   pool: unknown = undefined;
   activeRequests = 0;
   removed = false;
-  readonly #onRemoved: (() => void)[] = [];
+  #onRemoved: (() => void)[] | undefined;
 
   constructor(cluster: HostOwner, facts: EndpointFacts) {
     this.cluster = cluster;
@@ -113,15 +113,18 @@ export class EndpointHost implements Host {
 
   onRemoved(call: () => void): void {
     if (this.removed) call();
-    else this.#onRemoved.push(call);
+    else {
+      this.#onRemoved ??= [];
+      this.#onRemoved.push(call);
+    }
   }
 
   /** Its cluster let go of it. */
   remove(): void {
     if (this.removed) return;
     this.removed = true;
-    for (const call of this.#onRemoved) call();
-    this.#onRemoved.length = 0;
+    for (const call of this.#onRemoved ?? []) call();
+    this.#onRemoved = undefined;
   }
 
   reportStatus(status: number): void {

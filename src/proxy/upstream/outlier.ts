@@ -22,9 +22,9 @@ export class HostMonitor {
   ejectedAt = 0;
   /** How often in a row; multiplies the time. */
   ejections = 0;
-  /** Successes and all, of this interval: the host's answers, and what happened on our side. */
-  external = { success: 0, total: 0 };
-  local = { success: 0, total: 0 };
+  /** The host's answers of this interval: all, and the good ones. */
+  answers = 0;
+  successes = 0;
 }
 
 interface Settings {
@@ -133,9 +133,9 @@ export class OutlierDetector<H extends OutlierHost> {
   /** An answer, or what counts as one. */
   status(host: H, status: number): void {
     const { outlier } = host;
-    outlier.external.total++;
+    outlier.answers++;
     if (status < 500) {
-      outlier.external.success++;
+      outlier.successes++;
       outlier.consecutive5xx = 0;
       outlier.consecutiveGateway = 0;
       return;
@@ -160,9 +160,7 @@ export class OutlierDetector<H extends OutlierHost> {
       return;
     }
     const { outlier } = host;
-    outlier.local.total++;
     if (result === "success") {
-      outlier.local.success++;
       outlier.consecutiveLocal = 0;
     } else if (++outlier.consecutiveLocal === this.#settings.consecutiveLocal) {
       this.#judge(host, "consecutive_local_origin_failure", this.#settings.enforceLocal);
@@ -224,8 +222,8 @@ export class OutlierDetector<H extends OutlierHost> {
     }
     this.#compareRates();
     for (const { outlier } of this.#hosts()) {
-      outlier.external = { success: 0, total: 0 };
-      outlier.local = { success: 0, total: 0 };
+      outlier.answers = 0;
+      outlier.successes = 0;
     }
     if (changed) this.#changed();
   }
@@ -234,8 +232,8 @@ export class OutlierDetector<H extends OutlierHost> {
     const { successRate, failurePercentage, enforceSuccessRate, enforceFailurePercentage } = this.#settings;
     const rates = (volume: number) =>
       this.#hosts()
-        .filter(({ outlier }) => !outlier.ejected && outlier.external.total >= Math.max(1, volume))
-        .map((host) => ({ host, rate: (100 * host.outlier.external.success) / host.outlier.external.total }));
+        .filter(({ outlier }) => !outlier.ejected && outlier.answers >= Math.max(1, volume))
+        .map((host) => ({ host, rate: (100 * host.outlier.successes) / host.outlier.answers }));
     const busy = rates(successRate.volume);
     if (busy.length >= successRate.hosts && busy.length > 0) {
       const mean = busy.reduce((sum, { rate }) => sum + rate, 0) / busy.length;
