@@ -264,12 +264,14 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
     proxies,
     secrets: credentials,
     authenticate: (connection) => peerOf(connection, settings.trustDomain),
-    localityOf: ({ namespace: of, name: pod }) => {
-      const labels = cluster.nodes.get(cluster.pods.get(`${of}/${pod}`)?.spec.nodeName ?? "")?.metadata
-        .labels;
-      const region = labels?.["topology.kubernetes.io/region"];
-      const zone = labels?.["topology.kubernetes.io/zone"];
-      return region || zone ? { region: region ?? "", zone: zone ?? "" } : undefined;
+    podFacts: ({ namespace: of, name: called }) => {
+      const pod = cluster.pods.get(`${of}/${called}`);
+      if (!pod) return undefined;
+      const place = cluster.nodes.get(pod.spec.nodeName ?? "")?.metadata.labels;
+      const region = place?.["topology.kubernetes.io/region"] ?? "";
+      const zone = place?.["topology.kubernetes.io/zone"] ?? "";
+      const labels = pod.metadata.labels ?? {};
+      return region || zone ? { labels, locality: { region, zone } } : { labels };
     },
     log,
   });

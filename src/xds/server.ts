@@ -21,6 +21,12 @@ export interface Peer {
   serviceAccount: string;
 }
 
+export interface PodFacts {
+  labels: Readonly<Record<string, string>>;
+  /** Of its node, where that says. */
+  locality?: Locality;
+}
+
 export interface XdsOptions {
   world: World;
   engine: Engine;
@@ -31,8 +37,8 @@ export interface XdsOptions {
   secrets: Collection<TlsSecret>;
   /** Whose connection this is; undefined: nobody's, and every stream on it is refused. */
   authenticate: (connection: Duplex) => Peer | undefined;
-  /** Where a proxy is, when its node is known; else where it says. */
-  localityOf?: (pod: { namespace: string; name: string }) => Locality | undefined;
+  /** What the API server says of a proxy's pod. It counts more than what the proxy says: labels decide what it gets. */
+  podFacts?: (pod: { namespace: string; name: string }) => PodFacts | undefined;
   log?: (line: string, error?: unknown) => void;
 }
 
@@ -222,8 +228,8 @@ class Ads implements XdsServer {
       return undefined;
     }
     const { pod, proxy: said } = introduction;
-    const locality = this.#options.localityOf?.({ namespace: said.namespace, name: pod }) ?? said.locality;
-    const proxy = { ...said, locality };
+    const facts = this.#options.podFacts?.({ namespace: said.namespace, name: pod });
+    const proxy = { ...said, ...facts };
     const peer = this.#peers.get(call.getPeer());
     if (!peer) {
       refuse(status.UNAUTHENTICATED, "a workload's certificate of this mesh is needed");

@@ -106,7 +106,12 @@ export class ProxyView implements View {
     return encodeEndpoints(upstream?.locality ? seenFrom(row, upstream.locality, this.#proxy) : row);
   }
 
+  /**
+   * A key goes only to proxies of the Secret's own namespace (as with Istio), whoever wrote the object that names it:
+   * else a DestinationRule would be enough to read one.
+   */
   #mayHave(name: string): boolean {
+    if (!name.startsWith(`kubernetes://${this.#proxy.namespace}/`)) return false;
     const credential = name.replace(/-cacert$/, "");
     for (const { secrets } of this.configs()) if (secrets.has(name) || secrets.has(credential)) return true;
     return false;
