@@ -2,7 +2,7 @@
  * TLS on both sides from Envoy's contexts: certificates and trust by value or by SDS, changed under way without
  * touching connections; who is trusted is judged by chain, by SPIFFE trust domain and by SAN.
  */
-import { X509Certificate } from "node:crypto";
+import { constants, X509Certificate } from "node:crypto";
 import { createSecureContext, type SecureContext, type TLSSocket } from "node:tls";
 import {
   type CertificateValidationContext,
@@ -145,6 +145,10 @@ export class TlsMaterial {
         ...(ciphers ? { ciphers } : {}),
         ...(ecdhCurve ? { ecdhCurve } : {}),
         honorCipherOrder: this.#server,
+        // Who comes back with a session would not be judged anew (and OpenSSL ends the handshake of one that was made
+        // with a client's certificate and has no session context): such a client shakes hands in full.
+        ...(this.#server ? { sessionIdContext: "weft" } : {}),
+        ...(this.#server && trust ? { secureOptions: constants.SSL_OP_NO_TICKET } : {}),
       });
     } catch (error) {
       throw new Unservable(`Failed to load certificates: ${messageOf(error)}`);

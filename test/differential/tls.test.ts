@@ -327,3 +327,49 @@ test("upstream TLS believes the names it is told to, and shows our certificate",
     assert.equal(said !== "", name === "good");
   }
 });
+
+for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
+  test(`a client that comes back with its session is let in, with ${maxVersion}`, async (t) => {
+    const ca = await makeCa();
+    const { cert, key } = await ca.issue(spiffe("a"));
+    const resources = await asking(t, ca, {
+      requireClientCertificate: true,
+      commonTlsContext: { validationContextType: bundles({ "cluster.local": ca.ca }) },
+    });
+    const both = await startBoth(t, () => resources);
+    await both.same(async (proxy) => {
+      const to = proxy.address("l");
+      const said: string[] = [];
+      let session: Buffer | undefined;
+      for (let i = 0; i < 3; i++) {
+        said.push(
+          await new Promise<string>((resolve) => {
+            const socket = connectTls({
+              host: to.ip,
+              port: to.port,
+              cert,
+              key,
+              maxVersion,
+              rejectUnauthorized: false,
+              ...(session ? { session } : {}),
+            });
+            let got = "";
+            socket.on("session", (given) => {
+              session = given;
+            });
+            socket.on("secureConnect", () => socket.write("hello"));
+            socket.on("data", (data) => {
+              got += String(data);
+              if (!got.endsWith("hello")) return;
+              resolve(got);
+              socket.destroy();
+            });
+            socket.on("error", (error) => resolve(error.message));
+            socket.on("close", () => resolve("closed"));
+          }),
+        );
+      }
+      return said;
+    });
+  });
+}
