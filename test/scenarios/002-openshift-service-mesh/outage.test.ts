@@ -81,7 +81,12 @@ describe(`seed 002: discovery is away, with the ${proxy} proxy`, { skip: reason,
       "POST",
       "localhost:15020/quitquitquit",
     );
-    await eventually("1/2", async () => (await podRows(lab, "-l", "app=catalog"))[0]!.READY === "1/2");
+    // Envoy goes on for as long as others keep idle connections with it: the pod's grace at most.
+    await eventually(
+      "1/2",
+      async () => (await podRows(lab, "-l", "app=catalog"))[0]!.READY === "1/2",
+      60_000,
+    );
     const { status, body } = await callUntil("an error", url, ({ status }) => status === 503);
     assert.equal(status, 503, body);
   });
