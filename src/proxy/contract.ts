@@ -55,7 +55,8 @@ export interface Downstream {
   readonly id: number;
   /**
    * Plain text side: a TLSSocket when we terminate TLS. Paused; nobody listens to it yet. Both halves close by
-   * themselves only (`allowHalfOpen`): whoever takes it answers 'end' with `end()`. 'error' is the taker's too.
+   * themselves only (`allowHalfOpen`): whoever takes it answers 'end' with `end()`, which may have come
+   * already (`readableEnded`). 'error' is the taker's too.
    */
   readonly socket: Socket | TLSSocket;
   /** Bytes that came before everything that `socket` gives; may be empty. */

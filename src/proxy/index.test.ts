@@ -8,6 +8,7 @@ import {
   clientTls,
   endpoint,
   listener,
+  listenerFilter,
   noHttp,
   serverTls,
   staticCluster,
@@ -261,4 +262,28 @@ test("limits of connections hold back what is too much, and let in again", async
   a.destroy();
   await until("let in again", async () => (await say(dial(port), "d")) === "d");
   assert.match(proxy.metrics(), /envoy_cluster_upstream_cx_overflow\{cluster_name="echo"\} [1-9]/);
+});
+
+test("who says little and ends at once is served all the same", async () => {
+  const target = await listening(createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket)));
+  const proxy = await start({
+    fixed: {
+      clusters: new Map([staticCluster("echo", [endpoint("127.0.0.1", target)])]),
+      listeners: new Map([
+        listener("l", 0, {
+          listenerFilters: [listenerFilter("tls_inspector"), listenerFilter("http_inspector")],
+          listenerFiltersTimeout: { seconds: 0, nanos: 0 },
+          filterChains: [{ filters: [tcpFilter("echo")] }],
+        }),
+      ]),
+    },
+  });
+  await proxy.ready;
+  for (const words of ["GE", "GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01"]) {
+    const socket = connect({ ...proxy.listenerAddress("l")!, host: "127.0.0.1", allowHalfOpen: true });
+    socket.end(words, "latin1");
+    let got = "";
+    for await (const data of socket) got += String(data);
+    assert.equal(got, words);
+  }
 });

@@ -214,6 +214,8 @@ class Passage {
     up.on("drain", () => down.resume());
     this.#report.connected(established.host);
     if (this.#connection.head.length > 0) forth(this.#connection.head);
+    // Its end may have been seen while its first bytes were looked at.
+    if (down.readableEnded) up.end();
     down.resume();
     up.resume();
     if (watched) this.#watchIdle(idle);
