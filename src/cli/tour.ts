@@ -93,8 +93,8 @@ const nextOfMesh = (url: string) => `
 # The cluster and its mesh stay for you. Try:
   curl ${url}
   kubectl --context weft-c1 -n coolapp get pods,virtualservices,destinationrules
-  npx weft proxies
-  npx weft analyze -n coolapp
+  npx weft proxies --context weft-c1
+  npx weft analyze --context weft-c1 -n coolapp
   kubectl --context weft-c1 -n coolapp apply -f samples/coolapp/policies/deny-by-default.yml
   kubectl --context weft-c1 -n coolapp apply -f samples/coolapp/policies/rate-limit.yml
   npx weft status
