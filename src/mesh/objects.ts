@@ -153,6 +153,10 @@ export function discoveryDeployment(mesh: Mesh): Deployment {
                 field("POD_NAME", "metadata.name"),
                 field("POD_NAMESPACE", "metadata.namespace"),
                 field("POD_IP", "status.podIP"),
+                // What a hundred proxies are sent at once is given back to the machine afterwards (glibc, mallopt(3)).
+                { name: "MALLOC_ARENA_MAX", value: "2" },
+                { name: "MALLOC_MMAP_THRESHOLD_", value: "65536" },
+                { name: "MALLOC_TRIM_THRESHOLD_", value: "131072" },
               ],
               ports: [
                 { name: "grpc-xds", containerPort: discoveryPorts.xds, protocol: "TCP" },

@@ -260,6 +260,10 @@ async function startDiscovery({ credentials }: Server): Promise<RunningDiscovery
   const child: ChildProcess = spawn(process.execPath, [...flags, program], {
     env: {
       ...process.env,
+      // As its Deployment has it (src/mesh/objects.ts).
+      MALLOC_ARENA_MAX: "2",
+      MALLOC_MMAP_THRESHOLD_: "65536",
+      MALLOC_TRIM_THRESHOLD_: "131072",
       NODE_COMPILE_CACHE: fileURLToPath(new URL("../../node_modules/.cache/node", import.meta.url)),
       BENCH_CREDENTIALS: JSON.stringify(credentials),
       BENCH_PORTS: JSON.stringify(ports),
