@@ -1,7 +1,8 @@
 /** What HTTP knows of TLS on real Envoy and on the embedded proxy: who the client is, upstreams that prove nothing, tracing marks. */
+import { connect as connectHttp2, createSecureServer } from "node:http2";
 import { request as httpsRequest } from "node:https";
 import { type TestContext, test } from "node:test";
-import { createServer as createTlsServer } from "node:tls";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { RBAC } from "#protocols/envoy/extensions/filters/http/rbac/v3/rbac.ts";
 import { clientTls, serverTls } from "../../src/proxy/testing/resources.ts";
 import { type Issued, makeCa } from "../../src/xds/testing/certificates.ts";
@@ -219,4 +220,106 @@ test("sampling is decided once, and marked in the request's id; tracing headers 
       });
     }
   }
+});
+
+test("HTTP/2 over TLS, chosen by ALPN, with the client's certificate; HTTP/1.1 where it is all the client speaks", async (t) => {
+  const ca = await makeCa();
+  const server = await ca.issue({ uri: "spiffe://cluster.local/ns/demo/sa/server" });
+  const client = await ca.issue({ uri: "spiffe://cluster.local/ns/demo/sa/client" });
+  const a = await startBackend(t, "a");
+  const both = await startBoth(t, ({ log }) => {
+    const made = http("l", log, [{ name: "v", domains: ["*"], routes: [to("/", "a")] }], {
+      forwardClientCertDetails: 2,
+      setCurrentClientCertDetails: { uri: true },
+    });
+    const transportSocket = serverTls({
+      requireClientCertificate: true,
+      commonTlsContext: {
+        tlsCertificates: [certificate(server)],
+        validationContextType: trust(ca.ca),
+        alpnProtocols: ["h2", "http/1.1"],
+      },
+    });
+    return {
+      clusters: [cluster("a", [a.port])],
+      listeners: [
+        { ...made, filterChains: made.filterChains.map((chain) => ({ ...chain, transportSocket })) },
+      ],
+    };
+  });
+  for (const ALPNProtocols of [["h2"], ["h2", "http/1.1"]]) {
+    await both.same(async (proxy) => {
+      const { ip, port } = proxy.address("l");
+      const session = connectHttp2(`https://${ip}:${port}`, {
+        cert: client.cert,
+        key: client.key,
+        rejectUnauthorized: false,
+        ALPNProtocols,
+      });
+      const answers = await Promise.all(
+        ["/1", "/2"].map(
+          (path) =>
+            new Promise<object>((resolve, reject) => {
+              const stream = session.request({
+                ":path": path,
+                ":authority": "app.example",
+                ":method": "POST",
+              });
+              let body = "";
+              let status: number | undefined;
+              stream.on("response", (headers) => {
+                status = headers[":status"];
+              });
+              stream.setEncoding("utf8").on("data", (data: string) => {
+                body += data;
+              });
+              stream.on("error", reject);
+              stream.on("end", () => {
+                const echo = JSON.parse(body) as { headers: Record<string, string> };
+                delete echo.headers["x-request-id"];
+                resolve({ status, echo });
+              });
+              stream.end("x".repeat(100_000));
+            }),
+        ),
+      );
+      session.destroy();
+      return answers;
+    });
+  }
+  await both.same((proxy) => askTls(proxy, "l", "/", client));
+  await both.same(async (proxy) =>
+    (await proxy.logged(5))
+      .slice(0, 5)
+      .map((line) => line.replace(/127\.0\.0\.1:\d+/, "…"))
+      .sort(),
+  );
+});
+
+test("HTTP/2 to an upstream over mTLS", async (t) => {
+  const ca = await makeCa();
+  const server = await ca.issue({ uri: "spiffe://cluster.local/ns/demo/sa/server" });
+  const client = await ca.issue({ uri: "spiffe://cluster.local/ns/demo/sa/client" });
+  const backend = createSecureServer({ cert: server.cert, key: server.key, ca: [ca.ca], requestCert: true });
+  backend.on("session", (session) => t.after(() => session.destroy()));
+  backend.on("stream", (stream, headers) => {
+    const { authorized } = stream.session!.socket as TLSSocket;
+    stream.respond({ ":status": 200, "x-authorized": String(authorized) }, { waitForTrailers: true });
+    stream.on("wantTrailers", () => stream.sendTrailers({ "x-end": "1" }));
+    stream.end(`${headers[":method"]} ${headers[":path"]} ${headers[":scheme"]}`);
+  });
+  const { port } = await listening(t, backend as never);
+  const transportSocket = clientTls({
+    sni: "app",
+    commonTlsContext: {
+      tlsCertificates: [certificate(client)],
+      validationContextType: trust(ca.ca),
+      alpnProtocols: ["h2"],
+    },
+  });
+  const both = await startBoth(t, ({ log }) => ({
+    clusters: [cluster("a", [port], { transportSocket }, true)],
+    listeners: [http("l", log, [{ name: "v", domains: ["*"], routes: [to("/", "a")] }])],
+  }));
+  for (const path of ["/1", "/2"]) await both.same((proxy) => ask(proxy, "l", path));
 });

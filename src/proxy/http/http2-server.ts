@@ -40,6 +40,8 @@ export class Http2ServerConnection implements DeadlineOwner {
     const { settings, deadlines } = manager;
     this.#facts = connectionFacts(downstream, settings);
     const { socket } = downstream;
+    // A TLSSocket made by hand says it is connecting for ever (only tls.Server puts that right), and http2 would wait.
+    if (downstream.tls) Object.assign(socket, { secureConnecting: false });
     if (head.length > 0) socket.unshift(head);
     const session = http2().performServerHandshake(socket, {
       settings: {
