@@ -192,25 +192,55 @@ spec: { host: web, trafficPolicy: { tls: { mode: SIMPLE, credentialName: ca } } 
     assert.equal(config.secrets.size, 0);
   });
 
-  test("limits that target a Gateway are on the routes of its servers, and on no other's", () => {
-    const { config } = meshWith(
-      gateway(`[${http}"a.example.com"] }]`, "front"),
-      gateway(`[${http}"b.example.com"] }]`, "back"),
-      routes("a", `{ hosts: [a.example.com, b.example.com], gateways: [front, back], ${toWeb} }`),
-      `
+  const limit = (target: string) => `
 apiVersion: mesh.weft.dev/v1alpha1
 kind: RateLimit
 metadata: { name: r }
-spec: { targetRefs: [{ kind: Gateway, name: front }], limits: [{ name: all, tokens: 5, interval: 1s }] }`,
+spec: { targetRefs: [{ kind: Gateway, name: ${target} }], limits: [{ name: all, tokens: 5, interval: 1s }] }`;
+  const limitsOf = (config: ScopeConfig) => {
+    const [chain] = config.listeners.get("0.0.0.0_8080")!.chains;
+    return chain!.handler.kind === "http" ? chain!.handler.rateLimits : [];
+  };
+
+  test("a limit that targets a Gateway is one bucket for all of its routes", () => {
+    const { config } = meshWith(
+      gateway(`[${http}"a.example.com", "b.example.com"] }]`),
+      routes("a", `{ hosts: [a.example.com], gateways: [front], ${toWeb} }`),
+      routes("b", `{ hosts: [b.example.com], gateways: [front], ${toWeb} }`),
+      limit("front"),
     );
-    const limits = config()
-      .routes.get("http.8080")!
-      .virtualHosts.map(({ domains, routes }) => [domains[0], routes[0]!.rateLimits.map(({ name }) => name)]);
-    assert.deepEqual(limits, [
-      ["a.example.com", ["coolapp/r/all"]],
-      ["b.example.com", []],
-    ]);
-    const [chain] = config().listeners.get("0.0.0.0_8080")!.chains;
-    assert.deepEqual(chain!.handler.kind === "http" && chain!.handler.rateLimits, []);
+    assert.deepEqual(
+      limitsOf(config()).map(({ name, match }) => [name, match]),
+      [["coolapp/r/all", undefined]],
+    );
+    const table = config().routes.get("http.8080")!;
+    assert.equal(table.rateLimits, limitsOf(config()), "routes say what limits count by");
+    for (const { routes } of table.virtualHosts)
+      for (const each of routes) assert.deepEqual(each.rateLimits, []);
+  });
+
+  test("on a port that Gateways share it counts requests to the target's hosts", () => {
+    const { config } = meshWith(
+      gateway(`[${http}"*.example.com"] }]`, "front"),
+      gateway(`[${http}"b.example.com"] }]`, "back"),
+      routes("a", `{ hosts: ["*.example.com"], gateways: [front], ${toWeb} }`),
+      routes("b", `{ hosts: [b.example.com], gateways: [back], ${toWeb} }`),
+      limit("front"),
+    );
+    const [only] = limitsOf(config());
+    const counts = (authority: string) =>
+      only!.match!.headers.every(({ name, match, invert }) => {
+        assert.equal(name, ":authority");
+        assert.ok(match.kind === "regex" && match.ignoreCase);
+        return new RegExp(`^(?:${match.value})$`, "i").test(authority) !== invert;
+      });
+    const asked = [
+      "a.example.com",
+      "A.EXAMPLE.COM:80",
+      "b.example.com",
+      "b.example.com:8080",
+      "aexample.com",
+    ];
+    assert.deepEqual(asked.filter(counts), ["a.example.com", "A.EXAMPLE.COM:80"]);
   });
 });

@@ -123,12 +123,12 @@ export interface GatewayContext extends Omit<RouteContext, "port" | "gateways"> 
   target(port: number): number;
   /** Rules bound to a Gateway. */
   rules(gateway: string): readonly HostRules[];
-  http: readonly Authorization[];
-  tcp: readonly Authorization[];
-  /** Of the gateway's pods. */
-  rateLimits: readonly LocalRateLimit[];
-  /** Of a Gateway: for the requests that come in by its servers. */
-  limitsOf(server: Server): readonly LocalRateLimit[];
+  /** What connections to some servers, which share a filter chain, are held to. */
+  guard(
+    servers: readonly Server[],
+    rules: (gateway: string) => readonly HostRules[],
+    tcp: boolean,
+  ): { authorization: readonly Authorization[]; rateLimits: readonly LocalRateLimit[] };
 }
 
 /** A piece of a gateway's configuration, each a row of its own. */
@@ -173,11 +173,12 @@ function partsOfPort(name: string, servers: readonly Server[], context: GatewayC
   if (isPlainHttp(first)) {
     const table = `http.${port}`;
     parts.push(...hostParts(table, plain, context));
+    const { authorization, rateLimits } = context.guard(plain, context.rules, false);
     chains.push({
       name: table,
       match: {},
-      authorization: context.http,
-      handler: httpHandler(table, context),
+      authorization,
+      handler: httpHandler(table, rateLimits, context),
       origins: plain.map(originOf),
     });
   } else {
@@ -220,18 +221,20 @@ function chainsOf(server: Server, parts: GatewayPart[], context: GatewayContext)
   if (tls && server.protocol === "https") {
     const table = `https.${server.port}.${server.portName}.${server.name}.${server.namespace}`;
     parts.push(...hostParts(table, [server], context));
+    const { authorization, rateLimits } = context.guard([server], context.rules, false);
     return [
       {
         name: table,
         match: { ...(serverNames && { serverNames }), transport: "tls" },
         tls,
-        authorization: context.http,
-        handler: httpHandler(table, context),
+        authorization,
+        handler: httpHandler(table, rateLimits, context),
         origins,
       },
     ];
   }
   const statPrefix = `${server.name}.${server.namespace}:${server.port}`;
+  const { authorization } = context.guard([server], context.rules, true);
   const chain = (
     name: string,
     match: ChainMatch,
@@ -242,7 +245,7 @@ function chainsOf(server: Server, parts: GatewayPart[], context: GatewayContext)
     name,
     match,
     ...(tls && { tls: { ...tls, alpn: [] } }),
-    authorization: context.tcp,
+    authorization,
     handler: tcpHandler(
       clustersOf(route, rules, server.port, { mesh: context.mesh, service: context.service }),
       statPrefix,
@@ -318,7 +321,6 @@ function hostParts(table: string, servers: readonly Server[], context: GatewayCo
     return found;
   };
   for (const server of servers) {
-    const limits = context.limitsOf(server);
     const redirect = server.tls?.httpsRedirect === true && !isTerminated(server);
     if (redirect) for (const { host } of server.hosts) open(host, server).requireTls = true;
     for (const rules of [...context.rules(server.gateway)].sort(byAge)) {
@@ -329,9 +331,7 @@ function hostParts(table: string, servers: readonly Server[], context: GatewayCo
         ...context,
         port: server.port,
         gateways: new Set([server.gateway]),
-      }).map((draft) =>
-        limits.length > 0 ? { ...draft, route: { ...draft.route, rateLimits: limits } } : draft,
-      );
+      });
       for (const host of hosts) {
         const entry = open(host, server);
         entry.requireTls ||= redirect;
@@ -399,7 +399,11 @@ export function byHost(a: VirtualHost, b: VirtualHost): number {
   return bySpecificity(a.domains[0]!, b.domains[0]!);
 }
 
-function httpHandler(table: string, { mesh, rateLimits }: GatewayContext): HttpHandler {
+function httpHandler(
+  table: string,
+  rateLimits: readonly LocalRateLimit[],
+  { mesh }: GatewayContext,
+): HttpHandler {
   return {
     kind: "http",
     routes: table,

@@ -37,7 +37,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
 
   // … and what each kind of proxy that is there does with it.
   const scopes = scopeGraph(inputs, mesh, instances, rules);
-  const guards = guardGraph(inputs, mesh);
+  const guards = guardGraph(inputs, mesh, services);
   const gateways = gatewayGraph(inputs, mesh, services, rules, calls, scopes, guards);
   const byKind = {
     outbound: outboundGraph(mesh, services, rules, calls, scopes),
@@ -74,6 +74,10 @@ export function traffic(inputs: TrafficInputs): Traffic {
         },
         gateway: (key) => read.get(gateways.istioGatewayRules, key),
         winner: (host, client) => rules.hostRulesOfHost(host, client, read),
+        target: (namespace, { kind, name }) =>
+          kind === "Service"
+            ? read.get(services.meshServices, `${namespace}/${name}`) !== undefined
+            : read.get(gateways.gatewayRules, `${kind}/${namespace}/${name}`) !== undefined,
         pods: (namespace) => read.all(instances.workloadsByNamespace, namespace),
         services: () => read.list(services.meshServices),
         gateways: () => read.list(gateways.istioGatewayRules),

@@ -142,6 +142,8 @@ export interface RouteTable {
   virtualHosts: readonly VirtualHost[];
   /** Hosts that match none: passed through as they are, or refused with 502. */
   unknown: "passthrough" | "block" | "not-found";
+  /** Of the handler that it is for: what they tell requests apart by is read from routes. */
+  rateLimits?: readonly LocalRateLimit[];
 }
 
 export interface VirtualHost {
@@ -416,6 +418,8 @@ export interface AuthorizationRule {
   from: readonly SourceMatch[];
   to: readonly OperationMatch[];
   when: readonly ConditionMatch[];
+  /** This must hold besides: a gateway's hosts, on a listener that it shares with others. HTTP only. */
+  within?: OperationMatch;
 }
 
 /** All that is given must match; of a list one entry; `not…` none. Values are exact, `prefix*`, `*suffix` or `*`. */
@@ -430,6 +434,8 @@ export interface SourceMatch {
   notIpBlocks?: readonly string[];
   remoteIpBlocks?: readonly string[];
   notRemoteIpBlocks?: readonly string[];
+  trustDomains?: readonly string[];
+  notTrustDomains?: readonly string[];
 }
 
 export interface OperationMatch {

@@ -1,6 +1,6 @@
 /** RateLimits that apply to a workload or gateway. */
 import type { RateLimit, RateLimitRule } from "../api/index.ts";
-import type { LocalRateLimit, NamedMatch } from "./model.ts";
+import type { LocalRateLimit, NamedMatch, OperationMatch } from "./model.ts";
 import { milliseconds } from "./names.ts";
 import { matchOf, stringMatch } from "./routes.ts";
 import { isHeaderName, regexProblem } from "./valid.ts";
@@ -17,6 +17,36 @@ export function isUsable(limit: RateLimitRule): boolean {
     ...(limit.per?.header ? [limit.per.header] : []),
   ];
   return names.every(isHeaderName) && (limit.match?.methods ?? []).every((method) => /^[A-Z]+$/.test(method));
+}
+
+/** The same limit for the requests to some hosts alone. */
+export function limitWithin(
+  limit: LocalRateLimit,
+  { hosts = [], notHosts = [] }: OperationMatch,
+): LocalRateLimit {
+  const authority = (list: readonly string[], invert: boolean): NamedMatch[] =>
+    list.length === 0
+      ? []
+      : [
+          {
+            name: ":authority",
+            match: { kind: "regex", value: list.map(hostRegex).join("|"), ignoreCase: true },
+            invert,
+          },
+        ];
+  const { path = { kind: "prefix", value: "/" }, headers = [], query = [] } = limit.match ?? {};
+  return {
+    ...limit,
+    match: { path, headers: [...headers, ...authority(hosts, false), ...authority(notHosts, true)], query },
+  };
+}
+
+/** `host`, `host:*`, `*.host`, `*`. */
+function hostRegex(host: string): string {
+  return host
+    .split("*")
+    .map((part) => part.replace(/[.:]/g, "\\$&"))
+    .join(".*");
 }
 
 /** A year; longer than that no bucket is filled. */

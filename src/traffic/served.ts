@@ -7,9 +7,8 @@ export type Served = true | string | { readonly [field: string]: Served };
 const workloadSelector = { labels: true } as const;
 const policySelector = { matchLabels: true } as const;
 const notYet = "not served yet";
-const targeted =
-  "not served yet, and the policy holds for nobody: choose workloads, gateways among them, by selector";
-const requestPrincipals = "RequestAuthentication is not served: nobody has a request principal";
+const requestPrincipals =
+  "RequestAuthentication is not served, nobody has a request principal: what is allowed by it is not allowed, what is denied by it is denied to all";
 
 const tlsContext: Served = {
   mode: true,
@@ -207,8 +206,8 @@ const source: Served = {
   notIpBlocks: true,
   remoteIpBlocks: true,
   notRemoteIpBlocks: true,
-  trustDomains: notYet,
-  notTrustDomains: notYet,
+  trustDomains: true,
+  notTrustDomains: true,
 };
 
 const httpRouteFilter: Served = {
@@ -278,11 +277,11 @@ export const served: Readonly<Record<string, Served>> = {
   PeerAuthentication: { selector: policySelector, mtls: true, portLevelMtls: true },
   AuthorizationPolicy: {
     selector: policySelector,
-    targetRef: targeted,
-    targetRefs: targeted,
+    targetRef: true,
+    targetRefs: true,
     rules: { from: { source }, to: { operation: true }, when: true },
     action: true,
-    provider: "CUSTOM is not served: there are no external authorizers yet",
+    provider: "there are no external authorizers yet: what CUSTOM would ask them about is refused",
   },
   RateLimit: {
     selector: policySelector,

@@ -1,4 +1,5 @@
 import type { MeshSettings } from "../../api/index.ts";
+import type { PolicyTarget } from "../authorization.ts";
 import type { Server } from "../gateways.ts";
 import type { MeshService } from "../registry.ts";
 import type { MergedRule, Rule } from "../rules.ts";
@@ -19,6 +20,8 @@ export interface Look {
   ): { servers: readonly Server[]; selector: Readonly<Record<string, string>> } | undefined;
   /** Who speaks for a host among those that sidecars of a namespace see. */
   winner(host: string, client: string): HostRules | undefined;
+  /** Whether what a policy is for is there, and ours. */
+  target(namespace: string, target: PolicyTarget): boolean;
   pods(namespace: string): readonly Workload[];
   services(): readonly MeshService[];
   /** Gateways that select pods with these labels or fewer, by key. */

@@ -1,6 +1,6 @@
 /** What is wrong with Sidecars, PeerAuthentications, AuthorizationPolicies and RateLimits. */
 import type { AuthorizationPolicy, PeerAuthentication, RateLimit, Sidecar } from "../../api/index.ts";
-import { conditionKeys, fits } from "../authorization.ts";
+import { conditionKeys, fits, targetOf, targetRefsOf } from "../authorization.ts";
 import type { Finding } from "../model.ts";
 import { milliseconds } from "../names.ts";
 import { isUsable } from "../rate-limits.ts";
@@ -72,9 +72,22 @@ export function authorizationPolicyFindings(policy: AuthorizationPolicy, look: L
   if (spec?.action === "CUSTOM")
     found.push(
       finding("WEFT0901", at("spec.action"), {
-        reason: "CUSTOM is not served: there are no external authorizers yet; the policy denies nothing",
+        reason: "there are no external authorizers yet: what CUSTOM would ask them about is refused",
       }),
     );
+  (targetRefsOf(spec) ?? []).forEach((ref, i) => {
+    const field = spec?.targetRefs?.length ? `spec.targetRefs[${i}]` : "spec.targetRef";
+    const target = targetOf(ref);
+    if (!target) {
+      const what = `${ref.kind ?? ""} ${ref.name ?? ""}`.trim();
+      const reason =
+        ref.kind === "GatewayClass" || ref.kind === "ServiceEntry"
+          ? `${what} would be for waypoints, which are not there: it holds for nobody`
+          : `${what} is no Service and no Gateway of this namespace: it holds for nobody`;
+      found.push(finding("WEFT0901", at(field), { reason }));
+    } else if (!look.target(namespace, target))
+      found.push(finding("WEFT0101", at(field), { what: ref.kind ?? "", name: target.name }));
+  });
   (spec?.rules ?? []).forEach((rule, i) => {
     (rule.from ?? []).forEach(({ source }, j) => {
       for (const list of ["ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"] as const)

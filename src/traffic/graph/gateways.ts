@@ -12,9 +12,8 @@ import {
   type Server,
 } from "../gateways.ts";
 import type { TrafficInputs } from "../inputs.ts";
-import type { Listener, RouteTable, ScopeConfig, Upstream, VirtualHost } from "../model.ts";
+import type { Listener, LocalRateLimit, RouteTable, ScopeConfig, Upstream, VirtualHost } from "../model.ts";
 import { blackHoleUpstream } from "../names.ts";
-import { rateLimitsOf } from "../rate-limits.ts";
 import type { MeshService } from "../registry.ts";
 import type { Scope } from "../scopes.ts";
 import { blackHole } from "../upstreams.ts";
@@ -35,7 +34,7 @@ export function gatewayGraph(
   { isGrantedTo, httpRouteRules, hostRulesByGateway, hashOf }: RuleGraph,
   { upstreamAt }: CallGraph,
   { allScopes }: ScopeGraph,
-  { guards, rateLimitsByNamespace }: GuardGraph,
+  { gatewayGuards }: GuardGraph,
 ) {
   const { engine } = inputs.mesh;
   // What gateways do.
@@ -89,12 +88,7 @@ export function gatewayGraph(
         service: (host) => serviceAt(host, scope.namespace, read),
         hash: hashOf(scope.namespace, mesh, read, () => {}),
         mention: () => {},
-        limitsOf: ({ namespace, name }) =>
-          rateLimitsOf(
-            { labels: {}, targets: new Set([`Gateway/${name}`]) },
-            read.all(rateLimitsByNamespace, namespace),
-          ),
-        ...guards(scope, mesh, read),
+        ...gatewayGuards(scope, mesh, read),
       });
     },
     { name: "gatewayParts", key: partKey },
@@ -114,8 +108,16 @@ export function gatewayGraph(
         }
       }
       const routes = new Map<string, RouteTable>();
-      for (const [name, hosts] of tables)
-        routes.set(name, { name, virtualHosts: hosts.sort(byHost), unknown: "not-found" });
+      const limits = limitsByTable(listeners.values());
+      for (const [name, hosts] of tables) {
+        const rateLimits = limits.get(name);
+        routes.set(name, {
+          name,
+          virtualHosts: hosts.sort(byHost),
+          unknown: "not-found",
+          ...(rateLimits && { rateLimits }),
+        });
+      }
       const upstreams = new Map<string, Upstream>([[blackHoleUpstream, blackHole]]);
       for (const name of referenced(listeners.values(), routes.values())) {
         const upstream = upstreamAt(name, scope.namespace, read);
@@ -173,6 +175,16 @@ function targetOf(services: readonly MeshService[], port: number, scope: Scope):
       if (target !== undefined) return target;
     }
   return port;
+}
+
+/** The limits in front of each table: its routes tell them what they count by. */
+function limitsByTable(listeners: Iterable<Listener>): Map<string, readonly LocalRateLimit[]> {
+  const limits = new Map<string, readonly LocalRateLimit[]>();
+  for (const { chains } of listeners)
+    for (const { handler } of chains)
+      if (handler.kind === "http" && typeof handler.routes === "string" && handler.rateLimits.length > 0)
+        limits.set(handler.routes, handler.rateLimits);
+  return limits;
 }
 
 function secretsOf(listeners: Iterable<Listener>, upstreams: Iterable<Upstream>): Set<string> {

@@ -1,13 +1,22 @@
 /** Who may come in, and how much; what each workload does with it. */
 import type { MeshSettings } from "../../api/index.ts";
 import { derive, index, type Read } from "../../collections/index.ts";
-import { type AccessPolicy, accessPolicyOf, authorizationOf } from "../authorization.ts";
+import {
+  type AccessPolicy,
+  accessPolicyOf,
+  authorizationOf,
+  policiesFor,
+  targetedPolicies,
+} from "../authorization.ts";
+import { hostsOnSharedPort, serversGateway } from "../gateway-hosts.ts";
+import type { Server } from "../gateways.ts";
 import { type InboundPort, inboundConfig } from "../inbound.ts";
 import type { TrafficInputs } from "../inputs.ts";
 import type { ScopeConfig } from "../model.ts";
-import { rateLimitsOf } from "../rate-limits.ts";
+import { limitWithin, rateLimitsOf } from "../rate-limits.ts";
 import type { MeshService } from "../registry.ts";
 import type { Scope } from "../scopes.ts";
+import type { HostRules } from "../virtual-services.ts";
 import { selects } from "../workloads.ts";
 import type { InstanceGraph } from "./instances.ts";
 import type { MeshGraph } from "./mesh.ts";
@@ -15,7 +24,11 @@ import type { ScopeGraph } from "./scopes.ts";
 import type { ServiceGraph } from "./services.ts";
 
 /** Authorization and rate limits of a scope. */
-export function guardGraph(inputs: TrafficInputs, { meshFor }: MeshGraph) {
+export function guardGraph(
+  inputs: TrafficInputs,
+  { meshFor }: MeshGraph,
+  { servicesByNamespace }: ServiceGraph,
+) {
   // Who may come in, and how much.
   const accessPolicies = derive(
     inputs.authorizationPolicies,
@@ -28,18 +41,62 @@ export function guardGraph(inputs: TrafficInputs, { meshFor }: MeshGraph) {
   const rateLimitsByNamespace = index(inputs.rateLimits, ({ metadata }) => metadata.namespace ?? "", {
     name: "rateLimitsByNamespace",
   });
+  /** The policies that hold for all that comes into a pod of the scope. */
+  const policiesOf = (scope: Scope, mesh: MeshSettings, read: Read) => {
+    const services = read
+      .all(servicesByNamespace, scope.namespace)
+      .filter(({ kind, selector }) => kind === "Service" && selector && selects(selector, scope.labels));
+    return policiesFor(
+      { namespace: scope.namespace, labels: scope.labels, services: services.map(({ name }) => name) },
+      read.all<AccessPolicy>(accessPoliciesByNamespace, scope.namespace),
+      read.all<AccessPolicy>(accessPoliciesByNamespace, mesh.namespace),
+      mesh,
+    );
+  };
+  const limitsOf = (scope: Scope, read: Read) =>
+    rateLimitsOf({ labels: scope.labels }, read.all(rateLimitsByNamespace, scope.namespace));
+
+  /** What an application's connections are held to. */
   const guards = (scope: Scope, mesh: MeshSettings, read: Read) => {
-    const own = read.all<AccessPolicy>(accessPoliciesByNamespace, scope.namespace);
-    const root = read.all<AccessPolicy>(accessPoliciesByNamespace, mesh.namespace);
-    const workload = { namespace: scope.namespace, labels: scope.labels };
+    const policies = policiesOf(scope, mesh, read);
     return {
-      http: authorizationOf(workload, own, root, mesh, false),
-      tcp: authorizationOf(workload, own, root, mesh, true),
-      rateLimits: rateLimitsOf(workload, read.all(rateLimitsByNamespace, scope.namespace)),
+      http: authorizationOf(policies, mesh, false),
+      tcp: authorizationOf(policies, mesh, true),
+      rateLimits: limitsOf(scope, read),
+    };
+  };
+  /**
+   * What a gateway's are held to: by its pods, and by the Gateways whose servers are behind one filter chain. A rate
+   * limit is there for all routes together, for that is what its author counts.
+   */
+  const gatewayGuards = (scope: Scope, mesh: MeshSettings, read: Read) => {
+    const policies = policiesOf(scope, mesh, read);
+    const limits = limitsOf(scope, read);
+    return {
+      guard: (servers: readonly Server[], rules: (gateway: string) => readonly HostRules[], tcp: boolean) => {
+        const gateways = new Map(servers.map((server) => [serversGateway(server), server]));
+        const applied = [...policies];
+        const rateLimits = [...limits];
+        for (const [key, { kind, namespace, name }] of gateways) {
+          const within = gateways.size > 1 ? hostsOnSharedPort(key, servers, rules) : undefined;
+          applied.push(
+            ...targetedPolicies(read.all<AccessPolicy>(accessPoliciesByNamespace, namespace), {
+              kind,
+              name,
+            }).map((policy) => ({ policy, ...(within && { within }) })),
+          );
+          const own = rateLimitsOf(
+            { labels: {}, targets: new Set([`Gateway/${name}`]) },
+            read.all(rateLimitsByNamespace, namespace),
+          );
+          rateLimits.push(...(within ? own.map((limit) => limitWithin(limit, within)) : own));
+        }
+        return { authorization: authorizationOf(applied, mesh, tcp), rateLimits };
+      },
     };
   };
 
-  return { guards, rateLimitsByNamespace };
+  return { guards, gatewayGuards };
 }
 
 /** What it hands on. */

@@ -76,6 +76,7 @@ function policyOf(rule: AuthorizationRule, layer: Layer, deny: boolean) {
     const permissions = [
       ...(rule.to.length > 0 ? [anyPermission(rule.to.map((to) => operationOf(to, onlyHttp)))] : []),
       ...conditions.flatMap(({ permission }) => permission ?? []),
+      ...(rule.within ? [operationOf(rule.within, onlyHttp)] : []),
     ];
     const principals = [
       ...(rule.from.length > 0 ? [anyPrincipal(rule.from.map((from) => sourceOf(from)))] : []),
@@ -117,6 +118,8 @@ const fromServiceAccount: PrincipalOf<string> = (value) => {
     value: `spiffe://.*/ns/${escapeRegex(namespace)}/sa/${escapeRegex(name)}`,
   });
 };
+const fromTrustDomain: PrincipalOf<string> = (value) =>
+  authenticated({ kind: "regex", value: `spiffe://${wildRegex(value)}/.*` });
 const fromAddress: PrincipalOf<string> = (value) => ({
   identifier: { $case: "directRemoteIp", value: cidr(value) },
 });
@@ -134,6 +137,7 @@ function sourceOf(source: SourceMatch): Principal {
     ...oneOf(source.principals, source.notPrincipals, fromPrincipal),
     ...oneOf(source.namespaces, source.notNamespaces, fromNamespace),
     ...oneOf(source.serviceAccounts, source.notServiceAccounts, fromServiceAccount),
+    ...oneOf(source.trustDomains, source.notTrustDomains, fromTrustDomain),
     ...oneOf(source.ipBlocks, source.notIpBlocks, fromAddress),
     ...oneOf(source.remoteIpBlocks, source.notRemoteIpBlocks, fromRemoteAddress),
   ]);

@@ -25,7 +25,7 @@ import { duration, encode, encoded, fraction, once, originMetadata, pack } from 
 import { rateLimitConfig, routeRateLimit, valueActions } from "./rate-limits.ts";
 
 export const encodeRouteTable = once((table: RouteTable) =>
-  encoded("route", table.name, routeConfiguration(table)),
+  encoded("route", table.name, routeConfiguration(table, table.rateLimits)),
 );
 
 /** A virtual host's bytes; also what it costs when a table has thousands and one of them changes. */
