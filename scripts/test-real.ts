@@ -18,6 +18,7 @@ import { fileURLToPath } from "node:url";
 import { startApiServer } from "../test/real/api-server.ts";
 import { requirePrograms } from "../test/real/nodes/launch.ts";
 import {
+  envoyProgram,
   findProgram,
   goProgram,
   kubernetesPrograms,
@@ -51,7 +52,9 @@ await unlessNotToBeHad("the scenarios on real nodes", async () => {
     PATH: `${process.env.PATH ?? ""}${delimiter}${kubernetes}`,
     WEFT_REAL_NODES: "1",
   };
-  await runTests(`real nodes of Kubernetes ${version} (about 4 minutes)`, files, env, "--test-concurrency=1");
+  const on = `real nodes of Kubernetes ${version}`;
+  await runTests(on, files, env, "--test-concurrency=1");
+  await runWithEnvoy(on, scenarios.filter(isMesh), env);
 });
 for (const what of skipped) say(`skipped: ${what}`);
 say(`${minutes(begun)} in all`);
@@ -75,7 +78,12 @@ function wantedFiles(pattern: string): string[] {
 }
 
 function startsLab(file: string): boolean {
-  return readFileSync(join(root, file), "utf8").match(/start(Mesh)?Lab/) !== null;
+  return /start(Mesh)?Lab/.test(readFileSync(join(root, file), "utf8"));
+}
+
+/** Whether its lab has proxies, which may be Envoy. */
+function isMesh(file: string): boolean {
+  return readFileSync(join(root, file), "utf8").includes("startMeshLab");
 }
 
 async function runAll(programs: string): Promise<void> {
@@ -111,13 +119,21 @@ async function runAll(programs: string): Promise<void> {
   }
   if (inLabs.length > 0) {
     // One file at a time: every lab has control planes of its own, of 500 MB each.
-    await runTests(
-      `control planes of Kubernetes ${version}`,
-      inLabs,
-      { ...env, WEFT_REAL_KUBERNETES: programs },
-      "--test-concurrency=1",
-    );
+    const on = `control planes of Kubernetes ${version}`;
+    const real = { ...env, WEFT_REAL_KUBERNETES: programs };
+    const others = inLabs.filter((file) => !isMesh(file));
+    if (others.length > 0) await runTests(on, others, real, "--test-concurrency=1");
+    // The embedded proxy is on the lab's nodes in `npm test`, and on real ones below.
+    await runWithEnvoy(on, inLabs.filter(isMesh), real);
   }
+}
+
+async function runWithEnvoy(on: string, files: string[], env: NodeJS.ProcessEnv): Promise<void> {
+  if (files.length === 0) return;
+  await unlessNotToBeHad(`the mesh with Envoy on ${on}`, async () => {
+    await envoyProgram(say);
+    await runTests(`${on}, with Envoy`, files, { ...env, WEFT_PROXY: "envoy" }, "--test-concurrency=1");
+  });
 }
 
 async function runTests(

