@@ -2,7 +2,8 @@
 import type { ConnectFailure, Host, PendingConnect, UpstreamConnection } from "../contract.ts";
 import { Deadline, type DeadlineOwner, type Deadlines } from "./deadlines.ts";
 import type { Headers, RequestHead } from "./headers.ts";
-import { Http1Parser, hasOption, type MessageSink } from "./http1-parser.ts";
+import { hasOption } from "./http1-head.ts";
+import { Http1Parser, type MessageSink } from "./http1-parser.ts";
 import { type BodyFraming, lastChunk, requestHead } from "./http1-writer.ts";
 import type { ResetReason } from "./retry-policy.ts";
 import {

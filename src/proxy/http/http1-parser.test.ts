@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Headers } from "./headers.ts";
-import { Http1Parser, type MessageSink, type ParseError } from "./http1-parser.ts";
+import type { ParseError } from "./http1-errors.ts";
+import { Http1Parser, type MessageSink } from "./http1-parser.ts";
 
 interface Seen {
   line: string;

@@ -2,7 +2,7 @@
 import { networkInterfaces } from "node:os";
 import type { Downstream, PeerCertificate } from "../contract.ts";
 import type { Headers, RequestHead } from "./headers.ts";
-import { hasOption } from "./http1-parser.ts";
+import { hasOption } from "./http1-head.ts";
 import { normalizePath } from "./paths.ts";
 import { portAt } from "./route-action.ts";
 import type { ManagerSettings } from "./settings.ts";

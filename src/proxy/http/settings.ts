@@ -21,7 +21,7 @@ import { CorsFilter } from "./filter-cors.ts";
 import { compileFault, FaultFilter } from "./filter-fault.ts";
 import { compileRateLimit, RateLimitFilter } from "./filter-rate-limit.ts";
 import { compileRbacSettings, RbacFilter } from "./filter-rbac.ts";
-import type { Limits } from "./http1-parser.ts";
+import type { Limits } from "./http1-lines.ts";
 import { RouteTable } from "./routes.ts";
 
 export interface ManagerSettings {
