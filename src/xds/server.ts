@@ -3,13 +3,14 @@
  * scopes is handed out, and every change of it. Connections come in ready (`accept`): TLS is the caller's.
  */
 import type { Duplex } from "node:stream";
-import { Server, ServerCredentials, type ServerDuplexStream, status } from "@grpc/grpc-js";
 import { DeltaDiscoveryRequest } from "#protocols/envoy/service/discovery/v3/discovery.ts";
 import type { Change, Collection, Engine, Source } from "../collections/index.ts";
 import type { Locality, Proxy as MeshProxy, ScopeConfig } from "../traffic/index.ts";
 import type { Timer, World } from "../world/index.ts";
 import type { Kind, TlsSecret } from "./encode/index.ts";
+import { type Call, type CallHandlers, GrpcServer, type Status, status } from "./grpc.ts";
 import { type Introduction, introductionOf } from "./node.ts";
+import { Pacer } from "./pacer.ts";
 import { type KindStatus, type Request, Session } from "./session.ts";
 import { changesOf, ProxyView, type ServedTraffic } from "./view.ts";
 
@@ -96,8 +97,6 @@ interface Connection {
   call: Call;
 }
 
-type Call = ServerDuplexStream<DeltaDiscoveryRequest, Buffer>;
-
 /** Starts it. The collections are those of `engine`. */
 export function startXds(options: XdsOptions): XdsServer {
   return new Ads(options);
@@ -105,9 +104,9 @@ export function startXds(options: XdsOptions): XdsServer {
 
 class Ads implements XdsServer {
   readonly #options: XdsOptions;
-  readonly #server: Server;
-  readonly #inject: (connection: Duplex) => void;
-  readonly #peers = new Map<string, Peer | undefined>();
+  readonly #server: GrpcServer;
+  readonly #pacer: Pacer;
+  readonly #peers = new WeakMap<Duplex, Peer | undefined>();
   readonly #connections = new Set<Connection>();
   readonly #byScope = new Map<string, Set<Connection>>();
   /** How many streams a proxy's row is there for. */
@@ -123,22 +122,8 @@ class Ads implements XdsServer {
   constructor(options: XdsOptions) {
     this.#options = options;
     this.#epoch = options.world.now().toString(36);
-    this.#server = new Server({
-      "grpc.max_receive_message_length": 64 * 1024 * 1024,
-      "grpc.max_send_message_length": -1,
-      "grpc.keepalive_time_ms": 20_000,
-      "grpc.keepalive_timeout_ms": 10_000,
-      "grpc.max_concurrent_streams": 100,
-    });
-    this.#server.register(
-      path,
-      (call: Call) => this.#serve(call),
-      (bytes: Buffer) => bytes,
-      (bytes: Buffer) => DeltaDiscoveryRequest.decode(bytes),
-      "bidi",
-    );
-    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    this.#inject = (connection) => injector.injectConnection(connection);
+    this.#server = new GrpcServer({ world: options.world, path, serve: (call) => this.#serve(call) });
+    this.#pacer = new Pacer(options.world);
     const { traffic, secrets } = options;
     this.#unsubscribe = [
       traffic.scopes.subscribe((changes) => this.#scopesChanged(changes)),
@@ -149,12 +134,8 @@ class Ads implements XdsServer {
   }
 
   accept(connection: Duplex): void {
-    const key = peerKey(connection);
-    if (key !== undefined) {
-      this.#peers.set(key, this.#options.authenticate(connection));
-      connection.once("close", () => this.#peers.delete(key));
-    }
-    this.#inject(connection);
+    this.#peers.set(connection, this.#options.authenticate(connection));
+    this.#server.accept(connection);
   }
 
   proxies(): ProxyStatus[] {
@@ -170,7 +151,10 @@ class Ads implements XdsServer {
           status: this.#statusOf(connection),
           view,
           session,
-          disconnect: (details) => void call.emit("error", { code: status.UNAVAILABLE, details }),
+          disconnect: (details) => {
+            this.#closed(connection);
+            call.end(status.UNAVAILABLE, details);
+          },
         };
     }
     return undefined;
@@ -181,44 +165,42 @@ class Ads implements XdsServer {
     for (const end of this.#unsubscribe) end();
     for (const timer of this.#timers) timer.cancel();
     for (const connection of [...this.#connections]) this.#closed(connection);
-    this.#server.forceShutdown();
+    this.#server.stop();
   }
 
   // ---------------------------------------------------------------------------------------------- streams
 
-  #serve(call: Call): void {
+  #serve(call: Call): CallHandlers {
     let connection: Connection | undefined;
-    const refuse = (code: status, details: string) => {
-      this.#options.log?.(`refused a proxy at ${call.getPeer()}: ${details}`);
-      call.emit("error", { code, details });
-    };
-    call.on("data", (request: DeltaDiscoveryRequest) => {
-      if (this.#stopped) return;
-      try {
-        connection ??= this.#introduce(call, request, refuse);
-        connection?.session.receive(request as Request);
-      } catch (error) {
-        this.#options.log?.("serving a proxy", error);
-        refuse(status.INTERNAL, error instanceof Error ? error.message : String(error));
-      }
-    });
     const over = () => {
       if (connection) this.#closed(connection);
     };
-    call.on("cancelled", over);
-    call.on("close", over);
-    call.on("error", over);
-    call.on("end", () => {
+    const refuse = (code: Status, details: string) => {
+      this.#options.log?.(`refused a proxy at ${call.peer}: ${details}`);
       over();
-      call.end();
-    });
+      call.end(code, details);
+    };
+    return {
+      message: (bytes) => {
+        if (this.#stopped) return;
+        try {
+          const request = DeltaDiscoveryRequest.decode(bytes);
+          connection ??= this.#introduce(call, request, refuse);
+          connection?.session.receive(request as Request);
+        } catch (error) {
+          this.#options.log?.("serving a proxy", error);
+          refuse(status.INTERNAL, error instanceof Error ? error.message : String(error));
+        }
+      },
+      ended: over,
+    };
   }
 
   /** The first request of a stream says who it is. */
   #introduce(
     call: Call,
     { node }: DeltaDiscoveryRequest,
-    refuse: (code: status, details: string) => void,
+    refuse: (code: Status, details: string) => void,
   ): Connection | undefined {
     let introduction: Introduction;
     try {
@@ -230,7 +212,7 @@ class Ads implements XdsServer {
     const { pod, proxy: said } = introduction;
     const facts = this.#options.podFacts?.({ namespace: said.namespace, name: pod });
     const proxy = { ...said, ...facts };
-    const peer = this.#peers.get(call.getPeer());
+    const peer = this.#peers.get(call.connection);
     if (!peer) {
       refuse(status.UNAUTHENTICATED, "a workload's certificate of this mesh is needed");
       return undefined;
@@ -246,7 +228,8 @@ class Ads implements XdsServer {
     const session = new Session({
       world,
       view,
-      send: (bytes) => call.write(bytes),
+      send: (bytes) => call.send(bytes),
+      pacer: this.#pacer,
       systemVersion: () => `${this.#epoch}/${this.#options.engine.work.batches}`,
       onRejection: (kind, { name, reason }) =>
         this.#options.log?.(`${proxy.id} rejected ${kind} ${name}: ${reason}`),
@@ -365,10 +348,4 @@ class Ads implements XdsServer {
       sent: { ...session.sent },
     };
   }
-}
-
-/** As grpc-js names a call's peer. */
-function peerKey(connection: Duplex): string | undefined {
-  const { remoteAddress, remotePort } = connection as { remoteAddress?: string; remotePort?: number };
-  return remoteAddress === undefined ? undefined : `${remoteAddress}:${remotePort}`;
 }

@@ -8,6 +8,7 @@
  */
 import type { Timer, World } from "../world/index.ts";
 import { type Encoded, type Kind, typeUrls } from "./encode/index.ts";
+import type { Pacer, Turn } from "./pacer.ts";
 import { deltaResponse } from "./response.ts";
 import { type Rejection, Subscription } from "./subscription.ts";
 
@@ -36,6 +37,8 @@ export interface SessionOptions {
   world: World;
   view: View;
   send: (bytes: Buffer) => void;
+  /** Whose turn it is where much is to be sent; without it everyone's. */
+  pacer?: Pacer;
   /** What stands in `system_version_info`: the settled batch that the response shows. */
   systemVersion: () => string;
   onRejection?: (kind: Kind, rejection: Rejection) => void;
@@ -52,13 +55,15 @@ export interface KindStatus {
 
 /** Milliseconds between pushes of changes to one client. */
 const pushInterval = 10;
+/** To send more resources than this one takes turns with others. */
+const much = 100;
 /** Milliseconds after which routes no longer wait for a client that does not ask for a new cluster's endpoints. */
 const longestHold = 2_000;
 
 const order: readonly Kind[] = ["secret", "cluster", "endpoints", "listener", "route"];
 const kindOfType = new Map<string, Kind>(Object.entries(typeUrls).map(([kind, url]) => [url, kind as Kind]));
 
-export class Session {
+export class Session implements Turn {
   readonly #options: SessionOptions;
   readonly #kinds: Readonly<Record<Kind, Subscription>>;
   /** Changes that wait for their push, by kind. */
@@ -152,8 +157,14 @@ export class Session {
 
   end(): void {
     this.#ended = true;
+    this.#options.pacer?.leave(this);
     this.#timer?.cancel();
     this.#holdTimer?.cancel();
+  }
+
+  /** It is its turn. */
+  resume(): void {
+    this.#pump();
   }
 
   status(kind: Kind): KindStatus {
@@ -256,18 +267,20 @@ export class Session {
 
   /** Sends what can be sent now, in order. */
   #pump(): void {
-    const { view, world } = this.#options;
+    const { view, world, pacer } = this.#options;
     if (this.#ended || !view.known) return;
     for (const kind of order) {
       const subscription = this.#kinds[kind];
       if (subscription.flight || subscription.settled) continue;
       if ((kind === "listener" || kind === "route") && this.#mustWait()) continue;
+      if (pacer && subscription.due.size > much && !pacer.enter(this)) continue;
       this.#sendBatch(subscription, kind !== "cluster" || this.#mayRemoveClusters());
     }
     // Where nothing was to be sent of listeners and routes, clusters need not wait for them.
     const { cluster } = this.#kinds;
     if (!cluster.flight && !cluster.settled && this.#mayRemoveClusters()) this.#sendBatch(cluster, true);
     if (this.settled) {
+      pacer?.leave(this);
       this.#staleSince = undefined;
       this.#version = this.#options.systemVersion();
     } else this.#staleSince ??= world.monotonic();

@@ -41,6 +41,7 @@ export class BenchProxy {
   readonly #client: Client;
   readonly #stream: ClientDuplexStream<Uint8Array, Buffer>;
   readonly #i: number;
+  #closed = false;
 
   constructor(target: string, tls: Tls, i: number) {
     this.#i = i;
@@ -56,11 +57,14 @@ export class BenchProxy {
       (bytes: Buffer) => bytes,
     );
     this.#stream.on("data", (bytes: Buffer) => this.#receive(bytes));
-    this.#stream.on("error", (error) => console.error("proxy", error.message));
+    this.#stream.on("error", (error) => {
+      if (!this.#closed) console.error("proxy", error.message);
+    });
     this.#ask("cluster", []);
   }
 
   close(): void {
+    this.#closed = true;
     this.#stream.cancel();
     this.#client.close();
   }

@@ -252,12 +252,14 @@ interface RunningDiscovery {
 
 /** As the lab starts every process of the control plane. */
 const flags = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"];
+/** More of them, to look inside: `BENCH_NODE_FLAGS="--cpu-prof --cpu-prof-dir=/tmp/profile"`. */
+const moreFlags = (process.env.BENCH_NODE_FLAGS ?? "").split(" ").filter((flag) => flag !== "");
 
 async function startDiscovery({ credentials }: Server): Promise<RunningDiscovery> {
   const ports = { xds: await freePort(), webhook: await freePort() };
   const began = monotonic();
   const program = fileURLToPath(new URL("xds-discovery.ts", import.meta.url));
-  const child: ChildProcess = spawn(process.execPath, [...flags, program], {
+  const child: ChildProcess = spawn(process.execPath, [...flags, ...moreFlags, program], {
     env: {
       ...process.env,
       // As its Deployment has it (src/mesh/objects.ts).
@@ -282,7 +284,9 @@ async function startDiscovery({ credentials }: Server): Promise<RunningDiscovery
       new Promise<void>((resolve) => {
         child.removeAllListeners("exit");
         child.once("exit", () => resolve());
-        child.kill("SIGKILL");
+        // With flags of one's own it ends by itself, so that profiles are written.
+        if (moreFlags.length > 0) child.disconnect();
+        else child.kill("SIGKILL");
       }),
   };
 }
