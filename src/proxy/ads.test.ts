@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { beforeEach, describe, test } from "node:test";
 import fc from "fast-check";
 import { Node } from "#protocols/envoy/config/core/v3/base.ts";
@@ -8,7 +10,7 @@ import {
 } from "#protocols/envoy/service/discovery/v3/discovery.ts";
 import { SimulatedWorld } from "../world/index.ts";
 import { AdsClient, type Delivered, type OpenStream, typeUrls } from "./ads.ts";
-import { frames } from "./grpc.ts";
+import { frames, openGrpcStream } from "./grpc.ts";
 
 const { cluster, endpoints } = typeUrls;
 
@@ -159,6 +161,29 @@ describe("the client of delta ADS", () => {
     await respond(cluster, "1", { a: "1" });
     assert.equal(sent.at(-1)?.responseNonce, "1");
   });
+});
+
+test("a server that does not let the connection come about is given up after 5 s", async () => {
+  const world = new SimulatedWorld(3);
+  const server = createServer(() => undefined); // it takes the bytes of TLS and says nothing
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const ended: string[] = [];
+  const tls = { serverName: "discovery", roots: "" };
+  const on = { opened: () => assert.fail(), message: () => assert.fail() };
+  const stream = await openGrpcStream(world, { host: "127.0.0.1", port, tls }, "/", {
+    ...on,
+    ended: (reason) => ended.push(reason),
+  });
+  const [accepted] = await once(server, "connection");
+  await world.advance(4_900);
+  assert.deepEqual(ended, []);
+  await world.advance(100);
+  assert.deepEqual(ended, ["no connection within 5 s"]);
+  stream.close();
+  (accepted as Socket).destroy();
+  server.close();
 });
 
 test("gRPC messages come whole, however the bytes are cut", () => {

@@ -34,6 +34,11 @@ export interface GrpcStream {
 const largest = 256 * 1024 * 1024;
 /** A connection whose far end is gone is noticed within the sum of these, ms. */
 const keepalive = { interval: 20_000, timeout: 10_000 };
+/**
+ * How long TCP and TLS may take together, ms. Without it a SYN that was translated to a pod that had just gone is sent
+ * again to the same address for two minutes: the kernel keeps to what it chose at first.
+ */
+const connectTimeout = 5_000;
 
 /** Opens `path`; `ended` is called once, whatever ends it. Nothing is called after `close`. */
 export async function openGrpcStream(
@@ -46,7 +51,7 @@ export async function openGrpcStream(
   let session: ClientHttp2Session | undefined;
   let stream: ClientHttp2Stream | undefined;
   let over = false;
-  let ping = world.after(keepalive.interval, () => beat());
+  let ping = world.after(connectTimeout, () => end(`no connection within ${connectTimeout / 1000} s`));
   const end = (reason: string) => {
     if (over) return;
     over = true;
@@ -68,6 +73,8 @@ export async function openGrpcStream(
   const socket = dial(target, (problem) => {
     if (over) return;
     if (problem) return end(problem);
+    ping.cancel();
+    ping = world.after(keepalive.interval, () => beat());
     session = connect(`http://${target.host}:${target.port}`, {
       createConnection: () => socket,
       settings: { initialWindowSize: 4 * 1024 * 1024, enablePush: false },
