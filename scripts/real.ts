@@ -3,17 +3,20 @@
  * planes, with Weft installed and joined. Needs root; what is missing is installed or built once.
  *
  *   npm run real -- up [--clusters c1,c2] [--proxy embedded|envoy] [--kubeconfig FILE]
+ *   npm run real -- status [-o json]      where Services of type LoadBalancer are reached
  *   npm run real -- down
  */
 import { parseArgs } from "node:util";
+import { table } from "../src/cli/table.ts";
 import { kubeconfigToWrite } from "../src/kube/index.ts";
-import { down, up } from "../test/real/nodes/launch.ts";
+import { balancers, down, up } from "../test/real/nodes/launch.ts";
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
     clusters: { type: "string", default: "c1,c2" },
     kubeconfig: { type: "string" },
+    output: { type: "string", short: "o" },
     proxy: { type: "string" },
   },
 });
@@ -33,11 +36,23 @@ try {
     await up({ clusters, kubeconfig, proxy, say: console.log, signal: stop.signal });
     const contexts = clusters.map((name) => `weft-${name}`).join(", ");
     console.log(`contexts ${contexts} in ${kubeconfigToWrite(kubeconfig)}`);
+  } else if (positionals[0] === "status") {
+    const found = await balancers();
+    if (!found) throw new Error("no clusters run; 'npm run real -- up' starts them");
+    const rows = found.map((each) => [
+      each.cluster,
+      `${each.namespace}/${each.name}`,
+      each.address,
+      String(each.port),
+      each.url ?? "",
+    ]);
+    const titles = ["CLUSTER", "LOAD BALANCER", "ADDRESS", "PORT", "URL"];
+    console.log(values.output === "json" ? JSON.stringify({ balancers: found }) : table(titles, rows));
   } else if (positionals[0] === "down") {
     console.log((await down()) ? "the clusters are gone" : "there were no clusters");
   } else {
     console.error(
-      "usage: npm run real -- up [--clusters c1,c2] [--proxy embedded|envoy] [--kubeconfig FILE] | down",
+      "usage: npm run real -- up [--clusters c1,c2] [--proxy embedded|envoy] [--kubeconfig FILE] | status [-o json] | down",
     );
     process.exitCode = 1;
   }

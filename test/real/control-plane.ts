@@ -152,16 +152,15 @@ for (const role of realNodes ? ["system:node-proxier"] : ["system:node-proxier",
 }
 await (realNodes ? publishClusterInfo : bootstrapCluster)(client, spec, pki.ca.cert);
 
-if (!realNodes) {
-  startLoadBalancers({
-    world,
-    client,
-    lab: record.spec,
-    cluster: spec,
-    run,
-    onChange: (balancers) => process.send?.({ balancers }),
-  });
-}
+// Real clusters get these from their cloud; here the lab is the cloud, whoever's the nodes are.
+startLoadBalancers({
+  world,
+  client,
+  lab: record.spec,
+  cluster: spec,
+  run,
+  onChange: (balancers) => process.send?.({ balancers }),
+});
 
 // The host reaches the API server through a UNIX socket.
 const socket = state.apiSocket(name);

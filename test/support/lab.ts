@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { BalancerStatus } from "../../src/lab/index.ts";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
 export const samples = join(root, "samples");
@@ -19,7 +20,7 @@ const weftBin = join(root, "bin/weft");
  *   with the lab's nodes;
  * - where WEFT_REAL_NODES is 1, on real control planes with real nodes (`npm run real -- up`).
  */
-export const realNodes = process.env.WEFT_REAL_NODES === "1";
+const realNodes = process.env.WEFT_REAL_NODES === "1";
 
 /**
  * Why tests on clusters cannot run here, or undefined when they can. Tests print it as the reason of the skip. Some
@@ -55,6 +56,8 @@ export interface Lab {
   kubectl(cluster: string, ...args: string[]): Promise<string>;
   /** The same without judging the exit code, and with standard input. */
   tryKubectl(cluster: string, args: string[], input?: string): Promise<Result>;
+  /** Where Services of type LoadBalancer are reached from this machine. */
+  balancers(): Promise<BalancerStatus[]>;
   down(): Promise<void>;
 }
 
@@ -98,21 +101,26 @@ async function succeed(
   return result.stdout;
 }
 
-/** What starts the clusters, and what ends them: a program, its first arguments, and how long it may take (ms). */
-function setting(clusters: string[], flags: string[]): { up: string[]; down: string[]; patience: number } {
+/** What starts the clusters, what tells of them, and what ends them; and how long the first may take (ms). */
+function setting(clusters: string[], flags: string[]) {
   const names = ["--clusters", clusters.join(",")];
   if (realNodes) {
     if (flags.length > 0 && flags[0] !== "--proxy") {
       throw new Error(`not to be had with real nodes: ${flags.join(" ")}`);
     }
     const real = [process.execPath, join(root, "scripts/real.ts")];
-    return { up: [...real, "up", ...names, ...flags], down: [...real, "down"], patience: 240_000 };
+    return {
+      up: [...real, "up", ...names, ...flags],
+      status: [...real, "status"],
+      down: [...real, "down"],
+      patience: 240_000,
+    };
   }
   const programs = process.env.WEFT_REAL_KUBERNETES;
   const real = join(root, "test/real/control-plane.ts");
   const controlPlane = programs ? ["--control-plane", process.execPath, real, programs] : [];
   const up = [weftBin, "up", ...names, ...flags, ...controlPlane];
-  return { up, down: [weftBin, "down"], patience: 90_000 };
+  return { up, status: [weftBin, "status"], down: [weftBin, "down"], patience: 90_000 };
 }
 
 /** Starts a lab with the given clusters. */
@@ -120,7 +128,7 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
   const home = mkdtempSync(join(tmpdir(), "weft-test-"));
   const kubeconfig = join(home, "kubeconfig");
   const env = { ...process.env, WEFT_HOME: home, KUBECONFIG: kubeconfig };
-  const { up, down, patience } = setting(clusters, flags);
+  const { up, status, down, patience } = setting(clusters, flags);
   const lab: Lab = {
     home,
     kubeconfig,
@@ -129,6 +137,10 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
     kubectl: (cluster, ...args) => succeed("kubectl", ["--context", `weft-${cluster}`, ...args], env),
     tryKubectl: (cluster, args, input) =>
       run("kubectl", ["--context", `weft-${cluster}`, ...args], env, input),
+    async balancers() {
+      const said = await succeed(status[0]!, [...status.slice(1), "-o", "json"], env);
+      return (JSON.parse(said) as { balancers: BalancerStatus[] }).balancers;
+    },
     async down() {
       await run(down[0]!, down.slice(1), env);
       rmSync(home, { recursive: true, force: true });

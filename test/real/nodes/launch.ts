@@ -14,7 +14,9 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { deployments, nodes, systemNamespace } from "../../../src/api/index.ts";
@@ -26,6 +28,7 @@ import {
   transportFor,
 } from "../../../src/kube/index.ts";
 import {
+  type BalancerStatus,
   type ClusterSpec,
   contextName,
   defaultCluster,
@@ -189,6 +192,17 @@ export async function up(options: UpOptions): Promise<void> {
       if (world.monotonic() - begun > patience) throw new Error(`not within ${patience / 1000} s: ${what}`);
       await sleep(world, 250, signal);
     }
+  }
+}
+
+/** Where Services of type LoadBalancer are reached from this machine; undefined when no clusters run. */
+export async function balancers(): Promise<BalancerStatus[] | undefined> {
+  const socket = connect(openState().socket);
+  try {
+    return JSON.parse(await text(socket)) as BalancerStatus[];
+  } catch (error) {
+    if (["ENOENT", "ECONNREFUSED"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw error;
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * The process under which a pair of real clusters lives, as a lab's daemon is for a lab: in mount, pid and control
  * group namespaces of its own, but in the machine's network namespace, where it listens on 127.0.0.1 and relays
- * to the API servers. When it ends, the kernel ends every process and namespace of the pair.
+ * to the API servers and to load balancers. Who connects to its UNIX socket is told where these are reached. When it
+ * ends, the kernel ends every process and namespace of the pair.
  *
  *   node pair.ts PROGRAMS DIR
  *
@@ -12,7 +13,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { fileURLToPath } from "node:url";
+import { Relays } from "../../../src/lab/balancer/index.ts";
 import { namespaceFile, nodeNamespace, run, setUpBackbone } from "../../../src/lab/network/index.ts";
+import type { BalancersMessage } from "../../../src/lab/protocol.ts";
 import { LabState } from "../../../src/lab/state.ts";
 import { mountGroups } from "./cgroups.ts";
 import { imagesDir } from "./files.ts";
@@ -52,7 +55,7 @@ process.on("uncaughtException", (error) => fail(error.stack ?? error.message));
 function start(name: string, command: readonly string[], onReady: () => void): ChildProcess {
   const child = spawn(command[0]!, command.slice(1), { stdio: ["ignore", "inherit", "inherit", "ipc"] });
   child.on("message", (message) => {
-    if (message !== "ready") return;
+    if (message !== "ready") return relays.update(name, (message as BalancersMessage).balancers);
     tell({ ready: name });
     onReady();
   });
@@ -60,6 +63,18 @@ function start(name: string, command: readonly string[], onReady: () => void): C
   child.on("exit", (code, signal) => fail(`${name} ended (${signal ?? code})`));
   return child;
 }
+
+/** Carries connections to load balancers. */
+let relay: ChildProcess | undefined;
+const relays = new Relays({
+  file: state.relaysFile,
+  first() {
+    const file = fileURLToPath(new URL("../../../src/lab/balancer/relay-process.ts", import.meta.url));
+    relay ??= start("relay", inBackbone([process.execPath, file]), () => {});
+  },
+  hand: (target, socket) => void relay!.send(target, socket),
+  log: (line) => console.error(line),
+});
 
 await run(["/bin/sh", "-es"], `${mountGroups()}\nmount -t tmpfs -o mode=755 run /run`);
 mkdirSync("/run/netns");
@@ -102,14 +117,18 @@ for (const cluster of record.spec.clusters) {
     const child = start(node.name, [...own, ...script("node.ts"), cluster.name, node.name], () => {});
     void Promise.all([api.promise, images]).then(() => child.send("api"));
   }
-  createServer((client) => relay(client, state.apiSocket(cluster.name))).listen(
+  createServer((client) => connectWith(client, state.apiSocket(cluster.name))).listen(
     record.ports[cluster.name],
     "127.0.0.1",
   );
 }
 
+createServer((socket) => {
+  socket.on("error", () => {}).end(JSON.stringify(relays.status));
+}).listen(state.socket);
+
 /** Either end closing closes the other. */
-function relay(client: Socket, path: string): void {
+function connectWith(client: Socket, path: string): void {
   const server = connect(path);
   client.setNoDelay(true).pipe(server).pipe(client);
   for (const [one, other] of [

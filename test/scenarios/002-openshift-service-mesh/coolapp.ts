@@ -1,9 +1,8 @@
 /** What the scenarios of seed 002 share: a lab with the seed's mesh, its applications, and calls from this machine. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
 import { Agent, type IncomingHttpHeaders, request } from "node:http";
 import { join } from "node:path";
-import { eventually, type Lab, realNodes, samples, startLab, tableRows } from "../../support/lab.ts";
+import { eventually, type Lab, samples, startLab, tableRows } from "../../support/lab.ts";
 
 export const coolapp = join(samples, "coolapp");
 export const cluster = "c1";
@@ -12,15 +11,8 @@ export const cluster = "c1";
 export const proxy = process.env.WEFT_PROXY || "embedded";
 
 /** A lab of one cluster. */
-export async function startMeshLab(): Promise<Lab> {
-  const lab = await startLab([cluster], ...(proxy === "embedded" ? [] : ["--proxy", proxy]));
-  return {
-    ...lab,
-    async down() {
-      for (const forward of forwards.splice(0)) forward.kill();
-      await lab.down();
-    },
-  };
+export function startMeshLab(): Promise<Lab> {
+  return startLab([cluster], ...(proxy === "embedded" ? [] : ["--proxy", proxy]));
 }
 
 export const file = (path: string) => join(coolapp, path);
@@ -73,31 +65,9 @@ export async function podOf(lab: Lab, deployment: string): Promise<string> {
 
 /** Where this machine reaches port 80 of the ingress gateway. */
 export async function gatewayUrl(lab: Lab): Promise<string> {
-  if (realNodes) return forwarded(lab);
-  return eventually("the gateway's URL in weft status", async () => {
-    type Balancer = { name: string; port: number; url: string };
-    const { balancers } = JSON.parse(await lab.weft("status", "-o", "json")) as { balancers?: Balancer[] };
-    return balancers?.find(({ name, port }) => name === "istio-ingressgateway" && port === 80)?.url;
-  });
-}
-
-const forwards: ChildProcess[] = [];
-
-/** Real nodes have no load balancer: kubectl carries the connections. */
-async function forwarded(lab: Lab): Promise<string> {
-  const args = ["--context", `weft-${cluster}`, "-n", "istio-system"];
-  const child = spawn("kubectl", [...args, "port-forward", "svc/istio-ingressgateway", ":80"], {
-    env: lab.env,
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  forwards.push(child);
-  let said = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    said += text;
-  });
-  return eventually("kubectl port-forward", () => {
-    const [, port] = /127\.0\.0\.1:(\d+)/.exec(said) ?? [];
-    return port && `http://127.0.0.1:${port}`;
+  return eventually("the gateway's URL", async () => {
+    const balancers = await lab.balancers();
+    return balancers.find(({ name, port }) => name === "istio-ingressgateway" && port === 80)?.url;
   });
 }
 
