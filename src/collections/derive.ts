@@ -167,21 +167,22 @@ export abstract class Derived<V, R> extends Table<R> {
     this.from = tableOf(from);
     this.#reading = new Reading(this as Derived<unknown, unknown>);
     this.#self = { mark: (key) => this.mark(key) };
-    this.inputs.add(this.from as Table<unknown>);
+    this.link(this.from as Table<unknown>);
     this.from.dependents.add(this.#self);
     for (const key of this.from.rows.keys()) this.#dirty.add(key);
   }
 
   mark(key: string): void {
     this.#dirty.add(key);
+    this.touch();
   }
 
   /** Before a collection is read for the first time it is brought up to date. */
   need(table: Table<unknown>): void {
     if (this.inputs.has(table)) return;
     if (table.engine !== this.engine) throw new Error(`${this.name} reads ${table.name} of another engine`);
-    table.update(this.#batch);
-    this.inputs.add(table);
+    this.link(table);
+    table.pull(this.#batch);
   }
 
   protected refresh(batch: number): void {

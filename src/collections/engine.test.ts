@@ -49,6 +49,53 @@ describe("a batch", () => {
     assert.equal(engine.work.batches, 1);
   });
 
+  test("visits the collections that something touches, however many there are (law 4)", () => {
+    const { engine, make } = setup();
+    const all = joinPartitions<Row>(engine, { name: "all" });
+    const partitions = Array.from({ length: 100 }, (_, i) => make(`p${i}`));
+    for (const rows of partitions)
+      all.add(
+        rows.name,
+        derive(rows, (row) => row, { name: `own ${rows.name}` }),
+      );
+    const result = derive(all, (row) => row, { name: "result" });
+    engine.settle();
+    const before = engine.work.visited;
+    partitions[7]!.put({ id: "a", n: 1 });
+    engine.settle();
+    assert.equal(result.size, 1);
+    assert.equal(
+      engine.work.visited - before,
+      4,
+      "the source, what is derived from it, the join, the result",
+    );
+  });
+
+  test("brings what is read for the first time up to date before, with all that it is made from", () => {
+    const { engine, make } = setup();
+    const [rows, others] = [make("rows"), make("others")];
+    const chain = { last: others as ReturnType<typeof derive<Row, Row>> };
+    const first = derive(
+      rows,
+      (row, read) => ({ id: row.id, n: row.n > 1 ? (read.get(chain.last, "x")?.n ?? -1) : 0 }),
+      { name: "first" },
+    );
+    const after = derive(first, (row) => row, { name: "after" });
+    for (let i = 0; i < 5; i++)
+      chain.last = derive(chain.last, (row) => ({ ...row, n: row.n + 1 }), { name: `link${i}` });
+    rows.put({ id: "a", n: 1 });
+    engine.settle();
+    others.put({ id: "x", n: 10 });
+    rows.put({ id: "a", n: 2 });
+    const evaluated = engine.work.evaluated;
+    engine.settle();
+    assert.equal(after.get("a")?.n, 15);
+    assert.equal(engine.work.evaluated - evaluated, 7, "each once");
+    others.put({ id: "x", n: 20 });
+    engine.settle();
+    assert.equal(after.get("a")?.n, 25, "from now on it comes after what it reads");
+  });
+
   test("ends where a result stays equal", () => {
     const { engine, make } = setup();
     const rows = make("rows");
@@ -237,6 +284,14 @@ describe("an exception in a derivation (law 6)", () => {
     assert.equal(bugs.length, 1);
     assert.equal(other.size, 1);
   });
+});
+
+test("a join that would read itself is refused when it is told to", () => {
+  const { engine, make } = setup();
+  const all = joinPartitions<Row>(engine, { name: "all" });
+  all.add("a", make("a"));
+  const made = derive(all, (row) => row, { name: "made" });
+  assert.throws(() => all.add("b", made), /collection all reads itself/);
 });
 
 describe("pending (law 7)", () => {

@@ -18,6 +18,8 @@ export interface Work {
   changed: number;
   /** Settled batches. */
   batches: number;
+  /** Collections brought up to date, in all batches. */
+  visited: number;
   /** Exceptions in derivations and subscribers. */
   bugs: number;
 }
@@ -25,17 +27,22 @@ export interface Work {
 /**
  * One incremental graph: the collections made on it, their clock, and the order in which changes go through.
  *
- * A batch brings every collection up to date, each after the ones it reads (they are pulled, so the order
- * follows from what is read and needs no declaration), and only then tells the subscribers. Between batches
- * every collection shows the settled state of the last one (law 5).
+ * A batch brings the collections up to date in which something is staged or marked, each after the ones it reads
+ * (a collection's level is above those of what it has read, so the order follows from what is read and needs no
+ * declaration), and only then tells the subscribers. Collections that nothing touches cost nothing (law 4).
+ * Between batches every collection shows the settled state of the last one (law 5).
  */
 export class Engine {
   readonly world: World;
-  readonly work: Work = { evaluated: 0, changed: 0, batches: 0, bugs: 0 };
+  readonly work: Work = { evaluated: 0, changed: 0, batches: 0, visited: 0, bugs: 0 };
   /** Evaluations that wait for a moment. @internal */
   readonly sleeping = new Set<Cell>();
   readonly #onBug: ((bug: Bug) => void) | undefined;
   readonly #tables = new Set<Table<unknown>>();
+  /** Collections in which something is staged or marked, by their levels. */
+  readonly #dueAt: Set<Table<unknown>>[] = [];
+  /** Levels below are up to date in the batch under way. */
+  #level = 0;
   #now = 0;
   #due = false;
   #busy = false;
@@ -96,6 +103,7 @@ export class Engine {
   /** @internal */
   adopt(table: Table<unknown>): void {
     this.#tables.add(table);
+    this.noteDue(table);
     this.schedule();
   }
 
@@ -103,6 +111,28 @@ export class Engine {
   release(table: Table<unknown>): void {
     this.#tables.delete(table);
     this.#touched.delete(table);
+    this.takeDue(table);
+  }
+
+  /** @internal */
+  noteDue(table: Table<unknown>, level = table.level): void {
+    while (this.#dueAt.length <= level) this.#dueAt.push(new Set());
+    this.#dueAt[level]!.add(table);
+  }
+
+  /** Whether it was due; it no longer is. @internal */
+  takeDue(table: Table<unknown>): boolean {
+    return this.#dueAt[table.level]?.delete(table) ?? false;
+  }
+
+  /** Called before the collection's level becomes `level`. @internal */
+  moveUp(table: Table<unknown>, level: number): void {
+    if (this.takeDue(table)) this.noteDue(table, level);
+  }
+
+  /** Whether the batch under way is done with all collections of this level. @internal */
+  isPast(level: number): boolean {
+    return level < this.#level;
   }
 
   /** Something was fed: one batch for all that is fed in this turn. @internal */
@@ -126,7 +156,10 @@ export class Engine {
     this.#now = this.world.monotonic();
     const batch = ++this.work.batches;
     try {
-      for (const table of this.#tables) table.update(batch);
+      // What is marked on the way is above what marks it.
+      for (this.#level = 0; this.#level < this.#dueAt.length; this.#level++) {
+        for (const table of this.#dueAt[this.#level]!) if (this.takeDue(table)) table.update(batch);
+      }
       this.#publish();
     } finally {
       this.#heard.clear();
@@ -156,19 +189,13 @@ export class Engine {
   }
 
   #dependentsOfHeard(): Set<Table<unknown>> {
-    const verdicts = new Map<Table<unknown>, boolean>();
-    for (const table of this.#heard) verdicts.set(table, true);
-    const reaches = (table: Table<unknown>): boolean => {
-      const known = verdicts.get(table);
-      if (known !== undefined) return known;
-      verdicts.set(table, false);
-      let found = false;
-      for (const input of table.inputs) if (reaches(input)) found = true;
-      verdicts.set(table, found);
-      return found;
-    };
     const woken = new Set(this.#touched);
-    for (const table of this.#tables) if (reaches(table)) woken.add(table);
+    const reached = new Set(this.#heard);
+    // A set is walked through to what is added on the way.
+    for (const table of reached) {
+      woken.add(table);
+      for (const output of table.outputs) reached.add(output);
+    }
     return woken;
   }
 }

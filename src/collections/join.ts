@@ -38,6 +38,10 @@ export class JoinTable<V> extends Table<V> implements PartitionJoin<V> {
   readonly #partitions = new Map<string, Partition<V>>();
   /** undefined: to be dropped. */
   readonly #staged = new Map<string, Table<V> | undefined>();
+  /** Names of partitions in which rows have changed. */
+  readonly #dirty = new Set<string>();
+  /** In how many places, partitions or staged, a collection stands. */
+  readonly #uses = new Map<Table<V>, number>();
   #waiting = false;
   #stagedSync = false;
 
@@ -59,20 +63,28 @@ export class JoinTable<V> extends Table<V> implements PartitionJoin<V> {
   }
 
   #stage(partition: string, table: Table<V> | undefined): void {
+    // Inputs are those that are in and those that come in with the next batch.
+    if (table) this.#use(table, 1);
+    const unused = this.#staged.get(partition);
     this.#staged.set(partition, table);
-    this.#link();
+    if (unused) this.#use(unused, -1);
+    this.touch();
     this.engine.schedule();
   }
 
-  /** Inputs are those that are in and those that come in with the next batch. */
-  #link(): void {
-    this.inputs.clear();
-    for (const { collection } of this.#partitions.values()) this.inputs.add(collection as Table<unknown>);
-    for (const table of this.#staged.values()) if (table) this.inputs.add(table as Table<unknown>);
+  #use(table: Table<V>, difference: 1 | -1): void {
+    if (difference === 1) this.link(table as Table<unknown>);
+    const uses = (this.#uses.get(table) ?? 0) + difference;
+    if (uses > 0) this.#uses.set(table, uses);
+    else {
+      this.#uses.delete(table);
+      this.unlink(table as Table<unknown>);
+    }
   }
 
   markSynced(): void {
     this.#stagedSync = true;
+    this.touch();
     this.engine.schedule();
   }
 
@@ -87,8 +99,10 @@ export class JoinTable<V> extends Table<V> implements PartitionJoin<V> {
 
   protected refresh(): void {
     if (this.#staged.size > 0) this.#applyStaged();
-    for (const [name, { collection, keys, dirty }] of this.#partitions) {
-      if (dirty.size === 0) continue;
+    for (const name of this.#dirty) {
+      const partition = this.#partitions.get(name);
+      if (!partition) continue;
+      const { collection, keys, dirty } = partition;
       for (const key of dirty) {
         const value = collection.rows.get(key);
         if (value === undefined) keys.delete(key);
@@ -97,6 +111,7 @@ export class JoinTable<V> extends Table<V> implements PartitionJoin<V> {
       }
       dirty.clear();
     }
+    this.#dirty.clear();
     if (this.#stagedSync && this.#waiting) {
       this.#waiting = false;
       this.engine.countUnknown(-1);
@@ -109,20 +124,30 @@ export class JoinTable<V> extends Table<V> implements PartitionJoin<V> {
     this.#staged.clear();
     for (const [name, table] of staged) {
       const old = this.#partitions.get(name);
-      if (old?.collection === table) continue;
+      if (old?.collection === table) {
+        if (table) this.#use(table, -1); // it stands there already
+        continue;
+      }
       old?.collection.dependents.delete(old.self);
       this.#partitions.delete(name);
       if (table) {
         // The old rows stay until the new ones are laid over them: equal ones are no change.
         const dirty = new Set([...(old?.keys ?? []), ...table.rows.keys()]);
-        const self = { mark: (key: string) => void dirty.add(key) };
+        const self = {
+          mark: (key: string) => {
+            dirty.add(key);
+            this.#dirty.add(name);
+            this.touch();
+          },
+        };
         table.dependents.add(self);
         this.#partitions.set(name, { collection: table, keys: old?.keys ?? new Set(), dirty, self });
+        this.#dirty.add(name);
       } else {
         for (const key of old?.keys ?? []) this.set(`${name}/${key}`, undefined);
       }
+      if (old) this.#use(old.collection, -1);
     }
-    this.#link();
     this.engine.noteHeard(this as Table<unknown>);
   }
 
@@ -130,6 +155,7 @@ export class JoinTable<V> extends Table<V> implements PartitionJoin<V> {
     for (const { collection, self } of this.#partitions.values()) collection.dependents.delete(self);
     this.#partitions.clear();
     this.#staged.clear();
+    this.#dirty.clear();
     if (this.#waiting) this.engine.countUnknown(-1);
     this.#waiting = false;
   }

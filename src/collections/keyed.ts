@@ -27,8 +27,13 @@ export class IndexTable<V> extends Table<readonly V[]> {
     super(from.engine, options.name);
     this.from = tableOf(from);
     this.#keysOf = keysOf;
-    this.#self = { mark: (key) => this.#dirty.add(key) };
-    this.inputs.add(this.from as Table<unknown>);
+    this.#self = {
+      mark: (key) => {
+        this.#dirty.add(key);
+        this.touch();
+      },
+    };
+    this.link(this.from as Table<unknown>);
     this.from.dependents.add(this.#self);
     for (const key of this.from.rows.keys()) this.#dirty.add(key);
   }

@@ -51,19 +51,19 @@ class SourceTable<V extends {}> extends Table<V> implements Source<V> {
 
   put(value: V): void {
     this.#staged.set(this.#key(value), value);
-    this.engine.schedule();
+    this.#feed();
   }
 
   remove(key: string): void {
     this.#staged.set(key, undefined);
-    this.engine.schedule();
+    this.#feed();
   }
 
   replace(values: Iterable<V>): void {
     this.#staged.clear();
     for (const key of this.rows.keys()) this.#staged.set(key, undefined);
     for (const value of values) this.#staged.set(this.#key(value), value);
-    this.engine.schedule();
+    this.#feed();
   }
 
   markSynced(): void {
@@ -74,9 +74,14 @@ class SourceTable<V extends {}> extends Table<V> implements Source<V> {
     if ((this.#stagedState ?? this.#state) === "waiting") this.#stage("given up");
   }
 
+  #feed(): void {
+    this.touch();
+    this.engine.schedule();
+  }
+
   #stage(state: SourceState): void {
     this.#stagedState = state;
-    this.engine.schedule();
+    this.#feed();
   }
 
   protected refresh(): void {

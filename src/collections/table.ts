@@ -58,6 +58,10 @@ export abstract class Table<V = unknown> implements Collection<V> {
   readonly rows = new Map<string, V>();
   /** The collections that this one has read, ever. */
   readonly inputs = new Set<Table<unknown>>();
+  /** The collections that read this one. */
+  readonly outputs = new Set<Table<unknown>>();
+  /** Higher than that of every input: in a batch lower ones come first. It never falls. */
+  level = 0;
   readonly dependents = new Set<Dependent>();
   readonly sinks = new Set<Sink<V>>();
   /** Evaluations that asked for a key, whether it was there or not. */
@@ -65,8 +69,7 @@ export abstract class Table<V = unknown> implements Collection<V> {
   readonly #listReaders = new Set<Cell>();
   #before = new Map<string, V | undefined>();
   #list: readonly V[] | undefined;
-  #batch = 0;
-  #updating = false;
+  #pulled = 0;
   #fresh = true;
   #disposed = false;
   #pendingBatch = -1;
@@ -115,27 +118,64 @@ export abstract class Table<V = unknown> implements Collection<V> {
     this.sinks.clear();
     if (this.#fresh) this.engine.countUnknown(-1);
     this.#fresh = false;
+    for (const input of this.inputs) input.outputs.delete(this as Table<unknown>);
     this.detach();
     this.engine.release(this as Table<unknown>);
   }
 
-  /** Brings this collection up to date, after those that it reads. */
+  /** Records that this reads `input`; this, and what reads this, come after it from now on. */
+  link(input: Table<unknown>): void {
+    if (this.inputs.has(input)) return;
+    if (input.readsFrom(this as Table<unknown>)) throw new Error(`collection ${this.name} reads itself`);
+    this.inputs.add(input);
+    input.outputs.add(this as Table<unknown>);
+    this.#rise(input.level + 1);
+  }
+
+  protected unlink(input: Table<unknown>): void {
+    this.inputs.delete(input);
+    input.outputs.delete(this as Table<unknown>);
+  }
+
+  #rise(level: number): void {
+    if (this.level >= level) return;
+    this.engine.moveUp(this as Table<unknown>, level);
+    this.level = level;
+    for (const output of this.outputs) output.#rise(level + 1);
+  }
+
+  /** Whether it is `other`, or made from it. What is below `other` cannot be. */
+  protected readsFrom(other: Table<unknown>, seen = new Set<Table<unknown>>()): boolean {
+    if ((this as Table<unknown>) === other) return true;
+    if (this.level <= other.level || seen.has(this as Table<unknown>)) return false;
+    seen.add(this as Table<unknown>);
+    for (const input of this.inputs) if (input.readsFrom(other, seen)) return true;
+    return false;
+  }
+
+  /** Something is staged or marked: the next batch, or the one under way, brings this collection up to date. */
+  protected touch(): void {
+    if (!this.#disposed) this.engine.noteDue(this as Table<unknown>);
+  }
+
+  /** Brings this collection up to date; those that it reads are. */
   update(batch: number): void {
-    if (this.#batch === batch || this.#disposed) return;
-    if (this.#updating) throw new Error(`collection ${this.name} reads itself`);
-    this.#updating = true;
-    try {
-      for (const input of this.inputs) input.update(batch);
-      this.refresh(batch);
-    } finally {
-      this.#updating = false;
-    }
-    this.#batch = batch;
+    if (this.#disposed) return;
+    this.engine.work.visited++;
+    this.refresh(batch);
     if (this.#fresh) {
       this.#fresh = false;
       this.engine.countUnknown(-1);
       this.engine.noteHeard(this as Table<unknown>);
     }
+  }
+
+  /** The same in the middle of a batch, for who has not read it before: after those that it reads. */
+  pull(batch: number): void {
+    if (this.#pulled === batch || this.engine.isPast(this.level)) return;
+    this.#pulled = batch;
+    for (const input of this.inputs) input.pull(batch);
+    if (this.engine.takeDue(this as Table<unknown>)) this.update(batch);
   }
 
   /** Applies what is staged or marked to the rows. */

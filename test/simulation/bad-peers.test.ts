@@ -270,10 +270,11 @@ describe("bad Secrets", () => {
 });
 
 describe("a flood of Secrets", () => {
-  /** The engine looks at every collection in each batch, so this grows with the square of the peers. */
-  const peers = Number(process.env.WEFT_FLOOD_PEERS ?? 200);
+  const peers = Number(process.env.WEFT_FLOOD_PEERS ?? 1_000);
+  /** Of the clusters' time. A whole minute (60) takes about a minute here too, nearly all of it in writing the Secrets. */
+  const seconds = Number(process.env.WEFT_FLOOD_SECONDS ?? 5);
 
-  test(`${peers} peers, each changed every second: work is bounded and nothing is left behind`, async () => {
+  test(`${peers} peers, each changed every second for ${seconds} s: work is bounded and nothing is left behind`, async () => {
     setFlagsFromString("--expose-gc");
     const collect = runInNewContext("gc") as () => void;
     const fleet = await setUp();
@@ -309,19 +310,23 @@ describe("a flood of Secrets", () => {
     };
     await flood(3);
     const settled = { open, heap: 0 };
-    assert.ok(open >= peers * 3 && open <= peers * 6, `${open} streams are open`);
+    assert.ok(open >= peers * 4 && open <= peers * 8, `${open} streams are open`);
     collect();
     settled.heap = process.memoryUsage().heapUsed;
     const before = requests;
-    await flood(2);
-    assert.ok(requests - before <= peers * 3 * 2, `${requests - before} requests in 2 s`);
-    assert.ok(open <= peers * 6, `${open} streams are open`);
+    const rest = seconds - 3;
+    await flood(rest);
+    assert.ok(
+      requests - before <= peers * 4 * Math.max(2, rest / 4),
+      `${requests - before} requests in ${rest} s`,
+    );
+    assert.ok(open <= peers * 8, `${open} streams are open`);
     collect();
     const grown = (process.memoryUsage().heapUsed - settled.heap) / 1024 / 1024;
     assert.ok(grown < 40, `${grown.toFixed(0)} MB more`);
     await goodPeerIsWell(fleet, "10.12.0.44");
     await fleet.pass(15);
-    assert.equal(open, peers * 3, "one connection for each peer is left");
+    assert.equal(open, peers * 4, "one connection for each peer is left");
     await fleet.close();
   });
 });
