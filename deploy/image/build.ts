@@ -59,6 +59,12 @@ export async function weftImage(
     mkdirSync(join(layer, "usr/bin"), { recursive: true });
     copyFileSync(envoy, join(layer, "usr/bin/envoy"));
     chmodSync(join(layer, "usr/bin/envoy"), 0o755);
+    const licence = readFileSync(join(root, "LICENSE"), "utf8"); // both are under Apache's
+    mkdirSync(join(layer, "usr/share/doc/envoy"), { recursive: true });
+    writeFileSync(
+      join(layer, "usr/share/doc/envoy/copyright"),
+      `Envoy, https://www.envoyproxy.io, by the Envoy Project Authors\n\n${licence}`,
+    );
     layers.splice(1, 0, layer);
   }
   return {
