@@ -342,7 +342,7 @@ export function judgePeer(
     if (!roots) {
       return { problem: `CERTIFICATE_VERIFY_FAILED:verify cert failed: no trust domain '${domain ?? ""}'` };
     }
-    if (trust.domains.size > 1 && !endsIn(socket, roots)) {
+    if (trust.domains.size > 1 && !endsIn(certificate, roots)) {
       return {
         problem: `CERTIFICATE_VERIFY_FAILED:verify cert failed: not signed for trust domain '${domain}'`,
       };
@@ -371,15 +371,15 @@ function verifyError(socket: TLSSocket): string | undefined {
  * Whether the peer's chain leads to one of these roots, signature by signature. OpenSSL has judged it against the roots
  * of all domains; which issuer Node names goes by names and key ids alone, and these anybody may choose.
  */
-function endsIn(socket: TLSSocket, roots: readonly X509Certificate[]): boolean {
+function endsIn(leaf: X509Certificate, roots: readonly X509Certificate[]): boolean {
   const signed = (at: X509Certificate, by: X509Certificate) => at.checkIssued(by) && at.verify(by.publicKey);
-  let at = socket.getPeerX509Certificate();
-  for (let depth = 0; at && depth < 16; depth++) {
-    const below = at;
+  // Taken from the socket once: asked again, a client's socket has none any more (Node 24).
+  let below = leaf;
+  for (let depth = 0; depth < 16; depth++) {
     if (roots.some((root) => signed(below, root))) return true;
     const above: X509Certificate | undefined = below.issuerCertificate;
     if (!above?.ca || above.fingerprint256 === below.fingerprint256 || !signed(below, above)) return false;
-    at = above;
+    below = above;
   }
   return false;
 }

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { createServer } from "node:net";
 import { test } from "node:test";
-import { connect, TLSSocket } from "node:tls";
+import { connect, createServer as createTlsServer, TLSSocket } from "node:tls";
 import * as x509 from "@peculiar/x509";
 import { issue, makeRoot, openSigner, type Signer } from "../identity/x509.ts";
 import { realWorld } from "../world/index.ts";
@@ -123,6 +123,42 @@ async function judged(
   }
 }
 
+/** What a client with these bundles makes of a server. */
+async function judgedServer(bundles: Record<string, string>, server: { cert: string; key: string }) {
+  const secrets = {
+    get: (name: string) => ({
+      name,
+      current: { kind: "bundles", bundles },
+      subscribe: () => () => undefined,
+    }),
+  };
+  const common = {
+    tlsCertificates: [],
+    tlsCertificateSdsSecretConfigs: [],
+    validationContextType: { $case: "validationContextSdsSecretConfig", value: { name: "ROOTCA" } },
+    alpnProtocols: [],
+  };
+  const material = new TlsMaterial(common as never, secrets as never, "client");
+  const { context, trust } = material.current!;
+  const listening = createTlsServer(server);
+  await new Promise<void>((resolve) => listening.listen(0, "127.0.0.1", resolve));
+  const { port } = listening.address() as { port: number };
+  const verdict = Promise.withResolvers<string>();
+  const socket = connect({ port, host: "127.0.0.1", secureContext: context, rejectUnauthorized: false });
+  socket.on("error", (error) => verdict.resolve(`refused: ${error.message}`));
+  socket.on("secureConnect", () => {
+    const result = judgePeer(socket, trust, true);
+    verdict.resolve("problem" in result ? result.problem : `in: ${result.peer?.uris.join()}`);
+  });
+  try {
+    return await verdict.promise;
+  } finally {
+    socket.destroy();
+    listening.close();
+    material.dispose();
+  }
+}
+
 const [ours, theirs] = await Promise.all([authority("ours"), authority("theirs")]);
 const evil = await double(ours.certificate);
 const own = await workload(ours.signer, "ours");
@@ -131,6 +167,17 @@ test("each domain's workloads are let in", async () => {
   const bundles = { ours: ours.certificate, theirs: theirs.certificate };
   assert.match(await judged(bundles, own, await workload(ours.signer, "ours")), /^in: spiffe:\/\/ours/);
   assert.match(await judged(bundles, own, await workload(theirs.signer, "theirs")), /^in: spiffe:\/\/theirs/);
+});
+
+test("a client too believes each domain's servers, and nobody who signs for another domain", async () => {
+  const bundles = { ours: ours.certificate, theirs: theirs.certificate };
+  assert.match(await judgedServer(bundles, await workload(ours.signer, "ours")), /^in: spiffe:\/\/ours/);
+  assert.match(
+    await judgedServer(bundles, await workload(theirs.signer, "theirs")),
+    /^in: spiffe:\/\/theirs/,
+  );
+  const not = /not signed for trust domain/;
+  assert.match(await judgedServer(bundles, await workload(theirs.signer, "ours")), not);
 });
 
 test("nobody signs for another domain", async () => {
