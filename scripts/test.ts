@@ -1,7 +1,8 @@
 /**
  * Runs what a change must pass: types, lint, and the tests of `src` and `test`.
  *
- *   npm test                        everything
+ *   npm test                        everything but the suites that take minutes and have a script of their own
+ *   npm run test:mesh               the mesh in labs, and the embedded proxy beside Envoy (about 7 minutes)
  *   npm test -- PATH ...            the tests below these paths only, without types and lint
  *   npm test -- --watch PATH ...    the same again at every change
  *
@@ -17,6 +18,15 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const args = process.argv.slice(2);
 const flags = args.filter((arg) => arg.startsWith("--"));
 const paths = args.filter((arg) => !arg.startsWith("--"));
+
+const scenario = "test/scenarios/002-openshift-service-mesh";
+/** Suites with a script of their own, by its name. */
+const suites: Record<string, string[]> = {
+  mesh: [
+    "test/differential",
+    ...["across", "outage", "security", "workloads"].map((name) => `${scenario}/${name}.test.ts`),
+  ],
+};
 
 const everything = paths.length === 0 && flags.length === 0;
 let failed = 0;
@@ -35,7 +45,12 @@ if (everything) {
   }
 }
 
-const files = (paths.length === 0 ? ["src", "test"] : paths).flatMap(testFiles).sort();
+const elsewhere = new Set(Object.values(suites).flat().flatMap(testFiles));
+const wanted =
+  paths.length === 0
+    ? ["src", "test"].flatMap(testFiles).filter((file) => !elsewhere.has(file))
+    : paths.flatMap((path) => suites[path] ?? [path]).flatMap(testFiles);
+const files = [...new Set(wanted)].sort();
 if (files.length === 0) {
   console.error(
     `error: no tests in ${paths.join(", ")}\n  fix: name a folder, or a file that ends with .test.ts`,
