@@ -15,12 +15,15 @@ import {
   nodes,
   type ProxyImplementation,
   peerReports,
+  pods,
   type Resource,
   serviceExports,
   serviceImports,
   serviceOffers,
   services,
   systemNamespace,
+  tlsModeLabel,
+  trustBundles,
   versionAnnotation,
   weftVersion,
 } from "./api/index.ts";
@@ -57,9 +60,10 @@ import {
   startHeartbeat,
   type Transport,
   type WatchedSource,
+  type WatchSourceOptions,
   watchSource,
 } from "./kube/index.ts";
-import { exportNews, imported, importedSliceRow, offers } from "./services/index.ts";
+import { exportNews, imported, importedSliceRow, offers, slimPod } from "./services/index.ts";
 
 export interface ControlPlaneOptions {
   /** Of the cluster that this is the control plane of. It brings the world along. */
@@ -129,8 +133,12 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 
   // What our cluster has …
   const watched: WatchedSource<KubeObject>[] = [];
-  const watch = <T extends KubeObject>(resource: Resource<T>, transform?: (object: T) => T | undefined) => {
-    const fed = watchSource(engine, client, resource, { ...(transform && { transform }) });
+  const watch = <T extends KubeObject>(
+    resource: Resource<T>,
+    transform?: (object: T) => T | undefined,
+    more: WatchSourceOptions<T> = {},
+  ) => {
+    const fed = watchSource(engine, client, resource, { ...(transform && { transform }), ...more });
     watched.push(fed as unknown as WatchedSource<KubeObject>);
     return fed;
   };
@@ -141,6 +149,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     endpointSlices: watch(endpointSlices),
     nodes: watch(nodes, labelsOnly),
     namespaces: watch(namespaces),
+    // Who is behind endpoints is told of pods that speak their mesh's mTLS; of others there is nothing to tell.
+    pods: watch(pods, slimPod, { labelSelector: `${tlsModeLabel}=istio` }),
+    trustBundles: watch(trustBundles),
     // mcs-api lets one be without a spec; there is nothing to be made of it.
     imports: watch(serviceImports, (import_) => (import_.spec ? import_ : undefined)),
     published: watch(serviceOffers),

@@ -7,6 +7,7 @@ import type { TLSSocket } from "node:tls";
 import {
   authorizationPolicies,
   type ConfigMap,
+  clusterLabel,
   configMaps,
   destinationRules,
   discoveryName,
@@ -270,7 +271,7 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
       const place = cluster.nodes.get(pod.spec.nodeName ?? "")?.metadata.labels;
       const region = place?.["topology.kubernetes.io/region"] ?? "";
       const zone = place?.["topology.kubernetes.io/zone"] ?? "";
-      const labels = pod.metadata.labels ?? {};
+      const labels = { ...pod.metadata.labels, [clusterLabel]: settings.cluster };
       return region || zone ? { labels, locality: { region, zone } } : { labels };
     },
     log,

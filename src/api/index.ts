@@ -12,5 +12,6 @@ export * from "./meta.ts";
 export * from "./multicluster.ts";
 export * from "./names.ts";
 export * from "./offer.ts";
+export * from "./offered-workloads.ts";
 export * from "./security.ts";
 export * from "./weft-mesh.ts";

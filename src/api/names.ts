@@ -60,6 +60,10 @@ export const sliceManager = "endpointslice-controller.weft.dev";
 
 /** On an imported EndpointSlice: the name of the EndpointOffer that it imports. */
 export const offerAnnotation = "weft.dev/offer";
+/** On an imported EndpointSlice: who its endpoints are (`readEndpointFacts`). */
+export const endpointFactsAnnotation = "weft.dev/endpoints";
+/** Of an endpoint or client: its cluster. Subsets and `failoverPriority` may ask for it, as in Istio. */
+export const clusterLabel = "topology.istio.io/cluster";
 
 export const regionLabel = "topology.kubernetes.io/region";
 export const zoneLabel = "topology.kubernetes.io/zone";

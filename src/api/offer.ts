@@ -52,6 +52,19 @@ export interface OfferedEndpoint {
   nodeName?: string;
   region?: string;
   zone?: string;
+  /** Who answers, where it is a pod that speaks its mesh's mTLS. */
+  workload?: OfferedWorkload;
+}
+
+/** What clients in other meshes have to know of a workload: whom to expect, and what subsets select on. */
+export interface OfferedWorkload {
+  /** The Deployment, StatefulSet … or the pod itself. */
+  name: string;
+  serviceAccount: string;
+  /** Of its mesh: its identity is `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`. */
+  trustDomain: string;
+  /** Of its labels those that `isOfferedLabel` lets through, and no others (law 11). */
+  labels?: Record<string, string>;
 }
 
 /** What this cluster sees of one peer. In `weft-system`, named as the peer. */

@@ -2,7 +2,13 @@
  * What a peer sends is not ours to trust: its API server validates offers, but it may be another's, an older one's,
  * or broken. An offer that is not of the shape that its definition asks for is as if it were not there.
  */
-import type { EndpointOffer, KubeObject, ServiceOffer, TrustBundle } from "../api/index.ts";
+import {
+  type EndpointOffer,
+  isOfferedWorkload,
+  type KubeObject,
+  type ServiceOffer,
+  type TrustBundle,
+} from "../api/index.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -50,7 +56,13 @@ export function isEndpointOffer(object: KubeObject): object is EndpointOffer {
     isText(spec.service) &&
     (spec.addressType === "IPv4" || spec.addressType === "IPv6") &&
     listOf(isPort)(spec.ports) &&
-    listOf((endpoint) => isFields(endpoint) && isTexts(endpoint.addresses))(spec.endpoints)
+    listOf(
+      (endpoint) =>
+        isFields(endpoint) &&
+        isTexts(endpoint.addresses) &&
+        optional(endpoint.region, isText) &&
+        optional(endpoint.workload, isOfferedWorkload),
+    )(spec.endpoints)
   );
 }
 

@@ -26,6 +26,9 @@ export const meshRules: PolicyRule[] = [
   // The roll's owner reference; and what OwnerReferencesPermissionEnforcement asks for where it is on.
   { apiGroups: ["maistra.io"], resources: ["servicemeshmemberrolls"], verbs: ["patch"] },
   { apiGroups: ["maistra.io"], resources: ["servicemeshcontrolplanes/finalizers"], verbs: ["update"] },
+  // Who is behind exported endpoints: other clusters' meshes are told (law 11), as EndpointOffers.
+  { apiGroups: [""], resources: ["pods"], verbs: read },
+  { apiGroups: ["offer.weft.dev"], resources: ["trustbundles"], verbs: read },
   // The label of members.
   { apiGroups: [""], resources: ["namespaces"], verbs: ["patch"] },
   { apiGroups: [""], resources: ["serviceaccounts", "configmaps"], verbs: [...read, ...writeOnly] },

@@ -5,14 +5,17 @@
 import {
   type EndpointOffer,
   type EndpointSlice,
+  memberOfLabel,
   type Namespace,
   type Node,
   nameOf,
+  type Pod,
   regionLabel,
   type Service,
   type ServiceExport,
   type ServiceImport,
   type ServiceOffer,
+  type TrustBundle,
 } from "../api/index.ts";
 import {
   type Collection,
@@ -36,7 +39,7 @@ import {
 } from "./imports.ts";
 import { type MergedService, mergedKey, mergeOffers } from "./merge.ts";
 import { dnsRecords, emptyName, schemaVersion } from "./names.ts";
-import { endpointOfferOf, offeredServiceOf, serviceOfferOf } from "./offers.ts";
+import { endpointOfferOf, offeredServiceOf, offeredWorkloadOf, serviceOfferOf } from "./offers.ts";
 import { handMadeSliceFields, importedSlice, importOf, type SliceFields } from "./slices.ts";
 
 export { type ExportConditions, type ExportNews, exportNews } from "./conditions.ts";
@@ -44,6 +47,7 @@ export type { DesiredImport, ImportFields } from "./imports.ts";
 export type { MergedService, OfferConflict } from "./merge.ts";
 export { mergeOffers } from "./merge.ts";
 export { derivedName, importedSliceName } from "./naming.ts";
+export { slimPod } from "./offers.ts";
 export type { ConflictReason } from "./reasons.ts";
 export { importedSliceRow, type SliceFields } from "./slices.ts";
 
@@ -55,6 +59,11 @@ export interface OwnCluster {
   services: Collection<Service>;
   endpointSlices: Collection<EndpointSlice>;
   nodes: Collection<Node>;
+  /** Those with a sidecar are enough, slimmed by `slimPod`. */
+  pods: Collection<Pod>;
+  /** What the meshes of this cluster publish: whose trust domain is which. */
+  trustBundles: Collection<TrustBundle>;
+  namespaces: Collection<Namespace>;
 }
 
 export interface OwnOffers {
@@ -63,7 +72,8 @@ export interface OwnOffers {
 }
 
 /** What this cluster offers; published at home, read by the peers. */
-export function offers({ cluster, exports, services, endpointSlices, nodes }: OwnCluster): OwnOffers {
+export function offers(own: OwnCluster): OwnOffers {
+  const { cluster, exports, services, endpointSlices, nodes, pods, trustBundles, namespaces } = own;
   const slicesByService = index(endpointSlices, offeredServiceOf, { name: "slicesByService" });
   const regions = derive(
     nodes,
@@ -73,6 +83,27 @@ export function offers({ cluster, exports, services, endpointSlices, nodes }: Ow
     },
     { name: "regions" },
   );
+  // Pods of meshes: who they are is told by their mesh's trust domain.
+  const trustDomains = group(
+    trustBundles,
+    ({ metadata }) => metadata.namespace ?? "",
+    (_namespace, all) => ({ trustDomain: all[0]!.spec.trustDomain }),
+    { name: "trustDomains" },
+  );
+  const meshOfNamespace = derive(
+    namespaces,
+    ({ metadata: { name, labels } }, read) =>
+      read.get(trustDomains, name) ?? read.get(trustDomains, labels?.[memberOfLabel] ?? ""),
+    { name: "meshOfNamespace" },
+  );
+  const offeredWorkloads = derive(
+    pods,
+    (pod, read) => {
+      const mesh = read.get(meshOfNamespace, pod.metadata.namespace ?? "");
+      return mesh && offeredWorkloadOf(pod, mesh.trustDomain);
+    },
+    { name: "offeredWorkloads" },
+  );
   const serviceOffers = derive(
     exports,
     (export_, read, name) => serviceOfferOf(cluster, export_, read.get(services, name)),
@@ -81,11 +112,12 @@ export function offers({ cluster, exports, services, endpointSlices, nodes }: Ow
   const endpointOffers = flatDerive(
     serviceOffers,
     (offer, read, name) =>
-      read
-        .all(slicesByService, name)
-        .map((slice) =>
-          endpointOfferOf(cluster, offer.metadata.name, slice, (node) => read.get(regions, node)?.region),
-        ),
+      read.all(slicesByService, name).map((slice) =>
+        endpointOfferOf(cluster, offer.metadata.name, slice, {
+          regionOf: (node) => read.get(regions, node)?.region,
+          workloadOf: (pod) => read.get(offeredWorkloads, pod),
+        }),
+      ),
     { name: "endpointOffers", key: nameOf },
   );
   return { serviceOffers, endpointOffers };
@@ -93,7 +125,6 @@ export function offers({ cluster, exports, services, endpointSlices, nodes }: Ow
 
 /** What the clusters of the set offer, this one among them, keyed `cluster/namespace/name`; and our own API. */
 export interface ClusterSet extends OwnCluster {
-  namespaces: Collection<Namespace>;
   imports: Collection<ServiceImport>;
   /** This cluster's offers as its API has them. */
   published: Collection<ServiceOffer>;

@@ -127,7 +127,7 @@ test("an endpoint is offered with its readiness, name and place; unknown conditi
         { addresses: ["10.10.0.9"], conditions: { ready: false } },
       ],
     }),
-    (node) => (node === "n1" ? "r1" : undefined),
+    { regionOf: (node) => (node === "n1" ? "r1" : undefined), workloadOf: () => undefined },
   );
   assert.deepEqual(offer.spec, {
     cluster: "c1",

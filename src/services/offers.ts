@@ -4,9 +4,12 @@ import {
   type EndpointOffer,
   type EndpointSlice,
   endpointOffers,
+  isOfferedLabel,
   mcsServiceNameLabel,
   type OfferedEndpoint,
   type OfferedPort,
+  type OfferedWorkload,
+  type Pod,
   type Service,
   type ServiceExport,
   type ServiceOffer,
@@ -14,6 +17,8 @@ import {
   serviceOffers,
   sliceManagedByLabel,
   sliceManager,
+  tlsModeLabel,
+  workloadName,
 } from "../api/index.ts";
 import { strangeAnnotation, strangeLabel } from "./labels.ts";
 import type { InvalidReason } from "./reasons.ts";
@@ -94,12 +99,45 @@ export function offeredServiceOf(slice: EndpointSlice): string | undefined {
   return `${namespace}/${service}`;
 }
 
-/** One EndpointSlice as an offer. `regionOf` gives the region of a node, where it has one. */
+/** Of a pod, what offers say. */
+export function slimPod({ apiVersion, kind, metadata, spec }: Pod): Pod {
+  const { name, namespace, labels, resourceVersion, uid, ownerReferences } = metadata;
+  const { serviceAccountName } = spec;
+  return {
+    apiVersion,
+    kind,
+    metadata: { name, namespace, labels, resourceVersion, uid, ownerReferences },
+    spec: { serviceAccountName },
+  } as Pod;
+}
+
+/** A pod that speaks its mesh's mTLS, as other clusters are to know it; undefined for others. */
+export function offeredWorkloadOf({ metadata, spec }: Pod, trustDomain: string): OfferedWorkload | undefined {
+  const labels = metadata.labels ?? {};
+  if (labels[tlsModeLabel] !== "istio") return undefined;
+  const offered = Object.entries(labels).filter(([name]) => isOfferedLabel(name));
+  return {
+    name: workloadName(metadata.name, metadata.ownerReferences, labels),
+    serviceAccount: spec.serviceAccountName ?? "default",
+    trustDomain,
+    ...(offered.length > 0 && { labels: Object.fromEntries(offered.sort(([a], [b]) => (a < b ? -1 : 1))) }),
+  };
+}
+
+/** What an offer says of endpoints besides their slice. */
+export interface EndpointLook {
+  /** The region of a node, where it has one. */
+  regionOf(node: string): string | undefined;
+  /** By `namespace/name` of the pod. */
+  workloadOf(pod: string): OfferedWorkload | undefined;
+}
+
+/** One EndpointSlice as an offer. */
 export function endpointOfferOf(
   cluster: string,
   service: string,
   slice: EndpointSlice,
-  regionOf: (node: string) => string | undefined,
+  { regionOf, workloadOf }: EndpointLook,
 ): EndpointOffer {
   const { namespace, name } = slice.metadata;
   return {
@@ -122,6 +160,11 @@ export function endpointOfferOf(
       ),
       endpoints: (slice.endpoints ?? []).map((endpoint): OfferedEndpoint => {
         const region = endpoint.nodeName ? regionOf(endpoint.nodeName) : undefined;
+        const pod = endpoint.targetRef;
+        const workload =
+          pod?.kind === "Pod" && pod.name
+            ? workloadOf(`${pod.namespace ?? namespace}/${pod.name}`)
+            : undefined;
         // Unknown conditions mean ready, serving as ready, not terminating (discovery.k8s.io/v1 EndpointConditions).
         const ready = endpoint.conditions?.ready ?? true;
         return {
@@ -133,6 +176,7 @@ export function endpointOfferOf(
           ...(endpoint.nodeName && { nodeName: endpoint.nodeName }),
           ...(region && { region }),
           ...(endpoint.zone && { zone: endpoint.zone }),
+          ...(workload && { workload }),
         };
       }),
     },

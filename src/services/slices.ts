@@ -4,6 +4,7 @@ import {
   type EndpointOffer,
   type EndpointPort,
   type EndpointSlice,
+  endpointFactsAnnotation,
   endpointSlices,
   mcsServiceNameLabel,
   mcsSourceClusterLabel,
@@ -13,6 +14,7 @@ import {
   serviceNameLabel,
   sliceManagedByLabel,
   sliceManager,
+  writeEndpointFacts,
 } from "../api/index.ts";
 import { derivedPortName, isOurs } from "./imports.ts";
 import { derivedName, importedSliceName } from "./naming.ts";
@@ -37,6 +39,8 @@ export function importedSlice(
   const { cluster, addressType, endpoints } = offer.spec;
   const ports = portsFor(import_, service, offer);
   if (ports.length === 0 && offer.spec.ports.length > 0) return undefined;
+  // Our own pods are known here anyway.
+  const facts = cluster === own ? undefined : writeEndpointFacts(endpoints);
   const near = import_.spec.type === "ClusterSetIP" && import_.spec.trafficDistribution !== undefined;
   return {
     apiVersion: apiVersionOf(endpointSlices),
@@ -51,7 +55,7 @@ export function importedSlice(
         // A headless import has no derived Service, but a slice that names none stops kube-proxy and CoreDNS.
         [serviceNameLabel]: derivedName({ namespace, name: offer.spec.service }),
       },
-      annotations: { [offerAnnotation]: name },
+      annotations: { [offerAnnotation]: name, ...(facts && { [endpointFactsAnnotation]: facts }) },
     },
     addressType,
     ports,

@@ -1,8 +1,9 @@
 /** The endpoints of each upstream: what changes all the time, as rows of its own. */
+import { clusterLabel } from "../api/index.ts";
 import type { Endpoint, LocalityEndpoints, UpstreamEndpoints } from "./model.ts";
 import { isPort } from "./names.ts";
 import { type MeshPort, type MeshService, serviceKey } from "./registry.ts";
-import { type Instance, type Instances, selects } from "./workloads.ts";
+import type { Instance, Instances } from "./workloads.ts";
 
 /** Which instances an upstream has. */
 export interface EndpointsSpec {
@@ -34,7 +35,7 @@ export function endpointsOf(spec: EndpointsSpec, slices: readonly Instances[]): 
   for (const { ports, instances } of slices) {
     const slicePort = ports.find(({ name }) => name === spec.port.name)?.number;
     for (const instance of instances) {
-      if (!selects(spec.labels, instance.labels)) continue;
+      if (!isOfSubset(spec.labels, instance)) continue;
       const port = instance.ports ? portOfEntry(instance, spec.port) : slicePort;
       if (port === undefined || seen.has(instance.address)) continue;
       seen.add(instance.address);
@@ -53,6 +54,16 @@ export function endpointsOf(spec: EndpointsSpec, slices: readonly Instances[]): 
   return { name: spec.name, localities };
 }
 
+/** A cluster is a label too, which no pod carries. Source: Istio, `topology.istio.io/cluster`. */
+function labelOf({ labels, workload }: Instance, name: string): string | undefined {
+  return name === clusterLabel ? workload.cluster : labels[name];
+}
+
+function isOfSubset(wanted: Readonly<Record<string, string>>, instance: Instance): boolean {
+  for (const name in wanted) if (labelOf(instance, name) !== wanted[name]) return false;
+  return true;
+}
+
 function endpointOf(instance: Instance, port: number, priorityLabels: readonly string[]): Endpoint {
   return {
     address: instance.address,
@@ -64,7 +75,12 @@ function endpointOf(instance: Instance, port: number, priorityLabels: readonly s
     workload: instance.workload,
     ...(instance.hostname && { hostname: instance.hostname }),
     ...(priorityLabels.length > 0 && {
-      labels: Object.fromEntries(priorityLabels.map((name) => [name, instance.labels[name] ?? ""])),
+      labels: Object.fromEntries(
+        priorityLabels.map((label) => {
+          const name = label.split("=")[0]!;
+          return [name, labelOf(instance, name) ?? ""];
+        }),
+      ),
     }),
   };
 }

@@ -7,10 +7,12 @@ import {
   mcsSourceClusterLabel,
   type Node,
   type Pod,
+  readEndpointFacts,
   regionLabel,
   serviceNameLabel,
   tlsModeLabel,
   type WorkloadEntry,
+  workloadName,
   zoneLabel,
 } from "../api/index.ts";
 import type { Endpoint, Locality } from "./model.ts";
@@ -78,23 +80,6 @@ export function workloadOf(pod: Pod, mesh: MeshSettings): Workload {
       cluster: mesh.cluster,
     },
   };
-}
-
-/**
- * The Deployment, StatefulSet, … that made a pod. A ReplicaSet's is the Deployment whose name it has before the hash.
- * Source: Istio `pkg/kube/inject/webhook.go` (GetDeployMetaFromPod).
- */
-export function workloadName(
-  pod: string,
-  owners: readonly { kind: string; name: string; controller?: boolean }[] | undefined,
-  labels: Readonly<Record<string, string>>,
-): string {
-  const owner = owners?.find(({ controller }) => controller);
-  if (!owner) return pod;
-  const hash = labels["pod-template-hash"];
-  if (owner.kind === "ReplicaSet" && hash && owner.name.endsWith(`-${hash}`))
-    return owner.name.slice(0, -hash.length - 1);
-  return owner.name;
 }
 
 /** Source: Istio `pkg/model/proxy.go`, canonical service and revision. */
@@ -165,11 +150,15 @@ export function instancesOf(
     podAt: (address: string) => Workload | undefined;
     locality: (node: string) => Locality | undefined;
     mtls: (workload: Workload) => { meshTls: boolean; plainPorts: readonly number[] };
-    identity: (namespace: string, serviceAccount: string) => string;
+    /** The mesh's own. */
+    trustDomain: string;
+    cluster: string;
   },
 ): Instances {
   const namespace = slice.metadata.namespace ?? "";
   const cluster = slice.metadata.labels?.[mcsSourceClusterLabel];
+  if (cluster && cluster !== lookUp.cluster)
+    return { services, ports: portsOf(slice), instances: farInstances(slice, cluster) };
   const instances: Instance[] = [];
   for (const endpoint of slice.endpoints ?? []) {
     if (endpoint.conditions?.ready === false) continue;
@@ -181,10 +170,7 @@ export function instancesOf(
         ? lookUp.pod(`${target.namespace ?? namespace}/${target.name}`)
         : lookUp.podAt(address);
     const node = endpoint.nodeName ?? workload?.node;
-    const locality = (node && !cluster ? lookUp.locality(node) : undefined) ?? {
-      region: "",
-      zone: endpoint.zone ?? "",
-    };
+    const locality = (node ? lookUp.locality(node) : undefined) ?? { region: "", zone: endpoint.zone ?? "" };
     instances.push({
       address,
       ...(endpoint.hostname && { hostname: endpoint.hostname }),
@@ -192,20 +178,60 @@ export function instancesOf(
       labels: workload?.labels ?? {},
       weight: 1,
       ...(workload ? lookUp.mtls(workload) : { meshTls: false, plainPorts: [] }),
-      identity: workload ? lookUp.identity(workload.namespace, workload.serviceAccount) : "",
-      workload: workload?.workload ?? {
-        name: "",
-        namespace,
-        service: "",
-        revision: "",
-        cluster: cluster ?? "",
-      },
+      identity: workload ? identityOf(lookUp.trustDomain, workload.namespace, workload.serviceAccount) : "",
+      workload: workload?.workload ?? { ...nobody, namespace, cluster: lookUp.cluster },
     });
   }
-  const ports = (slice.ports ?? []).flatMap(({ name, port, protocol }) =>
+  return { services, ports: portsOf(slice), instances };
+}
+
+const nobody = { name: "", service: "", revision: "" };
+
+/** `spiffe://…` of a workload. */
+export function identityOf(trustDomain: string, namespace: string, serviceAccount: string): string {
+  return `spiffe://${trustDomain}/ns/${namespace}/sa/${serviceAccount}`;
+}
+
+/**
+ * Endpoints of another cluster: what it says of them. Addresses and node names of our own cluster may be the same, so
+ * nothing is looked up here. Its mesh's trust domain is believed by its own roots only, whatever is said.
+ */
+function farInstances(slice: EndpointSlice, cluster: string): Instance[] {
+  const namespace = slice.metadata.namespace ?? "";
+  const facts = readEndpointFacts(slice);
+  return (slice.endpoints ?? []).flatMap((endpoint): Instance[] => {
+    const [address] = endpoint.addresses;
+    if (endpoint.conditions?.ready === false || address === undefined) return [];
+    const { region = "", workload } = facts.get(address) ?? {};
+    const labels = workload?.labels ?? {};
+    return [
+      {
+        address,
+        ...(endpoint.hostname && { hostname: endpoint.hostname }),
+        locality: { region, zone: endpoint.zone ?? "" },
+        labels,
+        weight: 1,
+        meshTls: workload !== undefined,
+        plainPorts: [],
+        identity: workload ? identityOf(workload.trustDomain, namespace, workload.serviceAccount) : "",
+        workload: workload
+          ? {
+              name: workload.name,
+              namespace,
+              service: canonicalService(labels) ?? workload.name,
+              revision: canonicalRevision(labels),
+              cluster,
+            }
+          : { ...nobody, namespace, cluster },
+      },
+    ];
+  });
+}
+
+function portsOf(slice: EndpointSlice): Instances["ports"] {
+  return (slice.ports ?? []).flatMap(({ name, port, protocol }) =>
     port === undefined || protocol === "UDP" ? [] : [{ name: name ?? "", number: port }],
   );
-  return { services, ports, instances };
 }
 
 /** A pod or a WorkloadEntry that a ServiceEntry selects. */

@@ -75,6 +75,10 @@ export const endpointOfferDefinition = crd({
             nodeName: string(),
             region: string(),
             zone: string(),
+            workload: object(
+              { name: string(), serviceAccount: string(), trustDomain: string(), labels: strings() },
+              { required: ["name", "serviceAccount", "trustDomain"] },
+            ),
           },
           { required: ["addresses", "ready", "serving", "terminating"] },
         ),

@@ -7,6 +7,7 @@ import { peerModeOf, peerPolicyOf } from "../peer-authentication.ts";
 import { serviceKey } from "../registry.ts";
 import {
   type Instances,
+  identityOf,
   instanceOfEntry,
   instancesOf,
   localityOf,
@@ -66,8 +67,6 @@ export function instanceGraph(
     const plainPorts = [...ports].flatMap(([port, each]) => (each === "disable" ? [port] : []));
     return { meshTls: mode !== "disable", plainPorts };
   };
-  const identityOf = (mesh: MeshSettings) => (namespace: string, account: string) =>
-    `spiffe://${mesh.trustDomain}/ns/${namespace}/sa/${account}`;
   const sliceInstances = derive(
     inputs.endpointSlices,
     (slice, read): Instances | undefined => {
@@ -80,7 +79,8 @@ export function instanceGraph(
         podAt: (address) => read.all(workloadsByAddress, address)[0],
         locality: (node) => read.get(localities, node),
         mtls: (workload) => mtlsOf(workload, mesh, read),
-        identity: identityOf(mesh),
+        trustDomain: mesh.trustDomain,
+        cluster: mesh.cluster,
       });
     },
     { name: "sliceInstances" },
@@ -106,7 +106,7 @@ export function instanceGraph(
           labels: workload.labels,
           weight: 1,
           ...mtlsOf(workload, mesh, read),
-          identity: identityOf(mesh)(workload.namespace, workload.serviceAccount),
+          identity: identityOf(mesh.trustDomain, workload.namespace, workload.serviceAccount),
           workload: workload.workload,
           ports: {},
         }));
