@@ -25,7 +25,7 @@ const pki = state.readClusterPki(name);
 const server = await createApiServer({
   world,
   cluster: name,
-  storage: { kind: "sqlite", file: state.databaseFile(name) },
+  storage: { kind: "sqlite", file: state.databaseFile(name), sync: process.env.WEFT_FSYNC === "1" },
   serviceRange: spec.serviceRange,
   advertise: { address: spec.apiAddress, port },
   serviceAccount: pki.serviceAccount,

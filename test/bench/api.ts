@@ -1,75 +1,142 @@
-/** One cluster's process alone, as a lab runs it: the API server over HTTPS, its controllers beside it. */
+/**
+ * One cluster's process alone, as a lab runs it (the API server over HTTPS, its controllers beside it), and in the same
+ * run kube-apiserver and etcd alone where they are on this machine; each without and with every write synced to the disk.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { configMaps, endpointSlices, namespaces } from "../../src/api/index.ts";
-import { type Credentials, KubeClient, transportFor } from "../../src/kube/index.ts";
+import { type Credentials, KubeClient, parseKubeconfig, transportFor } from "../../src/kube/index.ts";
 import { defaultCluster, LabState, writeKeys } from "../../src/lab/index.ts";
 import { realWorld, timestamp } from "../../src/world/index.ts";
+import { startApiServer } from "../real/api-server.ts";
+import { findProgram, keptPrograms } from "../real/programs.ts";
 import { residentOf } from "../support/processes.ts";
-import type { Report } from "./figures.ts";
+import { percentile, type Report } from "./figures.ts";
 import { monotonic } from "./observe.ts";
 import { inParallel, populate, sliceOf } from "./population.ts";
 
 const samples = 1_000;
 
+/** What was agreed of the embedded server, without fsync (issue 4): 110 and 180 MiB are these megabytes. */
+const agreed: Limits = { ready: 0.3, empty: 115, full: 189, event: 1, patches: 2_000, cpu: 0.5 };
+
+interface Limits {
+  ready?: number;
+  empty?: number;
+  full?: number;
+  event?: number;
+  patches?: number;
+  cpu?: number;
+}
+
 export async function api(report: Report): Promise<void> {
-  await using server = await startServer();
-  report.figure("ready after", server.ready, "s");
-  report.figure("resident, empty", residentOf(server.pid) / 1e6, "MB");
-  const { client } = server;
+  for (const fsync of [false, true]) {
+    const durability = fsync ? "fsync" : "no fsync";
+    {
+      await using server = await startServer({ fsync });
+      await measure(report, `embedded, ${durability}`, server, fsync ? {} : agreed);
+    }
+    const programs = keptPrograms();
+    if (!programs || !findProgram("etcd")) {
+      report.step("skipped: kube-apiserver and etcd are not on this machine; npm run test:real makes them");
+      continue;
+    }
+    await using real = await startReal(programs, fsync);
+    await measure(report, `kube-apiserver, ${durability}`, real, {});
+  }
+}
+
+async function measure(report: Report, which: string, server: Measured, limits: Limits): Promise<void> {
+  const { client, pids } = server;
+  const note = which;
+  const resident = () => pids.reduce((sum, pid) => sum + residentOf(pid), 0) / 1e6;
+  const limit = (of: number | undefined) => (of === undefined ? { note } : { note, limit: of });
+  report.figure("ready after", server.ready, "s", limit(limits.ready));
+  report.figure("resident, empty", resident(), "MB", limit(limits.empty));
   await client.create(namespaces, { metadata: { name: "scale" } });
   const namespace = "scale";
-  const note = "each commit is in the operating system's hands, not synced to the disk";
 
-  report.step(`${samples} creates and patches, one after the other`);
-  const creates: number[] = [];
-  const patches: number[] = [];
-  const watched: number[] = [];
+  report.step(`${which}: ${samples} creates and patches, one after the other`);
   const events = await watchSlices(client);
+  const spread = (what: string, values: readonly number[]) =>
+    report.figure(`${what} → watch event, p50`, percentile(values, 0.5), "ms", limit(limits.event));
+  const created: number[] = [];
   for (let i = 0; i < samples; i++) {
-    const slice = sliceOf(i);
-    creates.push(await timed(() => client.create(endpointSlices, slice)));
+    const began = monotonic();
+    const seen = events.sees(`s${i}-1`, "");
+    await client.create(endpointSlices, sliceOf(i));
+    created.push((await seen) - began);
   }
-  await events.sees(`s${samples - 1}-1`, "");
+  spread("create of a slice with 10 endpoints", created);
+  const patched: number[] = [];
   for (let i = 0; i < samples; i++) {
     const name = `s${i}-1`;
     const began = monotonic();
     const seen = events.sees(name, String(i));
     const annotations = { change: String(i) };
     await client.patch(endpointSlices, { namespace, name }, { metadata: { annotations } });
-    patches.push(monotonic() - began);
-    watched.push((await seen) - began);
+    patched.push((await seen) - began);
   }
+  spread("patch", patched);
   events.stop();
-  report.spread("create of a slice with 10 endpoints", creates, "ms");
-  report.spread("patch", patches, "ms");
-  report.spread("patch → watch event", watched, "ms");
 
-  for (const callers of [8]) {
-    report.step(`${callers} callers write at once`);
-    const writes = 4_000;
-    const began = monotonic();
-    await inParallel(writes, callers, async (i) => {
-      await client.create(configMaps, { metadata: { namespace, name: `m${i}` }, data: { key: "value" } });
-    });
-    const seconds = (monotonic() - began) / 1000;
-    report.figure(`writes by ${callers} callers`, writes / seconds, "/s", { note });
+  const callers = 8;
+  report.step(`${which}: ${callers} callers patch at once`);
+  for (let i = 0; i < callers; i++) {
+    await client.create(configMaps, { metadata: { namespace, name: `m${i}` }, data: { key: "value" } });
   }
+  const patch = (i: number) =>
+    client.patch(configMaps, { namespace, name: `m${i % callers}` }, { data: { key: String(i) } });
+  const writes = 4_000;
+  const [began, cpu] = [monotonic(), cpuOf(pids)];
+  // Each caller has an object of its own: nobody waits for another's conflict.
+  await inParallel(callers, callers, async (caller) => {
+    for (let i = caller; i < writes; i += callers) await patch(i);
+  });
+  const seconds = (monotonic() - began) / 1000;
+  report.figure(`patches by ${callers} callers`, writes / seconds, "/s", limit(limits.patches));
+  report.figure("CPU per write", (cpuOf(pids) - cpu) / writes, "ms", limit(limits.cpu));
+
   for (const { metadata } of (await client.list(endpointSlices, { namespace })).items) {
     await client.delete(endpointSlices, metadata);
   }
-  report.step("1,000 services, 10,000 endpoints");
+  report.step(`${which}: 1,000 services, 10,000 endpoints`);
   await populate(client);
-  report.figure("resident at 1,000 services, 10,000 endpoints", residentOf(server.pid) / 1e6, "MB");
+  report.figure("resident at 1,000 services, 10,000 endpoints", resident(), "MB", limit(limits.full));
 }
 
-async function timed(act: () => Promise<unknown>): Promise<number> {
-  const began = monotonic();
-  await act();
-  return monotonic() - began;
+/** Milliseconds of CPU that the processes have used: /proc/PID/stat counts hundredths of a second. */
+function cpuOf(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+    return sum + 10 * (Number(fields[11]) + Number(fields[12]));
+  }, 0);
+}
+
+async function startReal(programs: string, fsync: boolean): Promise<Measured & AsyncDisposable> {
+  const { kubeconfig, pids, ready, close } = await startApiServer(programs, { fsync });
+  const credentials = parseKubeconfig(readFileSync(kubeconfig, "utf8"), kubeconfig).credentials();
+  const transport = transportFor(credentials);
+  const client = new KubeClient({
+    transport,
+    world: realWorld(),
+    cluster: "real",
+    server: credentials.server,
+  });
+  return {
+    client,
+    pids,
+    ready,
+    async [Symbol.asyncDispose]() {
+      transport.close();
+      await close();
+    },
+  };
 }
 
 /** Watches slices; `sees` resolves with the time at which a slice came with this value of the annotation `change`. */
@@ -104,17 +171,21 @@ async function watchSlices(client: KubeClient) {
   };
 }
 
-export interface Server extends AsyncDisposable {
+interface Measured {
   client: KubeClient;
-  /** How others reach it. */
-  credentials: Credentials;
-  pid: number;
+  pids: number[];
   /** Seconds from its start. */
   ready: number;
 }
 
+export interface Server extends Measured, AsyncDisposable {
+  /** How others reach it. */
+  credentials: Credentials;
+  pid: number;
+}
+
 /** `src/lab/cluster.ts` with a directory of its own, called over its UNIX socket. */
-export async function startServer(): Promise<Server> {
+export async function startServer({ fsync = false } = {}): Promise<Server> {
   const home = mkdtempSync(join(tmpdir(), "weft-bench-"));
   const state = new LabState(join(home, "lab"));
   const world = realWorld();
@@ -134,10 +205,11 @@ export async function startServer(): Promise<Server> {
   const command = ["--user", "--map-root-user", "--net", "sh", "-c", script, "sh"];
   const flags = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"]; // as the daemon gives them
   command.push(process.execPath, ...flags, program, state.dir, "c1");
+  const env = { ...process.env, WEFT_FSYNC: fsync ? "1" : "0" };
   const start = () =>
     new Promise<{ child: ChildProcess; ready: number }>((resolve, reject) => {
       const began = monotonic();
-      const child = spawn("unshare", command, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+      const child = spawn("unshare", command, { stdio: ["ignore", "inherit", "inherit", "ipc"], env });
       child.on("message", () => resolve({ child, ready: (monotonic() - began) / 1000 }));
       child.on("exit", (code) => reject(new Error(`the cluster's process ended with ${code}`)));
     });
@@ -151,6 +223,7 @@ export async function startServer(): Promise<Server> {
     credentials,
     client: new KubeClient({ transport, world, cluster: "c1", server }),
     pid: child.pid!,
+    pids: [child.pid!],
     ready,
     async [Symbol.asyncDispose]() {
       transport.close();

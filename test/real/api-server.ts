@@ -17,14 +17,18 @@ import { findProgram } from "./programs.ts";
 export interface RealApiServer {
   /** Its current context may do everything. */
   kubeconfig: string;
+  /** Of etcd and kube-apiserver. */
+  pids: number[];
+  /** Seconds from their start until they were ready. */
+  ready: number;
   close(): Promise<void>;
 }
 
 /** How long it may take until it is ready. Milliseconds. */
 const patience = 120_000;
 
-/** `programs` is what `build-kubernetes.mjs` made. Rejects with what the programs said when they do not come up. */
-export async function startApiServer(programs: string): Promise<RealApiServer> {
+/** `programs` is what `build-kubernetes.mjs` made; `fsync`: etcd syncs each write to the disk. Rejects with what the programs said when they do not come up. */
+export async function startApiServer(programs: string, { fsync = false } = {}): Promise<RealApiServer> {
   const world = realWorld();
   const directory = mkdtempSync(join(tmpdir(), "weft-real-"));
   const file = (name: string, content: string) => {
@@ -63,6 +67,7 @@ export async function startApiServer(programs: string): Promise<RealApiServer> {
   };
   const etcd = `http://127.0.0.1:${clients}`;
   const etcdPeers = `http://127.0.0.1:${peers}`;
+  const begun = world.monotonic();
   start(etcdProgram, {
     name: "real",
     "data-dir": join(directory, "etcd"),
@@ -71,7 +76,7 @@ export async function startApiServer(programs: string): Promise<RealApiServer> {
     "listen-peer-urls": etcdPeers,
     "initial-advertise-peer-urls": etcdPeers,
     "initial-cluster": `real=${etcdPeers}`,
-    "unsafe-no-fsync": true,
+    ...(!fsync && { "unsafe-no-fsync": true }),
     "log-level": "error",
   });
   start(join(programs, "kube-apiserver"), {
@@ -93,11 +98,13 @@ export async function startApiServer(programs: string): Promise<RealApiServer> {
   const server = `https://127.0.0.1:${port}`;
   const transport = transportFor({ server, ca: pki.ca.cert, cert: pki.admin.cert, key: pki.admin.key });
   const client = new KubeClient({ transport, world, cluster: "real", server });
+  let ready = 0;
   try {
     for (const end = world.monotonic() + patience; !(await isReady(client)); await sleep(world, 100)) {
       if (failed) throw new Error(`${failed}\n${tail(log)}`);
       if (world.monotonic() > end) throw new Error(`kube-apiserver does not become ready\n${tail(log)}`);
     }
+    ready = (world.monotonic() - begun) / 1000;
   } catch (error) {
     await close();
     throw error;
@@ -121,7 +128,12 @@ export async function startApiServer(programs: string): Promise<RealApiServer> {
     contexts: [{ name: "real", context: { cluster: "real", user: "admin" } }],
     "current-context": "real",
   };
-  return { kubeconfig: file("kubeconfig", JSON.stringify(config)), close };
+  return {
+    kubeconfig: file("kubeconfig", JSON.stringify(config)),
+    pids: children.map(({ pid }) => pid!),
+    ready,
+    close,
+  };
 }
 
 async function isReady(client: KubeClient): Promise<boolean> {

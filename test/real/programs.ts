@@ -49,6 +49,12 @@ export function kubernetesPrograms(say: (line: string) => void = () => {}): stri
   return directory;
 }
 
+/** The same where it is there already; nothing is built. */
+export function keptPrograms(): string | undefined {
+  const directory = process.env.WEFT_REAL_KUBERNETES ?? join(cacheDir(), "kubernetes", kubernetesVersion);
+  return existsSync(join(directory, "kube-apiserver")) ? directory : undefined;
+}
+
 /** Each is one file without libraries: from a published module, or from a folder of ours. */
 const goPrograms = {
   coredns: { module: "github.com/coredns/coredns", version: "1.15.0", minutes: 4 },

@@ -30,7 +30,7 @@ export interface ApiServerOptions {
   world: World;
   /** Name of the cluster. */
   cluster: string;
-  storage: { kind: "memory" } | { kind: "sqlite"; file: string };
+  storage: { kind: "memory" } | { kind: "sqlite"; file: string; sync?: boolean };
   /** ClusterIPs, e.g. `10.11.0.0/16`; the first address is that of the Service `default/kubernetes`. */
   serviceRange: string;
   /** Where pods and peers reach this server: what stands behind the Service `default/kubernetes`. */
@@ -120,7 +120,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
 async function openStore(storage: ApiServerOptions["storage"]): Promise<Store> {
   if (storage.kind === "memory") return new Store();
   const { openSqlite } = await import("./store/sqlite.ts");
-  const { log, saved } = openSqlite(storage.file);
+  const { log, saved } = openSqlite(storage.file, undefined, storage.sync);
   return new Store(log, saved);
 }
 

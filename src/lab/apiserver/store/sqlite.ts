@@ -13,16 +13,20 @@ const historyBytes = 64 * 1024 * 1024;
 
 const types = ["BASE", "ADDED", "MODIFIED", "DELETED"] as const;
 
-/** Opens (or makes) the file and reads what it holds. */
+/**
+ * Opens (or makes) the file and reads what it holds. With `sync` every commit is on the disk before it is acknowledged,
+ * and survives a power cut; without, it is in the operating system's hands, and survives whatever ends the process.
+ */
 export function openSqlite(
   file: string,
   keep: { length: number; bytes: number } = { length: historyLength, bytes: historyBytes },
+  sync = false,
 ): { log: DurableLog; saved: SavedState } {
   const database = new DatabaseSync(file);
-  // NORMAL in WAL mode does not sync on every commit: the kernel has the pages, which survives SIGKILL.
+  // NORMAL in WAL mode does not sync on every commit.
   database.exec(`
     PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = NORMAL;
+    PRAGMA synchronous = ${sync ? "FULL" : "NORMAL"};
     CREATE TABLE IF NOT EXISTS objects (
       bucket TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, value BLOB NOT NULL,
       PRIMARY KEY (bucket, key)
