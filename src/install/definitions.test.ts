@@ -73,6 +73,27 @@ describe("a definition", () => {
   test("that is newer is kept, whoever installed it", () => {
     const newer = withVersions("v1beta1", "v1");
     assert.match(planDefinition(ours, newer).reason, /it has v1, newer than v1beta1/);
+    const release = (version: string, revision: string) => ({
+      ...withVersions("v1alpha1"),
+      metadata: {
+        name,
+        labels: {
+          "multicluster.x-k8s.io/release-version": version,
+          "multicluster.x-k8s.io/crd-schema-revision": revision,
+        },
+      },
+    });
+    for (const [version, revision] of [
+      ["v0.5.2", "1"],
+      ["v0.5.10", "0"],
+      ["v1.0.0", "0"],
+    ] as const) {
+      const said = `it is that of mcs-api ${version} revision ${revision}, newer than v0.5.2 revision 0 that Weft brings`;
+      assert.equal(planDefinition(ours, release(version, revision)).reason, said);
+    }
+    for (const version of ["v0.5.2", "v0.3.0", "main", ""]) {
+      assert.equal(planDefinition(ours, release(version, "0")).action, "update", version);
+    }
     const { labels } = ours.metadata;
     const annotations = { "weft.dev/definition-revision": String(definitionRevision + 1) };
     const next = { ...ours, metadata: { name, labels: labels!, annotations } };
@@ -100,7 +121,10 @@ describe("installing", () => {
       updated!.spec.versions.map((version) => version.name),
       ["v1alpha1", "v1beta1"],
     );
-    assert.equal(updated!.metadata.labels?.["app.kubernetes.io/managed-by"], undefined);
+    assert.deepEqual(updated!.metadata.labels, {
+      "multicluster.x-k8s.io/crd-schema-revision": "0",
+      "multicluster.x-k8s.io/release-version": "v0.5.2",
+    });
     assert.equal((await client.get(customResourceDefinitions, imports))!.spec.versions.length, 3);
   });
 });

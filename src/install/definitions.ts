@@ -10,7 +10,15 @@ import {
 } from "../api/index.ts";
 import type { KubeClient } from "../kube/index.ts";
 import { apply } from "./apply.ts";
-import { definitionManifests, definitionRevision, installManager, revisionAnnotation } from "./manifests.ts";
+import {
+  definitionManifests,
+  definitionRevision,
+  installManager,
+  mcsLabels,
+  mcsReleaseLabel,
+  mcsRevisionLabel,
+  revisionAnnotation,
+} from "./manifests.ts";
 
 /** Group of the kinds that are Weft's alone. */
 export const ownGroup = "offer.weft.dev";
@@ -62,7 +70,23 @@ export function newerThanOurs(
   if (revision > definitionRevision) {
     return `it is of revision ${revision}, newer than ${definitionRevision} that this Weft brings`;
   }
-  return undefined;
+  return newerRelease(found.metadata.labels ?? {});
+}
+
+/** The same of what upstream's labels say; what has none, or others than upstream writes, says nothing. */
+function newerRelease(labels: Record<string, string>): string | undefined {
+  const theirs = releaseParts(labels);
+  const ours = releaseParts(mcsLabels)!;
+  const at = theirs?.findIndex((part, i) => part !== ours[i]) ?? -1;
+  if (!theirs || at < 0 || theirs[at]! < ours[at]!) return undefined;
+  const name = (of: Record<string, string>) => `${of[mcsReleaseLabel]} revision ${of[mcsRevisionLabel] ?? 0}`;
+  return `it is that of mcs-api ${name(labels)}, newer than ${name(mcsLabels)} that Weft brings`;
+}
+
+function releaseParts(labels: Record<string, string>): number[] | undefined {
+  const [, ...release] = /^v(\d+)\.(\d+)\.(\d+)$/.exec(labels[mcsReleaseLabel] ?? "") ?? [];
+  const revision = Number(labels[mcsRevisionLabel] ?? 0);
+  return release.length === 3 && Number.isInteger(revision) ? [...release.map(Number), revision] : undefined;
 }
 
 /** Our code speaks the newest version only. */
@@ -118,7 +142,9 @@ export async function applyDefinitions(client: KubeClient, signal?: AbortSignal)
       if (plan.action === "keep") return plan;
       const theirs = found !== undefined && !isOurDefinition(found);
       // Brought up to date, but not made ours: uninstalling leaves it.
-      const { labels: _, ...metadata } = object.metadata;
+      const { labels = {}, ...rest } = object.metadata;
+      const upstream = Object.entries(labels).filter(([label]) => label in mcsLabels);
+      const metadata = { ...rest, ...(upstream.length > 0 && { labels: Object.fromEntries(upstream) }) };
       await apply(client, theirs ? { ...manifest, object: { ...object, metadata } } : manifest, signal);
       return plan;
     }),

@@ -73,6 +73,14 @@ export interface InstallOptions {
 export const definitionRevision = 6;
 export const revisionAnnotation = "weft.dev/definition-revision";
 
+/**
+ * What upstream says of its definitions (mcs-api `config/crd/embed.go`), and others who install them compare, so that
+ * nobody takes them back: the release whose schema it is, and counting up within it. Ours have that of this release.
+ */
+export const mcsReleaseLabel = "multicluster.x-k8s.io/release-version";
+export const mcsRevisionLabel = "multicluster.x-k8s.io/crd-schema-revision";
+export const mcsLabels = { [mcsReleaseLabel]: "v0.5.2", [mcsRevisionLabel]: "0" };
+
 export const defaultImage = "weft/control-plane:0.1.0";
 
 /** An object to apply, with its kind's URL. */
@@ -150,7 +158,11 @@ export function definitionManifests(): Manifest<CustomResourceDefinition>[] {
   return definitions().map((definition) => {
     const { metadata } = definition;
     const annotations = { ...metadata.annotations, [revisionAnnotation]: String(definitionRevision) };
-    const object = { ...definition, metadata: { ...metadata, labels, annotations } };
+    const upstream = definition.spec.group === "multicluster.x-k8s.io" ? mcsLabels : {};
+    const object = {
+      ...definition,
+      metadata: { ...metadata, labels: { ...labels, ...upstream }, annotations },
+    };
     return { resource: customResourceDefinitions, object };
   });
 }
