@@ -124,7 +124,7 @@ function killTree(child: ChildProcess): void {
 /** What the lab's processes inherit: no more than they need. */
 function environment(): NodeJS.ProcessEnv {
   const kept: NodeJS.ProcessEnv = {};
-  for (const name of ["HOME", "LANG", "TZ", "NODE_COMPILE_CACHE", "WEFT_HOME", "WEFT_DEBUG"]) {
+  for (const name of ["HOME", "LANG", "TZ", "NODE_COMPILE_CACHE", "WEFT_HOME", "WEFT_DEBUG", "WEFT_FSYNC"]) {
     if (process.env[name] !== undefined) kept[name] = process.env[name];
   }
   const path = [...new Set(`${process.env.PATH ?? ""}${delimiter}${systemPath}`.split(delimiter))];
