@@ -1,4 +1,6 @@
-import type { Counter, Gauge, Histogram, UpstreamCluster } from "../contract.ts";
+import type { Counter, Gauge, Histogram, Host, UpstreamCluster } from "../contract.ts";
+import { httpStatusOf } from "./grpc.ts";
+import type { Headers } from "./headers.ts";
 
 /** A cluster's statistics of requests, found once. */
 export interface ClusterCounters {
@@ -47,4 +49,21 @@ export function clusterCounters(cluster: UpstreamCluster): ClusterCounters {
   };
   known.set(cluster, counters);
   return counters;
+}
+
+/** Counts an answer for its cluster and its host. A gRPC call that fails at once counts as what its status maps to. */
+export function countAnswer(
+  counters: ClusterCounters,
+  host: Host,
+  grpc: boolean,
+  status: number,
+  headers: Headers,
+  end: boolean,
+): void {
+  const grpcStatus = grpc && end ? headers.get("grpc-status") : undefined;
+  const counted = grpcStatus === undefined ? status : httpStatusOf(Number(grpcStatus));
+  host.reportStatus(counted);
+  counters.status(status);
+  if (counted >= 500) host.counters.rqError++;
+  else host.counters.rqSuccess++;
 }

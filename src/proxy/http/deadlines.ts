@@ -1,7 +1,8 @@
 import type { Timer, World } from "../../world/index.ts";
+import { type Bearer, charge } from "./guard.ts";
 
-/** Who is told when a deadline passes; `kind` is its own word for which one it was. */
-export interface DeadlineOwner {
+/** Who is told when a deadline passes, and bears what it does then; `kind` is its own word for which one it was. */
+export interface DeadlineOwner extends Bearer {
   onDeadline(kind: number): void;
 }
 
@@ -71,7 +72,11 @@ class Queue {
       while (this.#first && this.#first.at <= now + 0.5) {
         const due = this.#first;
         this.remove(due);
-        due.owner.onDeadline(due.kind);
+        try {
+          due.owner.onDeadline(due.kind);
+        } catch (error) {
+          charge(due.owner, error);
+        }
       }
       if (this.#first && !this.#timer) this.#arm(this.#first.at - now);
     });
@@ -85,9 +90,12 @@ class Queue {
 export class Deadlines {
   readonly #world: World;
   readonly #queues = new Map<number, Queue>();
+  /** Says what should not have happened, for those who know of no request. */
+  readonly bug: (error: unknown) => void;
 
-  constructor(world: World) {
+  constructor(world: World, bug: (error: unknown) => void) {
     this.#world = world;
+    this.bug = bug;
   }
 
   /** Sets it to `duration` ms from now, also when it was set before. */

@@ -1,70 +1,33 @@
 /** One request and its response: from the connection it came on, through the filters, to the router and back. */
-import type { Address, Downstream, StreamFacts } from "../contract.ts";
-import { unknownWorkload, type Workload } from "../metrics.ts";
+import type { Timer } from "../../world/index.ts";
+import { localAnswer, tellOfUs } from "./answers.ts";
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
 import type { FilteredRequest, LocalReply } from "./filter.ts";
-import type { FilterSetting } from "./filter-configs.ts";
-import { grpcMessage, grpcStatusOf, isGrpc } from "./grpc.ts";
-import { Headers, type RequestHead } from "./headers.ts";
+import { isGrpc } from "./grpc.ts";
+import { guarded } from "./guard.ts";
+import type { Headers, RequestHead } from "./headers.ts";
 import type { Manager } from "./manager.ts";
 import { mutate } from "./mutations.ts";
 import { PEER, PEER_ID, readPeer } from "./peer-metadata.ts";
-import { type Client, type ConnectionFacts, prepareRequest } from "./request-headers.ts";
-import { chooseTarget, type Target } from "./route-action.ts";
-import { headerOf, withoutQuery } from "./route-match.ts";
+import { RequestFacts } from "./request-facts.ts";
+import { type ConnectionFacts, prepareRequest } from "./request-headers.ts";
+import type { ResponseWriter } from "./response-writer.ts";
+import { withoutQuery } from "./route-match.ts";
 import { Router } from "./router.ts";
-import type { Route, RouteTable } from "./routes.ts";
 import { answerOperation, tellOperation } from "./tracing.ts";
-
-/** The side of a connection (or HTTP/2 stream) that a response is written to. */
-export interface ResponseWriter {
-  readonly protocol: "HTTP/1.0" | "HTTP/1.1" | "HTTP/2";
-  /** `upgrade`: the connection is another protocol's from here on. */
-  head(status: number, headers: Headers, end: boolean, upgrade: string | undefined): void;
-  informational(status: number, headers: Headers): void;
-  /** False: it is full, wait for the drain. */
-  data(chunk: Buffer): boolean;
-  end(trailers: Headers | undefined): void;
-  /** Cuts the response short. */
-  reset(): void;
-  pauseRequest(): void;
-  resumeRequest(): void;
-  /** After this response nothing more is read from the connection. */
-  closeAfter(): void;
-}
-
-/** The head of what was no request. */
-const nothing: RequestHead = { method: "", path: "", authority: "", scheme: "", headers: new Headers() };
 
 const IDLE = 0;
 const MAX_DURATION = 1;
 const REQUEST_TIMEOUT = 2;
 
-export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
-  readonly manager: Manager;
-  readonly facts: ConnectionFacts;
+export class Exchange extends RequestFacts implements FilteredRequest, DeadlineOwner {
   readonly writer: ResponseWriter;
-  readonly begun: number;
-  readonly start: number;
-
-  head: RequestHead = nothing;
-  plainPath = "";
-  #originalPath = "";
-  route: Route | undefined;
-  #target: Target | undefined;
-  #table: RouteTable | undefined;
   router: Router | undefined;
-  upgrade: string | undefined;
-  grpc = false;
-  /** Who sent it, where its sidecar says so. */
-  peer: Workload = unknownWorkload;
   /** All of the request has come. */
   requestEnded = false;
   #filter = 0;
   #held: Buffer[] | undefined;
   #trailers: Headers | undefined;
-  #client: Client = { ip: "" };
-  #notes: Map<object, unknown> | undefined;
   #cookies: string[] | undefined;
   #askedForPeer = false;
   #operation: string | undefined;
@@ -77,75 +40,10 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
   #lastActive = 0;
   #idleTimeout = 0;
 
-  // What logs and metrics ask for.
-  protocol: string;
-  responseCode = 0;
-  responseCodeDetails: string | undefined;
-  connectionTerminationDetails: string | undefined;
-  flags: string[] = [];
-  bytesReceived = 0;
-  bytesSent = 0;
-  duration = 0;
-  upstream: StreamFacts["upstream"];
-  metadata: Record<string, Record<string, unknown>> | undefined;
-  times: Record<string, number> = {};
-  responseHeaders: Headers | undefined;
-  responseTrailers: Headers | undefined;
-  #routeName: string | undefined;
-
   constructor(manager: Manager, facts: ConnectionFacts, writer: ResponseWriter) {
-    this.manager = manager;
-    this.facts = facts;
+    super(manager, facts, writer);
     this.writer = writer;
-    this.protocol = writer.protocol;
-    this.begun = manager.world.monotonic();
-    this.start = manager.world.now();
     manager.requestBegins();
-  }
-
-  // ----------------------------------------------------------------------------------------- StreamFacts
-
-  get method(): string | undefined {
-    return this.head.method || undefined;
-  }
-  get path(): string | undefined {
-    return this.head.path || undefined;
-  }
-  get routeName(): string | undefined {
-    return this.#routeName;
-  }
-  get downstream(): Downstream {
-    return this.facts.downstream;
-  }
-  get connection(): Downstream {
-    return this.facts.downstream;
-  }
-  get remote(): Address {
-    const { remote } = this.facts.downstream;
-    return this.#client.ip === "" || this.#client.ip === remote.ip
-      ? remote
-      : { ip: this.#client.ip, port: 0 };
-  }
-  get remoteIp(): string {
-    return this.#client.ip || this.facts.downstream.remote.ip;
-  }
-  get notes(): Map<object, unknown> {
-    this.#notes ??= new Map();
-    return this.#notes;
-  }
-  get clusterName(): string | undefined {
-    const name = this.destination();
-    return name && this.manager.deps.clusters.get(name) ? name : undefined;
-  }
-  requestHeader(name: string): string | undefined {
-    return this.head === nothing ? undefined : headerOf(this.head, name) || undefined;
-  }
-  responseHeader(name: string): string | undefined {
-    if (name === ":status") return String(this.responseCode);
-    return this.responseHeaders?.joined(name);
-  }
-  responseTrailer(name: string): string | undefined {
-    return this.responseTrailers?.joined(name);
   }
 
   // --------------------------------------------------------------------------------------------- request
@@ -179,14 +77,14 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
         return;
       }
     }
-    this.#originalPath = head.path;
+    this.originalPath = head.path;
     const refused = prepareRequest(
       head,
       this.upgrade,
       this.facts,
       settings,
       manager.newRequestId,
-      this.#client,
+      this.client,
     );
     if (refused) {
       if (refused.status === 400) this.writer.closeAfter();
@@ -226,7 +124,7 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
 
   #findRoute(): boolean {
     const table = this.manager.routes;
-    this.#table = table;
+    this.table = table;
     const { head } = this;
     const host = table?.virtualHost(head.authority);
     if (table && host) {
@@ -246,7 +144,7 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
         presented: this.facts.downstream.tls?.peer !== undefined,
       });
     }
-    this.#routeName = this.route?.name;
+    this.routeName = this.route?.name;
     const action = this.route?.action;
     if (action?.kind === "forward") {
       if (action.idleTimeout !== undefined) this.#idleTimeout = action.idleTimeout;
@@ -356,31 +254,10 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
 
   // -------------------------------------------------------------------------------------------- response
 
-  setting(filter: string): FilterSetting | undefined {
-    return this.route ? this.route.filters?.get(filter) : this.#table?.filters?.get(filter);
-  }
-
-  target(): Target | undefined {
-    const action = this.route?.action;
-    if (action?.kind !== "forward") return undefined;
-    this.#target ??= chooseTarget(action, this.manager.world);
-    return this.#target;
-  }
-
-  destination(): string {
-    const target = this.target();
-    if (!target) return "";
-    return target.cluster || (target.clusterHeader && this.requestHeader(target.clusterHeader)) || "";
-  }
-
   /** A cookie that the response sets (hash policies). */
   setCookie(cookie: string): void {
     this.#cookies ??= [];
     this.#cookies.push(cookie);
-  }
-
-  addFlag(flag: string): void {
-    if (!this.flags.includes(flag)) this.flags.push(flag);
   }
 
   reply(answer: LocalReply): void {
@@ -390,23 +267,9 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
       return;
     }
     this.responseCodeDetails = answer.details || undefined;
-    const headers = new Headers();
-    const body = typeof answer.body === "string" ? Buffer.from(answer.body) : answer.body;
-    if (this.grpc) {
-      headers.add("content-type", "application/grpc");
-      answer.headers?.(headers);
-      headers.set("grpc-status", String(answer.grpcStatus ?? grpcStatusOf(answer.status)));
-      if (body.length > 0) headers.set("grpc-message", grpcMessage(body.toString("utf8")));
-      this.respond(200, headers, true, undefined);
-      return;
-    }
-    answer.headers?.(headers);
-    if (body.length > 0) {
-      headers.set("content-length", String(body.length));
-      if (!headers.has("content-type")) headers.add("content-type", "text/plain");
-    }
-    const end = body.length === 0 || this.head.method === "HEAD";
-    this.respond(answer.status, headers, end, undefined);
+    const { status, headers, body } = localAnswer(answer, this.grpc);
+    const end = body.length === 0 || this.grpc || this.head.method === "HEAD";
+    this.respond(status, headers, end, undefined);
     if (!end) {
       this.sendData(body);
       this.sendEnd(undefined);
@@ -422,19 +285,7 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
     const { filters } = settings;
     for (let i = filters.length - 1; i >= 0; i--) filters[i]!.response?.(this, headers, status);
     if (this.#cookies) for (const cookie of this.#cookies) headers.add("set-cookie", cookie);
-    if (!headers.has("date")) headers.add("date", this.manager.date());
-    if (settings.serverHeader === "overwrite") {
-      headers.remove("server");
-      headers.add("server", settings.serverName);
-    } else if (settings.serverHeader === "append-if-absent" && !headers.has("server")) {
-      headers.add("server", settings.serverName);
-    }
-    if (settings.via) headers.append("via", settings.via, ", ");
-    const { ownPeer } = this.manager;
-    if (this.#askedForPeer && ownPeer) {
-      headers.set(PEER_ID, ownPeer.id);
-      headers.set(PEER, ownPeer.metadata);
-    }
+    tellOfUs(headers, this.manager, this.#askedForPeer);
     if (settings.tracing) answerOperation(headers, this.#operation, this.manager.outbound);
     if (settings.requestIdInResponse) {
       const id = this.head.headers.get("x-request-id");
@@ -479,17 +330,23 @@ export class Exchange implements StreamFacts, FilteredRequest, DeadlineOwner {
     this.#idle?.cancel();
     this.#duration?.cancel();
     this.#whole?.cancel();
-    if (this.#notes) for (const filter of this.manager.settings.filters) filter.end?.(this);
+    if (this.noted) for (const filter of this.manager.settings.filters) filter.end?.(this);
     this.duration = this.manager.world.monotonic() - this.begun;
     this.manager.requestEnds(this);
   }
 
-  get ended(): boolean {
-    return this.#ended;
+  onBug(error: unknown): void {
+    this.manager.bug(error);
+    this.abort();
   }
 
-  get originalPath(): string {
-    return this.#originalPath;
+  /** Later, unless the timer is cancelled. */
+  after(delay: number, act: () => void): Timer {
+    return this.manager.world.after(delay, guarded(this, act));
+  }
+
+  get ended(): boolean {
+    return this.#ended;
   }
 
   // -------------------------------------------------------------------------------------------- deadlines

@@ -63,7 +63,7 @@ export class FaultFilter implements HttpFilter {
     if (delay === undefined || this.#active >= fault.maxActive) return this.#abort(fault, request);
     this.#active++;
     request.addFlag("DI");
-    const timer = this.#world.after(delay, () => {
+    const timer = request.after(delay, () => {
       request.notes.delete(this);
       this.#active--;
       if (this.#abort(fault, request)) request.resume();

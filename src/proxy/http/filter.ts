@@ -1,3 +1,4 @@
+import type { Timer } from "../../world/index.ts";
 import type { Downstream } from "../contract.ts";
 import type { FilterSetting } from "./filter-configs.ts";
 import type { Headers, RequestHead } from "./headers.ts";
@@ -22,6 +23,8 @@ export interface FilteredRequest {
   reply(answer: LocalReply): void;
   /** Goes on after a filter that said false. */
   resume(): void;
+  /** Calls later, while there is the request; what is thrown there is the request's. */
+  after(delay: number, act: () => void): Timer;
   /** Free for filters, by the filter. */
   readonly notes: Map<object, unknown>;
 }

@@ -1,160 +1,21 @@
-/** Connections to a host in HTTP/1.1: one request at a time each, kept and used again. */
-import type { ConnectFailure, Host, PendingConnect, UpstreamConnection } from "../contract.ts";
-import { Deadline, type DeadlineOwner, type Deadlines } from "./deadlines.ts";
+/** A connection to a host in HTTP/1.1: one request at a time, kept and used again. */
+import type { UpstreamConnection } from "../contract.ts";
+import { Deadline, type DeadlineOwner } from "./deadlines.ts";
+import { guarded } from "./guard.ts";
 import type { Headers, RequestHead } from "./headers.ts";
 import { hasOption } from "./http1-head.ts";
 import { Http1Parser, type MessageSink } from "./http1-parser.ts";
+import type { Http1Pool } from "./http1-pool.ts";
 import { type BodyFraming, lastChunk, requestHead } from "./http1-writer.ts";
 import type { ResetReason } from "./retry-policy.ts";
-import {
-  type PendingStream,
-  type Pool,
-  reasonOfFailure,
-  type StreamOptions,
-  type UpstreamEvents,
-  type UpstreamStream,
-} from "./upstream.ts";
+import { complete, ready, refuse, type UpstreamEvents, type UpstreamStream } from "./upstream.ts";
 import { Writer } from "./writer.ts";
 
 /** Envoy's limits for heads of responses: 60 KiB and 100 fields. */
 const responseLimits = { headBytes: 61_440, headerCount: 100 };
 
-class Pending implements PendingStream {
-  readonly events: UpstreamEvents;
-  readonly options: StreamOptions;
-  readonly pool: Http1Pool;
-  waiting = true;
-  constructor(pool: Http1Pool, events: UpstreamEvents, options: StreamOptions) {
-    this.pool = pool;
-    this.events = events;
-    this.options = options;
-  }
-  cancel(): void {
-    this.pool.cancel(this);
-  }
-}
-
-/** All connections to one host; requests wait here when none is free. */
-export class Http1Pool implements Pool {
-  readonly host: Host;
-  readonly deadlines: Deadlines;
-  readonly #priority: "default" | "high";
-  readonly #alpn: readonly string[] | undefined;
-  /** The one used last is used first: the others may become idle. */
-  readonly #idle: Http1Client[] = [];
-  readonly #clients = new Set<Http1Client>();
-  readonly #pending: Pending[] = [];
-  readonly #connecting = new Set<PendingConnect>();
-  #draining = false;
-
-  constructor(
-    host: Host,
-    priority: "default" | "high",
-    deadlines: Deadlines,
-    alpn: readonly string[] | undefined,
-  ) {
-    this.host = host;
-    this.#alpn = alpn;
-    this.#priority = priority;
-    this.deadlines = deadlines;
-    host.onRemoved(() => this.drain());
-  }
-
-  request(events: UpstreamEvents, options: StreamOptions): PendingStream | undefined {
-    const client = this.#idle.pop();
-    if (client) {
-      client.take(events);
-      return undefined;
-    }
-    const { pendingRequests } = this.host.cluster.limits(this.#priority);
-    if (!pendingRequests.tryAcquire()) {
-      events.onUpstreamFailure("overflow", "");
-      return undefined;
-    }
-    const pending = new Pending(this, events, options);
-    this.#pending.push(pending);
-    if (this.#connecting.size < this.#pending.length) this.#connect(options);
-    return pending;
-  }
-
-  cancel(pending: Pending): void {
-    if (!pending.waiting) return;
-    this.#leave(pending);
-    this.#pending.splice(this.#pending.indexOf(pending), 1);
-  }
-
-  #leave(pending: Pending): void {
-    pending.waiting = false;
-    this.host.cluster.limits(this.#priority).pendingRequests.release();
-  }
-
-  #connect(options: StreamOptions): void {
-    const attempt = this.host.connect(
-      {
-        priority: this.#priority,
-        serverName: options.serverName,
-        ...(this.#alpn ? { alpn: this.#alpn } : {}),
-      },
-      (result) => {
-        this.#connecting.delete(attempt);
-        if (result.ok) this.#connected(result);
-        else this.#failed(result);
-      },
-    );
-    this.#connecting.add(attempt);
-  }
-
-  #connected(connection: UpstreamConnection): void {
-    const client = new Http1Client(this, connection);
-    this.#clients.add(client);
-    this.free(client);
-  }
-
-  #failed(failure: ConnectFailure): void {
-    // There is no room for another connection, but those that there are will take what waits.
-    if (failure.why === "overflow" && this.#clients.size > 0) return;
-    const reason = reasonOfFailure(failure);
-    // As Envoy: all that wait fail with it, for they would wait for the same.
-    for (const pending of this.#pending.splice(0)) {
-      this.#leave(pending);
-      pending.events.onUpstreamFailure(reason, failure.transportFailure);
-    }
-  }
-
-  /** A connection can take a request. */
-  free(client: Http1Client): void {
-    const pending = this.#pending.shift();
-    if (pending) {
-      this.#leave(pending);
-      client.take(pending.events);
-      return;
-    }
-    if (this.#draining || this.host.removed) {
-      client.close();
-      return;
-    }
-    this.#idle.push(client);
-    client.rest();
-  }
-
-  /** A connection is no more. */
-  gone(client: Http1Client): void {
-    this.#clients.delete(client);
-    const at = this.#idle.indexOf(client);
-    if (at >= 0) this.#idle.splice(at, 1);
-    // What waited for it needs another.
-    const first = this.#pending[0];
-    if (first && this.#connecting.size < this.#pending.length) this.#connect(first.options);
-  }
-
-  drain(): void {
-    this.#draining = true;
-    for (const client of this.#idle.splice(0)) client.close();
-  }
-}
-
 /** One connection; itself the stream of the request that it carries. */
-class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
+export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
   readonly connection: UpstreamConnection;
   readonly #pool: Http1Pool;
   readonly #parser: Http1Parser;
@@ -181,11 +42,23 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     this.#writer = new Writer(socket);
     this.#parser = new Http1Parser("response", this, responseLimits);
     this.#limit = connection.host.cluster.bufferLimit;
-    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
-    socket.on("drain", () => this.#events?.onUpstreamDrain());
-    socket.on("end", () => this.#onEnd());
+    socket.on(
+      "data",
+      guarded(this, (chunk: Buffer) => this.#onData(chunk)),
+    );
+    socket.on(
+      "drain",
+      guarded(this, () => this.#events?.onUpstreamDrain()),
+    );
+    socket.on(
+      "end",
+      guarded(this, () => this.#onEnd()),
+    );
     socket.on("error", () => undefined);
-    socket.on("close", () => this.#onClose());
+    socket.on(
+      "close",
+      guarded(this, () => this.#onClose()),
+    );
     socket.resume();
   }
 
@@ -197,7 +70,14 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     this.#answering = false;
     this.#keep = true;
     this.#requests++;
-    events.onUpstreamReady(this);
+    ready(events, this);
+  }
+
+  onBug(error: unknown): void {
+    const events = this.#events;
+    this.reset();
+    if (events) events.onBug(error);
+    else this.#pool.deadlines.bug(error);
   }
 
   /** Waits for its next request. */
@@ -268,16 +148,6 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
       this.close(); // nobody asked
       return;
     }
-    try {
-      this.#read(chunk);
-    } catch (error) {
-      // A mistake of ours: it costs this request, not the proxy.
-      this.reset();
-      events.onBug(error);
-    }
-  }
-
-  #read(chunk: Buffer): void {
     let at = 0;
     while (at < chunk.length) {
       if (this.#raw) {
@@ -334,7 +204,7 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     this.#events = undefined;
     const { maxRequestsPerConnection: most } = this.connection.host.cluster;
     this.#again = this.#keep && this.#requestDone && (most === 0 || this.#requests < most);
-    events.onResponseEnd(trailers);
+    complete(events, this, trailers);
   }
 
   onError(): void {
@@ -345,7 +215,7 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     if (this.#raw) {
       const events = this.#events;
       this.#events = undefined;
-      events?.onResponseEnd(undefined);
+      if (events) complete(events, this, undefined);
     } else if (!this.#parser.finish() || this.#events) {
       // A body that ends too soon breaks the protocol; no answer at all is just a connection that ended.
       this.#fail(this.#answering ? "protocol_error" : "connection_termination");
@@ -362,7 +232,8 @@ class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
   #fail(reason: ResetReason): void {
     const events = this.#events;
     this.#events = undefined;
-    events?.onUpstreamReset(reason);
-    if (events) this.close();
+    if (!events) return;
+    refuse(events, reason, undefined);
+    this.close();
   }
 }

@@ -1,14 +1,17 @@
 /** A client's connection in HTTP/1.1: requests one after the other, each answered before the next is looked at. */
 import type { Downstream } from "../contract.ts";
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
-import { Exchange, type ResponseWriter } from "./exchange.ts";
+import { Exchange } from "./exchange.ts";
+import { charge, guarded } from "./guard.ts";
 import type { Headers, RequestHead } from "./headers.ts";
 import type { ParseError } from "./http1-errors.ts";
 import { hasOption } from "./http1-head.ts";
 import { Http1Parser, type MessageSink } from "./http1-parser.ts";
+import { readTarget } from "./http1-target.ts";
 import { type BodyFraming, lastChunk, reasonOf, responseHead } from "./http1-writer.ts";
 import type { Manager } from "./manager.ts";
 import { type ConnectionFacts, connectionFacts } from "./request-headers.ts";
+import type { ResponseWriter } from "./response-writer.ts";
 import { Writer } from "./writer.ts";
 
 const IDLE = 0;
@@ -59,17 +62,27 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     this.#parser = new Http1Parser("request", this, settings.limits, { acceptHttp10: settings.acceptHttp10 });
     const { socket } = downstream;
     this.#writer = new Writer(socket);
-    socket.on("drain", () => this.#exchange?.onDownstreamDrain());
-    socket.on("end", () => this.#onEnd());
+    socket.on(
+      "drain",
+      guarded(this, () => this.#exchange?.onDownstreamDrain()),
+    );
+    socket.on(
+      "end",
+      guarded(this, () => this.#onEnd()),
+    );
     socket.on("error", () => undefined);
-    socket.on("close", () => this.#onClose());
+    socket.on(
+      "close",
+      guarded(this, () => this.#onClose()),
+    );
     if (settings.maxConnectionDuration > 0) {
       this.#life = new Deadline(this, LIFE);
       deadlines.set(this.#life, settings.maxConnectionDuration);
     }
     this.#wait();
-    if (head.length > 0) this.#onData(head);
-    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
+    const onData = guarded(this, (chunk: Buffer) => this.#onData(chunk));
+    if (head.length > 0) onData(head);
+    socket.on("data", onData);
     if (!this.#paused) socket.resume();
   }
 
@@ -93,13 +106,12 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       this.#pause();
       return;
     }
-    try {
-      this.#read(chunk);
-    } catch (error) {
-      // A mistake of ours: it costs this connection, not the proxy.
-      this.#manager.bug(error);
-      this.#downstream.socket.destroy();
-    }
+    this.#read(chunk);
+  }
+
+  onBug(error: unknown): void {
+    this.#manager.bug(error);
+    this.#downstream.socket.destroy();
   }
 
   #read(chunk: Buffer): void {
@@ -188,12 +200,8 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       authority = manager.settings.defaultHost;
       head.authority = authority;
     }
-    const refused =
-      manager.settings.underscores === "reject" && parser.headers.some((name) => name.includes("_"))
-        ? { status: 400 as const, details: "http1.unexpected_underscore" }
-        : namesForwarded(connection)
-          ? { status: 400 as const, details: "http1.connection_header_rejected" }
-          : this.#target(head, authority);
+    if (head.method === "CONNECT") this.#closeAfter = true;
+    const refused = readTarget(head, authority, connection, manager.settings.underscores === "reject");
     if (refused) {
       this.onError(refused);
       return false;
@@ -223,38 +231,6 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     } else if (upgrade !== undefined) this.#requestDone = parser.framing === "none";
     exchange.begin(head, authority, this.#requestDone && !this.#tunnel, upgrade);
     return false;
-  }
-
-  /** Absolute targets name the host (RFC 9112, 3.2.2); what is no path, host or `*` is refused. */
-  #target(head: RequestHead, authority: string | undefined): ParseError | undefined {
-    const { path, method } = head;
-    if (method === "CONNECT") {
-      this.#closeAfter = true;
-      if (!/^[^/?#@]+:\d+$/.test(path)) return { status: 400, details: "http1.invalid_url" };
-      head.authority = path;
-      head.path = "";
-    } else if (path.charCodeAt(0) !== 47) {
-      if (path === "*") {
-        if (method !== "OPTIONS") return { status: 400, details: "http1.invalid_url" };
-      } else {
-        const match = /^([a-zA-Z][a-zA-Z0-9+.-]*):\/\/([^/?#]*)([/?].*)?$/.exec(path);
-        if (!match) return { status: 400, details: "http1.codec_error" };
-        const scheme = match[1]!.toLowerCase();
-        if (scheme !== "http" && scheme !== "https") return { status: 400, details: "http1.invalid_scheme" };
-        const host = match[2]!.slice(match[2]!.lastIndexOf("@") + 1);
-        if (host === "") return { status: 400, details: "http1.invalid_url" };
-        head.authority = host;
-        head.scheme = scheme;
-        const rest = match[3] ?? "/";
-        head.path = rest.startsWith("?") ? `/${rest}` : rest;
-      }
-    }
-    const host = authority === undefined || head.authority !== authority ? head.authority : authority;
-    if (host !== "" && !plainHost.test(host)) return { status: 400, details: "http.invalid_authority" };
-    if (authority !== undefined && authority !== host && authority !== "" && !plainHost.test(authority)) {
-      return { status: 400, details: "http.invalid_authority" };
-    }
-    return undefined;
   }
 
   onBody(chunk: Buffer): void {
@@ -302,8 +278,11 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     for (const deadline of [this.#idle, this.#headersDue, this.#life, this.#closing]) deadline?.cancel();
     const exchange = this.#exchange;
     this.#exchange = undefined;
-    exchange?.onDownstreamReset();
-    this.#closed(this);
+    try {
+      exchange?.onDownstreamReset();
+    } finally {
+      this.#closed(this);
+    }
   }
 
   // ------------------------------------------------------------------------------------------- writing
@@ -374,7 +353,13 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     const rest = this.#rest;
     this.#rest = undefined;
     this.#resume();
-    if (rest) this.#read(rest);
+    if (!rest) return;
+    try {
+      this.#read(rest);
+    } catch (error) {
+      // Who ended the answer before this request has nothing to do with it.
+      charge(this, error);
+    }
   }
 
   /**
@@ -414,13 +399,4 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     else if (kind === IDLE) this.#closeSoon();
     else this.#downstream.socket.destroy();
   }
-}
-
-/** What may stand in a host (Envoy's authority characters): RFC 3986's, without path, query and spaces. */
-const plainHost = /^[A-Za-z0-9\-._~!$&'()*+,;=:@%[\]]+$/;
-
-/** `connection` may not take away what proxies tell each other of the client (Envoy refuses it too). */
-function namesForwarded(connection: string): boolean {
-  if (!connection.includes("x-forwarded-")) return false;
-  return ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"].some((n) => hasOption(connection, n));
 }

@@ -1,138 +1,21 @@
-/** Connections to a host in HTTP/2: many requests at once over each. */
-import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
-import type { Host, PendingConnect, UpstreamConnection } from "../contract.ts";
-import { Deadline, type DeadlineOwner, type Deadlines } from "./deadlines.ts";
+/** A connection to a host in HTTP/2: many requests at once. */
+import type {
+  ClientHttp2Session,
+  ClientHttp2Stream,
+  IncomingHttpHeaders,
+  IncomingHttpStatusHeader,
+} from "node:http2";
+import type { UpstreamConnection } from "../contract.ts";
+import { Deadline, type DeadlineOwner } from "./deadlines.ts";
+import { bears, guarded, listener } from "./guard.ts";
 import { fieldName, Headers, type RequestHead } from "./headers.ts";
 import { http2 } from "./http2.ts";
+import type { Http2Pool } from "./http2-pool.ts";
 import { outgoing } from "./http2-server.ts";
 import type { ResetReason } from "./retry-policy.ts";
-import {
-  type PendingStream,
-  type Pool,
-  reasonOfFailure,
-  type StreamOptions,
-  type UpstreamEvents,
-  type UpstreamStream,
-} from "./upstream.ts";
+import { complete, ready, refuse, type UpstreamEvents, type UpstreamStream } from "./upstream.ts";
 
-class Pending implements PendingStream {
-  readonly events: UpstreamEvents;
-  readonly options: StreamOptions;
-  readonly #pool: Http2Pool;
-  waiting = true;
-  constructor(pool: Http2Pool, events: UpstreamEvents, options: StreamOptions) {
-    this.#pool = pool;
-    this.events = events;
-    this.options = options;
-  }
-  cancel(): void {
-    this.#pool.cancel(this);
-  }
-}
-
-export class Http2Pool implements Pool {
-  readonly host: Host;
-  readonly deadlines: Deadlines;
-  readonly #priority: "default" | "high";
-  readonly #alpn: readonly string[] | undefined;
-  readonly #sessions: Http2Client[] = [];
-  readonly #pending: Pending[] = [];
-  #connecting: PendingConnect | undefined;
-  #draining = false;
-
-  constructor(
-    host: Host,
-    priority: "default" | "high",
-    deadlines: Deadlines,
-    alpn: readonly string[] | undefined,
-  ) {
-    this.host = host;
-    this.#priority = priority;
-    this.deadlines = deadlines;
-    this.#alpn = alpn;
-    host.onRemoved(() => this.drain());
-  }
-
-  request(events: UpstreamEvents, options: StreamOptions): PendingStream | undefined {
-    const session = this.#sessions.find((one) => one.room);
-    if (session) {
-      session.take(events);
-      return undefined;
-    }
-    if (!this.host.cluster.limits(this.#priority).pendingRequests.tryAcquire()) {
-      events.onUpstreamFailure("overflow", "");
-      return undefined;
-    }
-    const pending = new Pending(this, events, options);
-    this.#pending.push(pending);
-    this.#connect(options);
-    return pending;
-  }
-
-  cancel(pending: Pending): void {
-    if (!pending.waiting) return;
-    this.#leave(pending);
-    this.#pending.splice(this.#pending.indexOf(pending), 1);
-  }
-
-  #leave(pending: Pending): void {
-    pending.waiting = false;
-    this.host.cluster.limits(this.#priority).pendingRequests.release();
-  }
-
-  #connect(options: StreamOptions): void {
-    if (this.#connecting) return;
-    this.#connecting = this.host.connect(
-      {
-        priority: this.#priority,
-        serverName: options.serverName,
-        ...(this.#alpn ? { alpn: this.#alpn } : {}),
-      },
-      (result) => {
-        this.#connecting = undefined;
-        if (result.ok) {
-          const client = new Http2Client(this, result);
-          this.#sessions.push(client);
-          this.serve();
-          return;
-        }
-        if (result.why === "overflow" && this.#sessions.length > 0) return;
-        for (const pending of this.#pending.splice(0)) {
-          this.#leave(pending);
-          pending.events.onUpstreamFailure(reasonOfFailure(result), result.transportFailure);
-        }
-      },
-    );
-  }
-
-  /** What waits goes where there is room. */
-  serve(): void {
-    while (this.#pending.length > 0) {
-      const session = this.#sessions.find((one) => one.room);
-      if (!session) {
-        this.#connect(this.#pending[0]!.options);
-        return;
-      }
-      const pending = this.#pending.shift()!;
-      this.#leave(pending);
-      session.take(pending.events);
-    }
-    if (this.#draining || this.host.removed) for (const session of [...this.#sessions]) session.drain();
-  }
-
-  gone(session: Http2Client): void {
-    const at = this.#sessions.indexOf(session);
-    if (at >= 0) this.#sessions.splice(at, 1);
-    if (this.#pending.length > 0) this.serve();
-  }
-
-  drain(): void {
-    this.#draining = true;
-    for (const session of [...this.#sessions]) session.drain();
-  }
-}
-
-class Http2Client implements DeadlineOwner {
+export class Http2Client implements DeadlineOwner {
   readonly connection: UpstreamConnection;
   readonly session: ClientHttp2Session;
   readonly #pool: Http2Pool;
@@ -152,15 +35,26 @@ class Http2Client implements DeadlineOwner {
     });
     this.session = session;
     session.on("error", () => undefined);
-    session.on("goaway", () => this.drain());
-    session.on("close", () => {
-      this.#idle.cancel();
-      this.#leaving = true;
-      pool.gone(this);
-    });
+    session.on(
+      "goaway",
+      guarded(this, () => this.drain()),
+    );
+    session.on(
+      "close",
+      guarded(this, () => {
+        this.#idle.cancel();
+        this.#leaving = true;
+        pool.gone(this);
+      }),
+    );
     session.once("connect", () => {
       if (!session.destroyed) session.setLocalWindowSize(16 * 1024 * 1024);
     });
+  }
+
+  onBug(error: unknown): void {
+    this.#pool.deadlines.bug(error);
+    this.session.destroy();
   }
 
   get room(): boolean {
@@ -175,7 +69,7 @@ class Http2Client implements DeadlineOwner {
     this.#requests++;
     const { maxRequestsPerConnection: most } = this.connection.host.cluster;
     if (most > 0 && this.#requests >= most) this.#leaving = true;
-    events.onUpstreamReady(new Http2Stream(this, events));
+    ready(events, new Http2Stream(this, events));
   }
 
   released(): void {
@@ -233,46 +127,75 @@ class Http2Stream implements UpstreamStream {
       return;
     }
     this.#stream = stream;
-    stream.on("wantTrailers", () => {
-      try {
-        stream.sendTrailers(this.#trailers ? outgoing(this.#trailers) : {});
-      } catch {
-        stream.close();
-      }
-    });
-    stream.on("headers", (headers) => {
-      const status = Number(headers[":status"]);
-      this.#events?.onInformational(status, new Headers());
-    });
-    stream.on("response", (_headers, flags, raw?: unknown) => {
-      const { status, headers } = responseOf(raw as string[]);
-      this.#responded = true;
-      const ended = (flags & http2().constants.NGHTTP2_FLAG_END_STREAM) !== 0;
-      this.#events?.onResponseHead(status, headers, ended);
-      if (ended) this.#complete();
-    });
-    stream.on("data", (chunk: Buffer) => this.#events?.onResponseData(chunk));
-    stream.on("trailers", (_headers, _flags, raw?: unknown) => {
-      this.#answer = responseOf(raw as string[]).headers;
-    });
-    stream.on("end", () => {
-      if (this.#responded && stream.rstCode === 0) this.#complete();
-    });
-    stream.on("drain", () => this.#events?.onUpstreamDrain());
-    stream.on("error", () => undefined);
-    stream.on("close", () => {
-      const { constants } = http2();
-      this.#fail(
-        stream.rstCode === constants.NGHTTP2_REFUSED_STREAM
-          ? "remote_refused"
-          : this.#client.session.destroyed && stream.rstCode !== 0
-            ? "connection_termination"
-            : stream.rstCode === constants.NGHTTP2_PROTOCOL_ERROR
-              ? "protocol_error"
-              : "remote_reset",
-      );
-      this.#release();
-    });
+    bears(stream, this);
+    stream.on("wantTrailers", listeners.wantTrailers);
+    stream.on("headers", listeners.headers);
+    stream.on("response", listeners.response);
+    stream.on("data", listeners.data);
+    stream.on("trailers", listeners.trailers);
+    stream.on("end", listeners.end);
+    stream.on("drain", listeners.drain);
+    stream.on("error", nothing);
+    stream.on("close", listeners.close);
+  }
+
+  onWantTrailers(): void {
+    const stream = this.#stream!;
+    try {
+      stream.sendTrailers(this.#trailers ? outgoing(this.#trailers) : {});
+    } catch {
+      stream.close();
+    }
+  }
+
+  onInformational(status: number): void {
+    this.#events?.onInformational(status, new Headers());
+  }
+
+  onResponse(flags: number, raw: readonly string[]): void {
+    const { status, headers } = responseOf(raw);
+    this.#responded = true;
+    const ended = (flags & http2().constants.NGHTTP2_FLAG_END_STREAM) !== 0;
+    this.#events?.onResponseHead(status, headers, ended);
+    if (ended) this.#complete();
+  }
+
+  onData(chunk: Buffer): void {
+    this.#events?.onResponseData(chunk);
+  }
+
+  onTrailers(raw: readonly string[]): void {
+    this.#answer = responseOf(raw).headers;
+  }
+
+  onEnd(): void {
+    if (this.#responded && this.#stream!.rstCode === 0) this.#complete();
+  }
+
+  onDrain(): void {
+    this.#events?.onUpstreamDrain();
+  }
+
+  onClose(): void {
+    const { rstCode } = this.#stream!;
+    const { constants } = http2();
+    this.#fail(
+      rstCode === constants.NGHTTP2_REFUSED_STREAM
+        ? "remote_refused"
+        : this.#client.session.destroyed && rstCode !== 0
+          ? "connection_termination"
+          : rstCode === constants.NGHTTP2_PROTOCOL_ERROR
+            ? "protocol_error"
+            : "remote_reset",
+    );
+    this.#release();
+  }
+
+  onBug(error: unknown): void {
+    const events = this.#events;
+    this.reset();
+    if (events) events.onBug(error);
+    else this.#client.onBug(error);
   }
 
   #complete(): void {
@@ -281,13 +204,13 @@ class Http2Stream implements UpstreamStream {
     this.#events = undefined;
     // Released first: the client may ask again at once.
     this.#release();
-    events.onResponseEnd(this.#answer);
+    complete(events, this, this.#answer);
   }
 
   #fail(reason: ResetReason): void {
     const events = this.#events;
     this.#events = undefined;
-    events?.onUpstreamReset(reason);
+    if (events) refuse(events, reason, undefined);
   }
 
   #release(): void {
@@ -333,3 +256,22 @@ function responseOf(raw: readonly string[]): { status: number; headers: Headers 
   }
   return { status, headers: new Headers(flat) };
 }
+
+const listeners = {
+  wantTrailers: listener((stream: Http2Stream) => stream.onWantTrailers()),
+  headers: listener((stream: Http2Stream, headers: IncomingHttpHeaders & IncomingHttpStatusHeader) =>
+    stream.onInformational(Number(headers[":status"])),
+  ),
+  // A raw list keeps the order and what came twice; it is what the types forget.
+  response: listener((stream: Http2Stream, _headers: object, flags: number, raw?: unknown) =>
+    stream.onResponse(flags, raw as string[]),
+  ),
+  data: listener((stream: Http2Stream, chunk: Buffer) => stream.onData(chunk)),
+  trailers: listener((stream: Http2Stream, _headers: object, _flags: number, raw?: unknown) =>
+    stream.onTrailers(raw as string[]),
+  ),
+  end: listener((stream: Http2Stream) => stream.onEnd()),
+  drain: listener((stream: Http2Stream) => stream.onDrain()),
+  close: listener((stream: Http2Stream) => stream.onClose()),
+};
+const nothing = () => undefined;

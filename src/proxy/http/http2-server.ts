@@ -1,17 +1,15 @@
 /** A client's connection in HTTP/2, by node:http2 on the socket that we were given: one exchange for each stream. */
-import type {
-  IncomingHttpHeaders,
-  OutgoingHttpHeaders,
-  ServerHttp2Session,
-  ServerHttp2Stream,
-} from "node:http2";
+import type { OutgoingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { Downstream } from "../contract.ts";
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
-import { Exchange, type ResponseWriter } from "./exchange.ts";
+import { Exchange } from "./exchange.ts";
+import { bears, charge, guarded, listener } from "./guard.ts";
 import { fieldName, Headers, type RequestHead } from "./headers.ts";
+import { plainHost } from "./http1-target.ts";
 import { http2, maxHeaderPairs } from "./http2.ts";
 import type { Manager } from "./manager.ts";
 import { type ConnectionFacts, connectionFacts } from "./request-headers.ts";
+import type { ResponseWriter } from "./response-writer.ts";
 
 const IDLE = 0;
 const LIFE = 1;
@@ -58,12 +56,18 @@ export class Http2ServerConnection implements DeadlineOwner {
       maxSettings: 32,
     });
     this.#session = session;
-    session.on("stream", (stream, headers, flags, raw) => {
-      // A raw list keeps the order and what came twice; it is what the types forget.
-      this.#onStream(stream, headers, flags, raw as unknown as string[]);
-    });
+    session.on(
+      "stream",
+      guarded(this, (stream: ServerHttp2Stream, _headers: object, flags: number, raw?: unknown) => {
+        // A raw list keeps the order and what came twice; it is what the types forget.
+        this.#onStream(stream, flags, raw as string[]);
+      }),
+    );
     session.on("error", () => this.#manager.protocolErrors.inc());
-    session.on("close", () => this.#onClose());
+    session.on(
+      "close",
+      guarded(this, () => this.#onClose()),
+    );
     session.setTimeout(0);
     if (settings.initialConnectionWindow > 65_535) {
       session.once("localSettings", () => {
@@ -79,18 +83,13 @@ export class Http2ServerConnection implements DeadlineOwner {
     if (settings.connectionIdleTimeout > 0) deadlines.set(this.#idle, settings.connectionIdleTimeout);
   }
 
-  #onStream(
-    stream: ServerHttp2Stream,
-    parsed: IncomingHttpHeaders,
-    flags: number,
-    raw: readonly string[],
-  ): void {
+  #onStream(stream: ServerHttp2Stream, flags: number, raw: readonly string[]): void {
     this.#streams++;
     this.#requests++;
     this.#idle.cancel();
     const most = this.#manager.settings.maxRequestsPerConnection;
     if (most > 0 && this.#requests >= most) this.drain();
-    new Http2Exchange(this.#manager, this.#facts, stream, parsed, flags, raw, () => {
+    new Http2Exchange(this.#manager, this.#facts, stream, flags, raw, () => {
       this.#streams--;
       if (this.#streams > 0) return;
       if (this.#draining) this.#session.close();
@@ -108,6 +107,11 @@ export class Http2ServerConnection implements DeadlineOwner {
 
   close(): void {
     this.#session.destroy();
+  }
+
+  onBug(error: unknown): void {
+    this.#manager.bug(error);
+    this.close();
   }
 
   onDeadline(kind: number): void {
@@ -138,7 +142,6 @@ class Http2Exchange implements ResponseWriter {
     manager: Manager,
     facts: ConnectionFacts,
     stream: ServerHttp2Stream,
-    _parsed: IncomingHttpHeaders,
     flags: number,
     raw: readonly string[],
     done: () => void,
@@ -146,34 +149,57 @@ class Http2Exchange implements ResponseWriter {
     this.#manager = manager;
     this.#stream = stream;
     this.#done = done;
-    const exchange = new Exchange(manager, facts, this);
-    this.#exchange = exchange;
-    stream.on("data", (chunk: Buffer) => exchange.onRequestData(chunk));
-    stream.on("trailers", (_headers, _flags, rawTrailers) => {
-      this.#requestTrailers = fieldsOf(rawTrailers as unknown as string[]);
-    });
-    stream.on("end", () => {
-      if (!exchange.requestEnded) exchange.onRequestEnd(this.#requestTrailers);
-    });
-    stream.on("drain", () => exchange.onDownstreamDrain());
-    stream.on("wantTrailers", () => {
-      try {
-        stream.sendTrailers(this.#trailers ? outgoing(this.#trailers) : {});
-      } catch {
-        stream.close(http2().constants.NGHTTP2_INTERNAL_ERROR);
-      }
-    });
-    stream.on("error", () => undefined);
-    stream.on("close", () => {
-      exchange.onDownstreamReset();
-      this.#done();
-    });
-    const { NGHTTP2_FLAG_END_STREAM } = http2().constants;
+    this.#exchange = new Exchange(manager, facts, this);
+    bears(stream, this);
+    stream.on("data", listeners.data);
+    stream.on("trailers", listeners.trailers);
+    stream.on("end", listeners.end);
+    stream.on("drain", listeners.drain);
+    stream.on("wantTrailers", listeners.wantTrailers);
+    stream.on("error", nothing);
+    stream.on("close", listeners.close);
     try {
-      this.#begin(raw, (flags & NGHTTP2_FLAG_END_STREAM) !== 0);
+      this.#begin(raw, (flags & http2().constants.NGHTTP2_FLAG_END_STREAM) !== 0);
     } catch (error) {
-      manager.bug(error);
+      charge(this, error);
+    }
+  }
+
+  onBug(error: unknown): void {
+    this.#manager.bug(error);
+    this.reset();
+  }
+
+  onData(chunk: Buffer): void {
+    this.#exchange.onRequestData(chunk);
+  }
+
+  onTrailers(raw: readonly string[]): void {
+    this.#requestTrailers = fieldsOf(raw);
+  }
+
+  onEnd(): void {
+    if (!this.#exchange.requestEnded) this.#exchange.onRequestEnd(this.#requestTrailers);
+  }
+
+  onDrain(): void {
+    this.#exchange.onDownstreamDrain();
+  }
+
+  onWantTrailers(): void {
+    const stream = this.#stream;
+    try {
+      stream.sendTrailers(this.#trailers ? outgoing(this.#trailers) : {});
+    } catch {
       stream.close(http2().constants.NGHTTP2_INTERNAL_ERROR);
+    }
+  }
+
+  onClose(): void {
+    try {
+      this.#exchange.onDownstreamReset();
+    } finally {
+      this.#done();
     }
   }
 
@@ -285,7 +311,18 @@ class Http2Exchange implements ResponseWriter {
   closeAfter(): void {}
 }
 
-const plainHost = /^[A-Za-z0-9\-._~!$&'()*+,;=:@%[\]]+$/;
+const listeners = {
+  data: listener((stream: Http2Exchange, chunk: Buffer) => stream.onData(chunk)),
+  trailers: listener((stream: Http2Exchange, _headers: object, _flags: number, raw?: unknown) =>
+    stream.onTrailers(raw as string[]),
+  ),
+  end: listener((stream: Http2Exchange) => stream.onEnd()),
+  drain: listener((stream: Http2Exchange) => stream.onDrain()),
+  wantTrailers: listener((stream: Http2Exchange) => stream.onWantTrailers()),
+  close: listener((stream: Http2Exchange) => stream.onClose()),
+};
+const nothing = () => undefined;
+
 const printable = /^[\x21-\x7e]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const badValue = /[\0-\x08\x0a-\x1f\x7f]/;

@@ -10,6 +10,7 @@ import type {
   ProxyDeps,
 } from "../contract.ts";
 import { Deadline } from "./deadlines.ts";
+import { guarded } from "./guard.ts";
 import { Http1ServerConnection } from "./http1-server.ts";
 import { preface } from "./http2.ts";
 import { Http2ServerConnection } from "./http2-server.ts";
@@ -73,6 +74,12 @@ class HttpHandler implements ConnectionHandler {
     const { socket } = downstream;
     const manager = this.#manager;
     let seen = downstream.head;
+    const bearer = {
+      onBug(error: unknown) {
+        manager.bug(error);
+        socket.destroy();
+      },
+    };
     const decided = () => {
       const most = Math.min(seen.length, preface.length);
       if (most === 0) return false;
@@ -82,7 +89,7 @@ class HttpHandler implements ConnectionHandler {
       return true;
     };
     if (decided()) return;
-    const onData = (chunk: Buffer) => {
+    const onData = guarded(bearer, (chunk: Buffer) => {
       seen = seen.length > 0 ? Buffer.concat([seen, chunk]) : chunk;
       socket.pause();
       socket.off("data", onData);
@@ -92,14 +99,14 @@ class HttpHandler implements ConnectionHandler {
       // A part of the preface: the rest is waited for.
       this.#connections.add(looking);
       listen();
-    };
-    const onGone = () => {
+    });
+    const onGone = guarded(bearer, () => {
       stopLooking();
       socket.destroy();
       this.#closed(looking);
-    };
+    });
     const nothing = () => undefined;
-    const deadline = new Deadline({ onDeadline: onGone }, 0);
+    const deadline = new Deadline({ onDeadline: onGone, ...bearer }, 0);
     const looking: Connection = { drain: onGone, close: onGone };
     const stopLooking = () => {
       deadline.cancel();

@@ -38,7 +38,7 @@ export class Manager {
     this.deps = deps;
     this.world = deps.world;
     this.bufferLimit = deps.bufferLimit;
-    this.deadlines = new Deadlines(deps.world);
+    this.deadlines = new Deadlines(deps.world, (error) => this.bug(error));
     this.newRequestId = requestIds(deps.world);
     this.#metrics = new Metrics(deps);
     this.inbound = deps.direction === "inbound";

@@ -2,7 +2,7 @@
 import type { Host } from "../contract.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Headers, RequestHead } from "./headers.ts";
-import { poolFor } from "./pools.ts";
+import { requestTo } from "./pools.ts";
 import { ownAddress } from "./request-headers.ts";
 import type { ResetReason } from "./retry-policy.ts";
 import { type Mirror, portAt } from "./route-action.ts";
@@ -25,21 +25,7 @@ export function sendShadows(mirrors: readonly Mirror[], exchange: Exchange, body
     head.headers.set("x-envoy-internal", "true");
     head.headers.append("x-forwarded-for", ownAddress(), ",");
     const shadow = new Shadow(host, head, body, () => limits.requests.release());
-    poolFor(
-      host,
-      {
-        http2: exchange.protocol === "HTTP/2",
-        upgrade: false,
-        alpn: exchange.facts.downstream.upstreamAlpn,
-      },
-      "default",
-      manager.deadlines,
-    ).request(shadow, {
-      priority: "default",
-      serverName: head.authority,
-      downstream: exchange.facts.downstream,
-      upgrade: false,
-    });
+    requestTo(host, "default", exchange, head.authority, false, shadow);
   }
 }
 

@@ -101,11 +101,11 @@ test("deadlines fire in time, once, and not when cancelled", async () => {
       fc.array(fc.record({ after: fc.constantFrom(5, 10, 50), wait: fc.nat(20), cancel: fc.option(fc.nat(60)) }), { maxLength: 30 }),
       async (plan) => {
         const world = new SimulatedWorld(1);
-        const deadlines = new Deadlines(world);
+        const deadlines = new Deadlines(world, (error) => assert.ifError(error));
         const fired = new Map<number, number>();
         const wanted = new Map<number, number>();
         for (const [i, { after, wait, cancel }] of plan.entries()) {
-          const deadline = new Deadline({ onDeadline: (kind) => fired.set(kind, world.monotonic()) }, i);
+          const deadline = new Deadline({ onDeadline: (kind) => fired.set(kind, world.monotonic()), onBug: (error) => assert.ifError(error) }, i);
           deadlines.set(deadline, after);
           const due = world.monotonic() + after;
           if (cancel === null || cancel >= after) wanted.set(i, due);

@@ -1,8 +1,10 @@
 import type { Host } from "../contract.ts";
 import type { Deadlines } from "./deadlines.ts";
-import { Http1Pool } from "./http1-client.ts";
-import { Http2Pool } from "./http2-client.ts";
-import type { Pool } from "./upstream.ts";
+import type { Exchange } from "./exchange.ts";
+import { Http1Pool } from "./http1-pool.ts";
+import { Http2Pool } from "./http2-pool.ts";
+import { portAt } from "./route-action.ts";
+import type { PendingStream, Pool, UpstreamEvents } from "./upstream.ts";
 
 /** The pools of one host, by protocol, priority and ALPN: they hang on it, and live as long as it does. */
 class HostPools {
@@ -13,7 +15,7 @@ class HostPools {
 const oneDotOne = ["http/1.1"];
 
 /** The pool for requests to a host; HTTP/2 where the cluster says so, or where it says "as the client" and that has it. */
-export function poolFor(
+function poolFor(
   host: Host,
   request: { http2: boolean; upgrade: boolean; alpn: readonly string[] | undefined },
   priority: "default" | "high",
@@ -43,4 +45,25 @@ export function poolFor(
     list[at] = pool;
   }
   return pool;
+}
+
+/** Asks for a stream to a host, for `exchange` or a copy of it; what it returns gives the waiting up. */
+export function requestTo(
+  host: Host,
+  priority: "default" | "high",
+  exchange: Exchange,
+  authority: string,
+  upgrade: boolean,
+  events: UpstreamEvents,
+): PendingStream | undefined {
+  const { downstream } = exchange.facts;
+  const pool = poolFor(
+    host,
+    { http2: exchange.protocol === "HTTP/2", upgrade, alpn: downstream.upstreamAlpn },
+    priority,
+    exchange.manager.deadlines,
+  );
+  const port = portAt(authority);
+  const serverName = port < 0 ? authority : authority.slice(0, port);
+  return pool.request(events, { priority, serverName, downstream, upgrade });
 }

@@ -1,5 +1,6 @@
 /** What the router and the connections to hosts say to each other; the same for HTTP/1.1 and HTTP/2. */
 import type { ConnectFailure, Downstream, Host, UpstreamConnection } from "../contract.ts";
+import { type Bearer, charge } from "./guard.ts";
 import type { Headers, RequestHead } from "./headers.ts";
 import type { ResetReason } from "./retry-policy.ts";
 
@@ -19,7 +20,7 @@ export interface UpstreamStream {
 }
 
 /** Who asked for a stream. Nothing is called after `reset`, `cancel`, `onUpstreamReset` or the end of the response. */
-export interface UpstreamEvents {
+export interface UpstreamEvents extends Bearer {
   onUpstreamReady(stream: UpstreamStream): void;
   /** No stream came about. */
   onUpstreamFailure(reason: ResetReason, transportFailure: string): void;
@@ -30,8 +31,44 @@ export interface UpstreamEvents {
   onResponseEnd(trailers: Headers | undefined): void;
   onUpstreamReset(reason: ResetReason): void;
   onUpstreamDrain(): void;
-  /** Something threw while the response was handled. */
-  onBug(error: unknown): void;
+}
+
+/** Has the request bear what it throws. */
+export function ready(events: UpstreamEvents, stream: UpstreamStream): void {
+  try {
+    events.onUpstreamReady(stream);
+  } catch (error) {
+    stream.reset();
+    charge(events, error);
+  }
+}
+
+/** The same for one that gets no stream, or whose stream broke off. */
+export function refuse(
+  events: UpstreamEvents,
+  reason: ResetReason,
+  transportFailure: string | undefined,
+): void {
+  try {
+    if (transportFailure === undefined) events.onUpstreamReset(reason);
+    else events.onUpstreamFailure(reason, transportFailure);
+  } catch (error) {
+    charge(events, error);
+  }
+}
+
+/** The same for one whose response is over. */
+export function complete(
+  events: UpstreamEvents,
+  stream: UpstreamStream,
+  trailers: Headers | undefined,
+): void {
+  try {
+    events.onResponseEnd(trailers);
+  } catch (error) {
+    stream.reset();
+    charge(events, error);
+  }
 }
 
 /** A request for a stream that waits for a connection. */
@@ -87,4 +124,24 @@ export function reasonOfFailure(failure: ConnectFailure): ResetReason {
     default:
       return "connection_failure";
   }
+}
+
+/** What a client is told when no try ended with an answer; the last one ended with `reason`. */
+export function failureAnswer(
+  reason: ResetReason,
+  transportFailure: string,
+  retried: boolean,
+): { status: number; body: string; details: string } {
+  if (reason === "per_try_timeout") {
+    return { status: 504, body: "upstream request timeout", details: "upstream_per_try_timeout" };
+  }
+  const { words, status, detail } = resets[reason];
+  const which = retried ? "retried and the latest reset reason" : "reset reason";
+  const cause =
+    transportFailure && reason !== "overflow" ? `${detail}|${transportFailure.replace(/ /g, "_")}` : detail;
+  return {
+    status,
+    body: `upstream connect error or disconnect/reset before headers. ${which}: ${words}`,
+    details: `upstream_reset_before_response_started{${cause}}`,
+  };
 }

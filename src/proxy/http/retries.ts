@@ -1,0 +1,74 @@
+/** The tries of one request after its first. */
+import type { Timer } from "../../world/index.ts";
+import type { ClusterLimits, Host } from "../contract.ts";
+import type { ClusterCounters } from "./cluster-counters.ts";
+import type { Exchange } from "./exchange.ts";
+import { backoff, type Retry } from "./retry-policy.ts";
+
+export class Retries {
+  readonly #policy: Retry;
+  readonly #exchange: Exchange;
+  readonly #limits: ClusterLimits;
+  readonly #counters: ClusterCounters;
+  readonly #begin: () => void;
+  #holds = false;
+  #backoff: Timer | undefined;
+  left: number;
+  /** Where it failed. */
+  readonly hosts: Host[] = [];
+
+  /** `begin` begins another try; what it throws is the exchange's. */
+  constructor(
+    policy: Retry,
+    exchange: Exchange,
+    limits: ClusterLimits,
+    counters: ClusterCounters,
+    begin: () => void,
+  ) {
+    this.#policy = policy;
+    this.#exchange = exchange;
+    this.#limits = limits;
+    this.#counters = counters;
+    this.#begin = begin;
+    // A connection that is to become another protocol's is not begun twice.
+    this.left = exchange.upgrade === undefined ? policy.attempts : 0;
+  }
+
+  /** Begins the next try after a while; false when it may not be. `tries`: how many there were. */
+  again(tries: number, host: Host | undefined, bodyIsHere: boolean): boolean {
+    const exchange = this.#exchange;
+    const policy = this.#policy;
+    this.giveBack();
+    if (this.left === 0) {
+      if (policy.attempts > 0 && tries > policy.attempts) exchange.addFlag("URX");
+      this.#counters.retryLimit.inc();
+      return false;
+    }
+    if (!bodyIsHere) return false;
+    if (policy.requestHeaders.length > 0 && !policy.requestHeaders.some((test) => test(exchange.head)))
+      return false;
+    if (!this.#limits.retries.tryAcquire()) {
+      exchange.addFlag("UO");
+      this.#counters.retryOverflow.inc();
+      return false;
+    }
+    this.#holds = true;
+    this.left--;
+    this.#counters.retry.inc();
+    if (host) this.hosts.push(host);
+    this.#backoff = exchange.after(backoff(policy, tries, exchange.manager.world), this.#begin);
+    return true;
+  }
+
+  /** The try that was begun is over: its place among the cluster's retries is another's. */
+  giveBack(): void {
+    if (!this.#holds) return;
+    this.#holds = false;
+    this.#limits.retries.release();
+  }
+
+  stop(): void {
+    this.#backoff?.cancel();
+    this.giveBack();
+  }
+}
