@@ -149,8 +149,13 @@ async function runTests(
     env,
     stdio: "inherit",
   });
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => child.kill(signal));
+  const stop = (signal: NodeJS.Signals) => {
+    child.kill(signal);
+    child.on("exit", () => process.exit(1)); // nothing of what would follow
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
   const code = await new Promise<number>((done) => child.on("exit", (status) => done(status ?? 1)));
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, stop);
   if (code !== 0) failed = true;
   say(`${code === 0 ? "good" : "FAILED"} on ${on}, ${minutes(start)}`);
 }
