@@ -91,10 +91,11 @@ test("a message goes out in its parts as one, and the stream ends with a status"
   const chunks: Buffer[] = [];
   stream.on("data", (chunk: Buffer) => chunks.push(chunk));
   const body = "b".repeat(300_000);
-  call.send(Buffer.from("small "), Buffer.from("one"));
-  call.send(Buffer.from("head "), Buffer.from(body));
+  call.send([Buffer.from("small "), Buffer.from("one")]);
+  const left = new Promise<void>((resolve) => call.send([Buffer.from("head "), Buffer.from(body)], resolve));
+  await left;
   call.end(status.UNAVAILABLE, "we go, ümlaut");
-  call.send(Buffer.from("too late"));
+  await new Promise<void>((resolve) => call.send([Buffer.from("too late")], resolve));
   const [trailers] = (await once(stream, "trailers")) as [Record<string, unknown>];
   assert.equal(trailers["grpc-status"], "14");
   assert.equal(decodeURIComponent(String(trailers["grpc-message"])), "we go, ümlaut");

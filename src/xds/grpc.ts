@@ -24,8 +24,11 @@ export interface Call {
   readonly connection: Duplex;
   /** `address:port`, for people. */
   readonly peer: string;
-  /** What follows each other makes one message. The buffers are not to be changed any more. */
-  send(...parts: readonly Uint8Array[]): void;
+  /**
+   * One message, given in parts; they are not to be changed any more. `flushed` is called when its bytes have left this
+   * process, or never will.
+   */
+  send(parts: readonly Uint8Array[], flushed?: () => void): void;
   /** Ends the stream; OK without a status. Nothing is called afterwards. */
   end(status?: Status, details?: string): void;
 }
@@ -109,8 +112,9 @@ export class GrpcServer {
     const handlers = this.#options.serve({
       connection,
       peer: `${remoteAddress}:${remotePort}`,
-      send: (...parts) => {
-        if (!over && !stream.destroyed) write(stream, parts);
+      send: (parts, flushed = () => {}) => {
+        if (over || stream.destroyed) flushed();
+        else write(stream, parts, flushed);
       },
       end,
     });
@@ -141,17 +145,19 @@ export class GrpcServer {
 const answer = { ":status": 200, "content-type": "application/grpc" };
 
 /** A message as it goes out: not compressed, its length in four bytes, its parts. */
-function write(stream: ServerHttp2Stream, parts: readonly Uint8Array[]): void {
+function write(stream: ServerHttp2Stream, parts: readonly Uint8Array[], flushed: () => void): void {
   const length = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const head = Buffer.alloc(5);
   head.writeUInt32BE(length, 1);
   if (length < worthSharing) {
-    stream.write(Buffer.concat([head, ...parts], 5 + length));
+    stream.write(Buffer.concat([head, ...parts], 5 + length), flushed);
     return;
   }
   stream.cork();
+  const [last] = parts.slice(-1);
   stream.write(head);
-  for (const part of parts) stream.write(part);
+  for (const part of parts.slice(0, -1)) stream.write(part);
+  stream.write(last, flushed);
   stream.uncork();
 }
 

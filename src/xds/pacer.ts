@@ -1,7 +1,7 @@
 /**
  * Who is sent much at one time. When all proxies connect at once, or something changes that all of them have in full,
- * a few are served at a time, in the order in which they came: each soon has all of it, and only their responses
- * take memory.
+ * long responses go out a few at a time, in the order in which they were asked for, and the next when one has left
+ * this process: so only a few take memory, however slow the network is.
  */
 import type { Timer, World } from "../world/index.ts";
 
@@ -11,8 +11,8 @@ export interface Turn {
   resume(): void;
 }
 
-/** How many are served at a time. */
-const places = 16;
+/** How many are sent to at a time. */
+const places = 8;
 /** A place is kept for this long, ms; who is slower takes another turn. */
 const patience = 500;
 
@@ -38,7 +38,7 @@ export class Pacer {
     return false;
   }
 
-  /** It has all it was to get, or is gone. */
+  /** What it was sent has left, or it is gone. */
   leave(turn: Turn): void {
     this.#waiting.delete(turn);
     const timer = this.#inside.get(turn);

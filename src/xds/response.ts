@@ -1,37 +1,95 @@
 /**
- * DeltaDiscoveryResponse, put together from resources that are encoded already: what a hundred proxies get was
- * encoded once, and a response is a concatenation. Field numbers: envoy/service/discovery/v3/discovery.proto.
+ * Delta discovery responses out of resources that are encoded already: what was encoded for one client goes to all
+ * others as it is, and of long responses also the whole. Field numbers: envoy/service/discovery/v3/discovery.proto.
  */
+import type { Timer, World } from "../world/index.ts";
 import { type Encoded, type Kind, typeUrls } from "./encode/index.ts";
 
-/** The bytes of one response. */
-export function deltaResponse(response: {
-  kind: Kind;
-  resources: readonly Encoded[];
-  removed: readonly string[];
-  nonce: string;
-  systemVersion: string;
-}): Buffer {
+/** The bytes of one response, in parts that follow each other; those of `bodies` are shared with other clients. */
+export function deltaResponse(
+  response: {
+    kind: Kind;
+    resources: readonly Encoded[];
+    removed: readonly string[];
+    nonce: string;
+    systemVersion: string;
+  },
+  bodies?: Bodies,
+): readonly Uint8Array[] {
   const parts: Uint8Array[] = [];
-  const field = (number: number, bytes: Uint8Array) => {
-    parts.push(head(number, bytes.length), bytes);
-  };
-  field(1, Buffer.from(response.systemVersion));
-  for (const { resource } of response.resources) field(2, resource);
-  field(4, Buffer.from(typeUrls[response.kind]));
-  field(5, Buffer.from(response.nonce));
-  for (const name of response.removed) field(6, Buffer.from(name));
+  field(parts, 1, Buffer.from(response.systemVersion));
+  field(parts, 4, Buffer.from(typeUrls[response.kind]));
+  field(parts, 5, Buffer.from(response.nonce));
+  for (const name of response.removed) field(parts, 6, Buffer.from(name));
+  const body = bodies?.of(response.resources) ?? bodyOf(response.resources);
+  return [Buffer.concat(parts), body];
+}
+
+/** Fewer resources are put together for each client. */
+const worthKeeping = 20;
+/** Bodies that are kept, and for how long after the last use, ms: as long as clients connect one after another. */
+const most = 64;
+const idle = 500;
+
+/** Bodies of long responses that many clients get within a short time. */
+export class Bodies {
+  readonly #world: World;
+  /** By the first resource; the one used longest ago first. */
+  readonly #kept = new Map<Encoded, { resources: readonly Encoded[]; body: Uint8Array }>();
+  #timer: Timer | undefined;
+  #used = 0;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  /** How many are kept. */
+  get size(): number {
+    return this.#kept.size;
+  }
+
+  of(resources: readonly Encoded[]): Uint8Array {
+    const [first] = resources;
+    if (!first || resources.length < worthKeeping) return bodyOf(resources);
+    let found = this.#kept.get(first);
+    this.#kept.delete(first);
+    if (!found || !same(found.resources, resources)) found = { resources, body: bodyOf(resources) };
+    this.#kept.set(first, found);
+    if (this.#kept.size > most) for (const [oldest] of this.#kept) if (this.#kept.delete(oldest)) break;
+    this.#used = this.#world.monotonic();
+    this.#timer ??= this.#world.after(idle, () => this.#look());
+    return found.body;
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  #look(): void {
+    const left = this.#used + idle - this.#world.monotonic();
+    this.#timer = left > 0 ? this.#world.after(left, () => this.#look()) : undefined;
+    if (left <= 0) this.#kept.clear();
+  }
+}
+
+function same(a: readonly Encoded[], b: readonly Encoded[]): boolean {
+  return a.length === b.length && a.every((each, i) => each === b[i]);
+}
+
+function bodyOf(resources: readonly Encoded[]): Uint8Array {
+  const parts: Uint8Array[] = [];
+  for (const { resource } of resources) field(parts, 2, resource);
   return Buffer.concat(parts);
 }
 
-/** The tag of a length-delimited field, and the length. */
-function head(number: number, length: number): Buffer {
-  const bytes = [(number << 3) | 2];
-  let rest = length;
+/** A length-delimited field: its tag, the length, the bytes. */
+function field(parts: Uint8Array[], number: number, bytes: Uint8Array): void {
+  const head = [(number << 3) | 2];
+  let rest = bytes.length;
   while (rest > 0x7f) {
-    bytes.push((rest & 0x7f) | 0x80);
+    head.push((rest & 0x7f) | 0x80);
     rest >>>= 7;
   }
-  bytes.push(rest);
-  return Buffer.from(bytes);
+  head.push(rest);
+  parts.push(Uint8Array.from(head), bytes);
 }

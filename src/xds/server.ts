@@ -11,6 +11,7 @@ import type { Kind, TlsSecret } from "./encode/index.ts";
 import { type Call, type CallHandlers, GrpcServer, type Status, status } from "./grpc.ts";
 import { type Introduction, introductionOf } from "./node.ts";
 import { Pacer } from "./pacer.ts";
+import { Bodies } from "./response.ts";
 import { type KindStatus, type Request, Session } from "./session.ts";
 import { changesOf, ProxyView, type ServedTraffic } from "./view.ts";
 
@@ -106,6 +107,7 @@ class Ads implements XdsServer {
   readonly #options: XdsOptions;
   readonly #server: GrpcServer;
   readonly #pacer: Pacer;
+  readonly #bodies: Bodies;
   readonly #peers = new WeakMap<Duplex, Peer | undefined>();
   readonly #connections = new Set<Connection>();
   readonly #byScope = new Map<string, Set<Connection>>();
@@ -124,6 +126,7 @@ class Ads implements XdsServer {
     this.#epoch = options.world.now().toString(36);
     this.#server = new GrpcServer({ world: options.world, path, serve: (call) => this.#serve(call) });
     this.#pacer = new Pacer(options.world);
+    this.#bodies = new Bodies(options.world);
     const { traffic, secrets } = options;
     this.#unsubscribe = [
       traffic.scopes.subscribe((changes) => this.#scopesChanged(changes)),
@@ -165,6 +168,7 @@ class Ads implements XdsServer {
     for (const end of this.#unsubscribe) end();
     for (const timer of this.#timers) timer.cancel();
     for (const connection of [...this.#connections]) this.#closed(connection);
+    this.#bodies.stop();
     this.#server.stop();
   }
 
@@ -228,7 +232,8 @@ class Ads implements XdsServer {
     const session = new Session({
       world,
       view,
-      send: (bytes) => call.send(bytes),
+      send: (parts, flushed) => call.send(parts, flushed),
+      bodies: this.#bodies,
       pacer: this.#pacer,
       systemVersion: () => `${this.#epoch}/${this.#options.engine.work.batches}`,
       onRejection: (kind, { name, reason }) =>

@@ -74,7 +74,8 @@ class Bench {
       world: this.world,
       view: this.#view(),
       systemVersion: () => "1",
-      send: (bytes) => {
+      send: (parts) => {
+        const bytes = Buffer.concat(parts);
         const { typeUrl, resources, removedResources, nonce } = DeltaDiscoveryResponse.decode(bytes);
         this.sent.push({
           kind: kindOf.get(typeUrl)!,

@@ -9,7 +9,7 @@
 import type { Timer, World } from "../world/index.ts";
 import { type Encoded, type Kind, typeUrls } from "./encode/index.ts";
 import type { Pacer, Turn } from "./pacer.ts";
-import { deltaResponse } from "./response.ts";
+import { type Bodies, deltaResponse } from "./response.ts";
 import { type Rejection, Subscription } from "./subscription.ts";
 
 /** What a client is to have. */
@@ -36,7 +36,10 @@ export interface Request {
 export interface SessionOptions {
   world: World;
   view: View;
-  send: (bytes: Buffer) => void;
+  /** Sends one response, given in parts; `flushed` is called when its bytes have left this process, or never will. */
+  send: (parts: readonly Uint8Array[], flushed?: () => void) => void;
+  /** Where clients share responses; without it none is shared. */
+  bodies?: Bodies;
   /** Whose turn it is where much is to be sent; without it everyone's. */
   pacer?: Pacer;
   /** What stands in `system_version_info`: the settled batch that the response shows. */
@@ -280,20 +283,22 @@ export class Session implements Turn {
     const { cluster } = this.#kinds;
     if (!cluster.flight && !cluster.settled && this.#mayRemoveClusters()) this.#sendBatch(cluster, true);
     if (this.settled) {
-      pacer?.leave(this);
       this.#staleSince = undefined;
       this.#version = this.#options.systemVersion();
     } else this.#staleSince ??= world.monotonic();
   }
 
   #sendBatch(subscription: Subscription, mayRemove: boolean): void {
-    const { view, world, send, systemVersion } = this.#options;
+    const { view, world, send, systemVersion, bodies, pacer } = this.#options;
     const { kind } = subscription;
     const find = (name: string) => view.find(kind, name);
     let half = subscription.halves.length > 0;
     let batch = subscription.take(find, mayRemove);
     while (batch.resources.length + batch.removed.length === 0) {
-      if (!half && !subscription.owed) return;
+      if (!half && !subscription.owed) {
+        pacer?.leave(this);
+        return;
+      }
       if (!half) break;
       // Of a half nothing is left where all of it has changed since: on to the next, and to what is due.
       half = subscription.halves.length > 0;
@@ -301,14 +306,14 @@ export class Session implements Turn {
     }
     if (kind === "cluster") this.#followWithEndpoints(batch.resources, batch.removed);
     const nonce = String(++this.#nonce);
-    const bytes = deltaResponse({ kind, ...batch, nonce, systemVersion: systemVersion() });
+    const parts = deltaResponse({ kind, ...batch, nonce, systemVersion: systemVersion() }, bodies);
     subscription.sent(nonce, batch);
     subscription.owed = false;
     this.#pushedAt = world.monotonic();
     this.sent.responses++;
     this.sent.resources += batch.resources.length;
-    this.sent.bytes += bytes.length;
-    send(bytes);
+    for (const { byteLength } of parts) this.sent.bytes += byteLength;
+    send(parts, () => pacer?.leave(this));
   }
 
   /**

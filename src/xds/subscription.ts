@@ -14,8 +14,8 @@ interface Flight {
   nonce: string;
   resources: readonly Encoded[];
   removed: readonly string[];
-  /** What the client had of these names before. */
-  before: ReadonlyMap<string, string | undefined>;
+  /** What the client had before of the resources, then of those removed. */
+  before: readonly (string | undefined)[];
 }
 
 /**
@@ -154,13 +154,13 @@ export class Subscription {
 
   /** It is on its way. */
   sent(nonce: string, { resources, removed }: Batch): void {
-    const before = new Map<string, string | undefined>();
+    const before: (string | undefined)[] = [];
     for (const { name, version } of resources) {
-      before.set(name, this.held.get(name));
+      before.push(this.held.get(name));
       this.held.set(name, version);
     }
     for (const name of removed) {
-      before.set(name, this.held.get(name));
+      before.push(this.held.get(name));
       this.held.delete(name);
     }
     this.flight = { nonce, resources, removed, before };
@@ -183,11 +183,13 @@ export class Subscription {
     const flight = this.flight;
     this.flight = undefined;
     if (!flight) return undefined;
-    for (const [name, version] of flight.before) {
+    const { resources, removed, before } = flight;
+    const names = [...resources.map(({ name }) => name), ...removed];
+    for (const [i, name] of names.entries()) {
+      const version = before[i];
       if (version === undefined) this.held.delete(name);
       else this.held.set(name, version);
     }
-    const { resources } = flight;
     const [only] = resources;
     if (only && resources.length === 1) {
       const rejection = { name: only.name, version: only.version, reason };

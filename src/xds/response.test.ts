@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { DeltaDiscoveryResponse } from "#protocols/envoy/service/discovery/v3/discovery.ts";
+import { SimulatedWorld } from "../world/index.ts";
+import { encoded } from "./encode/pack.ts";
+import { Bodies, deltaResponse } from "./response.ts";
+
+const resources = Array.from({ length: 60 }, (_, i) =>
+  encoded("cluster", `c${i}`, Buffer.alloc(10 * i, "x")),
+);
+
+test("a response is what the protocol's messages say, shared or not", () => {
+  const bodies = new Bodies(new SimulatedWorld(1));
+  for (const list of [resources, resources.slice(0, 3), []]) {
+    for (const shared of [bodies, undefined]) {
+      const parts = deltaResponse(
+        { kind: "cluster", resources: list, removed: ["gone", "too"], nonce: "7", systemVersion: "v/1" },
+        shared,
+      );
+      const message = DeltaDiscoveryResponse.decode(Buffer.concat(parts));
+      assert.deepEqual(
+        message.resources.map(({ name, version }) => [name, version]),
+        list.map(({ name, version }) => [name, version]),
+      );
+      const { nonce, systemVersionInfo, removedResources, typeUrl } = message;
+      assert.deepEqual(
+        { nonce, systemVersionInfo, removedResources, typeUrl },
+        {
+          nonce: "7",
+          systemVersionInfo: "v/1",
+          removedResources: ["gone", "too"],
+          typeUrl: "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        },
+      );
+    }
+  }
+});
+
+test("clients that get the same share its bytes; what begins alike is not taken for the same", async () => {
+  const world = new SimulatedWorld(1);
+  const bodies = new Bodies(world);
+  const first = bodies.of(resources);
+  assert.equal(bodies.of([...resources]), first);
+  const other = bodies.of(resources.slice(0, 40));
+  assert.notDeepEqual(other, first);
+  assert.equal(bodies.of(resources.slice(0, 40)), other);
+  // Kept while it is used, and no longer.
+  await world.advance(400);
+  assert.equal(bodies.of(resources.slice(0, 40)), other);
+  await world.advance(400);
+  assert.equal(bodies.size, 1);
+  await world.advance(200);
+  assert.equal(bodies.size, 0);
+});
