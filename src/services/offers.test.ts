@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { EndpointSlice, Service, ServiceExport } from "../api/index.ts";
-import { endpointOfferOf, offeredServiceOf, serviceOfferOf } from "./offers.ts";
+import type { EndpointSlice, Pod, Service, ServiceExport } from "../api/index.ts";
+import { endpointOfferOf, offeredServiceOf, offeredWorkloadOf, serviceOfferOf } from "./offers.ts";
 
 const export_: ServiceExport = {
   apiVersion: "multicluster.x-k8s.io/v1beta1",
@@ -148,5 +148,67 @@ test("an endpoint is offered with its readiness, name and place; unknown conditi
       { addresses: ["10.10.0.8"], ready: false, serving: true, terminating: true },
       { addresses: ["10.10.0.9"], ready: false, serving: false, terminating: false },
     ],
+  });
+});
+
+describe("who is behind an endpoint", () => {
+  const pod = (labels: Record<string, string>): Pod =>
+    ({
+      metadata: {
+        namespace: "demo",
+        name: "serve-v1-77d946bb4c-lxrpq",
+        labels: { "pod-template-hash": "77d946bb4c", ...labels },
+        annotations: { secret: "1" },
+        ownerReferences: [{ kind: "ReplicaSet", name: "serve-v1-77d946bb4c", controller: true }],
+      },
+      spec: { serviceAccountName: "serve", containers: [{ name: "serve", env: [{ name: "SECRET" }] }] },
+    }) as unknown as Pod;
+  const inMesh = { "security.istio.io/tlsMode": "istio" };
+
+  test("is offered with what subsets select on, and no other label", () => {
+    const labels = {
+      app: "serve",
+      version: "v1",
+      "app.kubernetes.io/name": "serve",
+      "app.kubernetes.io/managed-by": "Helm",
+      "service.istio.io/canonical-revision": "v1",
+      team: "secret",
+    };
+    assert.deepEqual(offeredWorkloadOf(pod({ ...labels, ...inMesh }), "c1.clusterset.local"), {
+      name: "serve-v1",
+      serviceAccount: "serve",
+      trustDomain: "c1.clusterset.local",
+      labels: {
+        app: "serve",
+        "app.kubernetes.io/name": "serve",
+        "service.istio.io/canonical-revision": "v1",
+        version: "v1",
+      },
+    });
+  });
+
+  test("is not offered where it does not speak its mesh's mTLS", () => {
+    assert.equal(offeredWorkloadOf(pod({ app: "serve" }), "c1.clusterset.local"), undefined);
+  });
+
+  test("is told of the pod that the slice names", () => {
+    const [endpoint] = endpointOfferOf(
+      "c1",
+      "serve",
+      slice({
+        endpoints: [
+          { addresses: ["10.10.0.7"], targetRef: { kind: "Pod", name: "serve-0", namespace: "demo" } },
+        ],
+      }),
+      {
+        regionOf: () => undefined,
+        workloadOf: (name) => ({ name, serviceAccount: "serve", trustDomain: "c1" }),
+      },
+    ).spec.endpoints;
+    assert.deepEqual(endpoint?.workload, {
+      name: "demo/serve-0",
+      serviceAccount: "serve",
+      trustDomain: "c1",
+    });
   });
 });

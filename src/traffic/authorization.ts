@@ -81,7 +81,7 @@ export function targetOf({
   return group === "gateway.networking.k8s.io" ? { kind: "KubeGateway", name } : undefined;
 }
 
-/** Whom the policies are asked for. */
+/** The pod that the policies are asked for. */
 export interface Guarded {
   namespace: string;
   labels: Readonly<Record<string, string>>;

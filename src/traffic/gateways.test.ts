@@ -192,6 +192,26 @@ spec: { host: web, trafficPolicy: { tls: { mode: SIMPLE, credentialName: ca } } 
     assert.equal(config.secrets.size, 0);
   });
 
+  test("names that clients' certificates must have are asked for; checks that are not served keep the server away", () => {
+    const tls = (more: string) =>
+      gateway(
+        `[{ port: { number: 443, name: https, protocol: HTTPS }, hosts: [a.example.com], tls: { mode: MUTUAL, credentialName: cert, ${more} } }]`,
+      );
+    const chains = (more: string) =>
+      [...meshWith(tls(more)).config().listeners.values()].flatMap((listener) => listener.chains);
+    assert.deepEqual(chains("subjectAltNames: [client.example.com]")[0]?.tls?.subjectAltNames, [
+      "client.example.com",
+    ]);
+    for (const check of ["verifyCertificateSpki: [x]", "verifyCertificateHash: [x]", "caCrl: /etc/crl"]) {
+      const { mesh, config } = meshWith(tls(check));
+      assert.equal(config().listeners.size, 0, check);
+      assert.deepEqual(
+        mesh.findings.get("Gateway/coolapp/front")?.map(({ code }) => code),
+        ["WEFT0901"],
+      );
+    }
+  });
+
   const limit = (target: string) => `
 apiVersion: mesh.weft.dev/v1alpha1
 kind: RateLimit

@@ -66,6 +66,7 @@ export function gatewayRulesOf(object: IstioGateway, mesh: MeshSettings): Gatewa
       const port = server.port?.number;
       if (!protocol || !isPort(port) || (server.bind && isIP(server.bind) === 0)) return [];
       if (needsCredential(server) && !credentialOf(server)) return [];
+      if (unservedChecks(server).length > 0) return [];
       return [
         {
           gateway: key,
@@ -95,6 +96,20 @@ export function needsCredential({ port, tls }: GatewayServer): boolean {
     (protocol === "https" || protocol === "tls") &&
     (tls?.mode === "SIMPLE" || tls?.mode === "MUTUAL" || tls?.mode === "OPTIONAL_MUTUAL")
   );
+}
+
+/**
+ * Checks of clients' certificates that are not served. Without them a server would let in whom its author keeps out, so
+ * it is not there.
+ */
+export function unservedChecks({ tls }: GatewayServer): string[] {
+  const asks = tls?.mode === "MUTUAL" || tls?.mode === "OPTIONAL_MUTUAL" || tls?.mode === "ISTIO_MUTUAL";
+  if (!asks) return [];
+  return [
+    ...(tls.verifyCertificateSpki?.length ? ["verifyCertificateSpki"] : []),
+    ...(tls.verifyCertificateHash?.length ? ["verifyCertificateHash"] : []),
+    ...(tls.caCrl ? ["caCrl"] : []),
+  ];
 }
 
 /** The Secret that a server names. */
@@ -447,6 +462,7 @@ function downstreamTls({ tls = {}, kind, namespace }: Server, context: GatewayCo
     ...(maximum && { maximum }),
     ...(ciphers.length > 0 && { ciphers }),
     alpn: ["h2", "http/1.1"],
+    ...(tls.subjectAltNames?.length && { subjectAltNames: tls.subjectAltNames }),
   };
   if (tls.mode === "ISTIO_MUTUAL")
     return { certificate: "identity", client: "required", trust: "mesh", ...common };

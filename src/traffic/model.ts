@@ -102,6 +102,8 @@ export interface DownstreamTls {
   client: "none" | "optional" | "required";
   /** Who checks it: the mesh's trust bundles, or the credential's CA. */
   trust: "mesh" | { secret: string };
+  /** One of these must be in the client's certificate; none: any will do. */
+  subjectAltNames?: readonly string[];
   minimum?: "1.2" | "1.3";
   maximum?: "1.2" | "1.3";
   ciphers?: readonly string[];

@@ -167,20 +167,23 @@ const virtualService: Served = {
   },
 };
 
+const uncheckedClients =
+  "not served yet: a server that asks for clients' certificates and has it is not there";
+
 const serverTls: Served = {
   httpsRedirect: true,
   mode: true,
   serverCertificate: "certificates come from Secrets (credentialName)",
   privateKey: "certificates come from Secrets (credentialName)",
   caCertificates: "certificates come from Secrets (credentialName)",
-  caCrl: notYet,
+  caCrl: uncheckedClients,
   credentialName: true,
   credentialNames: true,
   caCertCredentialName: true,
   tlsCertificates: "certificates come from Secrets (credentialName)",
-  subjectAltNames: notYet,
-  verifyCertificateSpki: notYet,
-  verifyCertificateHash: notYet,
+  subjectAltNames: true,
+  verifyCertificateSpki: uncheckedClients,
+  verifyCertificateHash: uncheckedClients,
   minProtocolVersion: true,
   maxProtocolVersion: true,
   cipherSuites: true,

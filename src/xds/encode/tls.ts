@@ -44,7 +44,9 @@ export function downstreamTls(tls: DownstreamTls) {
         commonTlsContext: {
           tlsCertificateSdsSecretConfigs: [certificate],
           ...(tls.client !== "none" && {
-            validationContextType: { $case: "validationContextSdsSecretConfig", value: trust },
+            validationContextType: tls.subjectAltNames?.length
+              ? combined(tls.subjectAltNames.flatMap(exactName), trust)
+              : { $case: "validationContextSdsSecretConfig", value: trust },
           }),
           alpnProtocols: [...tls.alpn],
           // Istio's floor; and what it takes from `minProtocolVersion` and friends.
@@ -66,6 +68,9 @@ const exactUri = (value: string) => ({
   matcher: { matchPattern: { $case: "exact" as const, value } },
 });
 const exactDns = (value: string) => ({ ...exactUri(value), sanType: 2 as const });
+
+const exactName = (name: string) =>
+  name.includes("://") ? [exactUri(name)] : [exactDns(name), exactUri(name)];
 
 /** The transport socket towards an upstream; undefined for plain text. */
 export function upstreamTls(tls: UpstreamTls) {
@@ -97,9 +102,7 @@ export function upstreamTls(tls: UpstreamTls) {
 type OutsideTls = Extract<UpstreamTls, { mode: "simple" | "mutual" }>;
 
 function outsideTls(tls: OutsideTls) {
-  const names = tls.subjectAltNames.flatMap((name) =>
-    name.includes("://") ? [exactUri(name)] : [exactDns(name), exactUri(name)],
-  );
+  const names = tls.subjectAltNames.flatMap(exactName);
   const file = (filename: string) => ({ specifier: { $case: "filename" as const, value: filename } });
   return {
     ...(tls.secret && tls.mode === "mutual" && { tlsCertificateSdsSecretConfigs: [byName(tls.secret)] }),

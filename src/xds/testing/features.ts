@@ -336,6 +336,7 @@ export const authorization: Authorization[] = [
             ],
             to: [{ methods: ["GET"], notPaths: ["/open/*"], ports: ["8080"] }],
             when: [],
+            within: { hosts: ["*.example.com", "a.example.com:*"], notHosts: ["b.example.com"] },
           },
         ],
       },
@@ -355,6 +356,8 @@ export const authorization: Authorization[] = [
                 serviceAccounts: ["coolapp/gateway"],
                 ipBlocks: ["10.0.0.0/8"],
                 notRemoteIpBlocks: ["1.2.3.4"],
+                trustDomains: ["c2.clusterset.local", "*.example.org"],
+                notTrustDomains: ["evil.org"],
               },
             ],
             to: [
