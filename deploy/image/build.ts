@@ -20,8 +20,8 @@ import {
 import { homedir, tmpdir } from "node:os";
 import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Plugin } from "esbuild";
 import { defaultImage } from "../../src/install/index.ts";
+import { bundleImage, nativePackages } from "../../src/lab/index.ts";
 import { nftNeeds, nodeNeeds, unpackPackages } from "./debian.ts";
 import { type ImageSpec, nonRoot, writeArchive } from "./oci.ts";
 
@@ -83,12 +83,9 @@ export function putNode(directory: string): void {
   copyFileSync(join(dirname(pinnedNode), "../LICENSE"), join(directory, "usr/share/doc/node/copyright"));
 }
 
-/** Packages with a library in machine code are not bundled: what they load lies beside the bundle. */
-const native = ["koffi", `@koromix/koffi-linux-${process.arch}`];
-
 function putNative(directory: string): void {
   const kept = new Set([".js", ".cjs", ".json", ".node", ".txt"]); // the last is the licence
-  for (const name of native) {
+  for (const name of nativePackages) {
     cpSync(join(root, "node_modules", name), join(directory, "node_modules", name), {
       recursive: true,
       filter: (path) => statSync(path).isDirectory() || kept.has(extname(path)),
@@ -96,58 +93,20 @@ function putNative(directory: string): void {
   }
 }
 
-/** Bundles the control plane into `directory`: plain JavaScript, with the licences of what is in it. */
+/** Bundles what our image runs into `directory`, with the licences of what is in it. */
 async function bundle(directory: string): Promise<void> {
-  const { build } = await import("esbuild");
-  const { metafile } = await build({
-    absWorkingDir: root,
-    entryPoints: ["deploy/image/main.ts"],
-    outdir: directory,
-    bundle: true,
-    splitting: true,
-    platform: "node",
-    target: "node24",
-    format: "esm",
-    legalComments: "none",
-    metafile: true,
-    external: native,
-    logLevel: "warning",
-    plugins: [lateRequires],
-    // Packages that are CommonJS ask for Node's own modules by `require`.
-    banner: {
-      js: 'import { createRequire as weftRequire } from "node:module"; const require = weftRequire(import.meta.url);',
-    },
-  });
-  writeFileSync(join(directory, "package.json"), '{"type":"module"}\n');
+  const inputs = await bundleImage(root, directory);
   const packages = new Set(
-    Object.keys(metafile.inputs).flatMap(
-      (file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? [],
-    ),
+    inputs.flatMap((file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? []),
   );
   const licences = [...packages].sort().map((name) => {
     const { version } = JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8"));
-    const sources = Object.keys(metafile.inputs).filter((file) => file.startsWith(`node_modules/${name}/`));
+    const sources = inputs.filter((file) => file.startsWith(`node_modules/${name}/`));
     return `${name} ${version}\n\n${licenceOf(name, sources)}`;
   });
   copyFileSync(join(root, "LICENSE"), join(directory, "LICENSE"));
   writeFileSync(join(directory, "LICENSES"), licences.join(`\n${"-".repeat(80)}\n\n`));
 }
-
-/**
- * A source that loads a package only when it needs it does so by `createRequire(import.meta.url)("package")`; here
- * the package is to be in the bundle. Written in another way it would be missing, so that is an error.
- */
-const lateRequires: Plugin = {
-  name: "late-requires",
-  setup({ onLoad }) {
-    onLoad({ filter: /\/src\/.*\.ts$/ }, ({ path }) => {
-      const source = readFileSync(path, "utf8");
-      const contents = source.replaceAll("createRequire(import.meta.url)(", "require(");
-      if (/createRequire\(/.test(contents)) return { errors: [{ text: `${path} loads what is not seen` }] };
-      return { contents, loader: "ts" };
-    });
-  },
-};
 
 function licenceOf(name: string, sources: readonly string[]): string {
   for (const file of ["LICENSE", "LICENSE.md", "LICENSE.txt", "license", "LICENCE"]) {

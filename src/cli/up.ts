@@ -1,4 +1,5 @@
 /** `weft up`: clusters on this machine, with Weft installed and joined. `tour` uses the same functions. */
+import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type ProxyImplementation, pods, systemNamespace, WeftError } from "../api/index.ts";
@@ -19,6 +20,7 @@ import {
   type Launch,
   labStatus,
   launchLab,
+  podBundle,
   readLabFile,
   requireEnvoy,
   requireLatency,
@@ -134,6 +136,7 @@ export async function up(options: UpOptions): Promise<LabSpec> {
   const kubeconfig = kubeconfigToWrite(options.kubeconfig ?? kept?.kubeconfig);
   const ports = await portsFor(spec, options.port, kept);
   const started = timestamp(world);
+  const bundle = podBundle(fileURLToPath(new URL("../..", import.meta.url)), world.now());
   const record: LabRecord = {
     spec,
     ports,
@@ -141,8 +144,11 @@ export async function up(options: UpOptions): Promise<LabSpec> {
     kubeconfig,
     started,
     ...(envoy && { envoy }),
+    ...(bundle && { bundle: bundle.path }),
   };
   state.create(kept ? { ...record, kept: true } : record);
+  // Where it cannot be made, pods run the sources.
+  const programs = bundle?.ready.catch((error: unknown) => options.line?.(`no bundle: ${String(error)}`));
 
   let launch: Launch | undefined;
   const aborted = Promise.withResolvers<never>();
@@ -154,7 +160,14 @@ export async function up(options: UpOptions): Promise<LabSpec> {
     launch = launchLab(state);
     const bring = kept ? bringBack : bringUp;
     await Promise.race([
-      bring(world, state, launch, { ...options, clusters: spec.clusters, proxy, ports, kubeconfig }),
+      bring(world, state, launch, {
+        ...options,
+        clusters: spec.clusters,
+        proxy,
+        ports,
+        kubeconfig,
+        programs,
+      }),
       aborted.promise,
     ]);
     launch.release();
@@ -196,6 +209,8 @@ interface BringUp {
   proxy?: ProxyImplementation | undefined;
   ports: Record<string, number>;
   kubeconfig: string;
+  /** Resolves when what our own pods run is there. */
+  programs: Promise<void> | undefined;
   line?: ((text: string) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -210,7 +225,7 @@ function progress(world: World, line: BringUp["line"]): (what: string) => void {
 }
 
 async function bringUp(world: World, state: LabState, launch: Launch, options: BringUp): Promise<void> {
-  const { clusters, ports, signal, proxy } = options;
+  const { clusters, ports, signal, proxy, programs } = options;
   const done = progress(world, options.line);
   const [keys] = await Promise.all([writeKeys(world, state, clusters), launch.ready("backbone")]);
   done("network and keys");
@@ -230,6 +245,7 @@ async function bringUp(world: World, state: LabState, launch: Launch, options: B
   await Promise.all([
     joinClusters(members, signal).then(() => members.length > 1 && done("clusters joined")),
     ...members.map(async ({ client, cluster }) => {
+      await programs;
       await deployControlPlane(client, { name: cluster.name, ...(proxy && { proxy }) }, hooks);
       await waitForControlPlane(client, signal);
       done(`${cluster.name}: control plane ready`);
@@ -241,11 +257,12 @@ async function bringUp(world: World, state: LabState, launch: Launch, options: B
 
 /** Starts a lab that was kept. What is in its clusters is the user's business: nothing is installed or joined. */
 async function bringBack(world: World, state: LabState, launch: Launch, options: BringUp): Promise<void> {
-  const { clusters, ports, signal } = options;
+  const { clusters, ports, signal, programs } = options;
   const done = progress(world, options.line);
   const begun = world.now();
   const keys = Object.fromEntries(clusters.map(({ name }) => [name, state.readClusterPki(name)]));
-  await launch.ready("backbone");
+  // Its pods start with its nodes.
+  await Promise.all([launch.ready("backbone"), programs]);
   done("network");
   launch.start();
   await Promise.all(

@@ -3,10 +3,14 @@ export type { BalancerStatus } from "./balancer/index.ts";
 export { askLab, endLab, labStatus } from "./client.ts";
 export {
   type AddedImage,
+  bundleImage,
   findEnvoy,
   type Images,
+  leanNode,
+  nativePackages,
   openImages,
   parseImageName,
+  podBundle,
   readAdded,
   requireEnvoy,
 } from "./images/index.ts";

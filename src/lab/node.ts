@@ -2,6 +2,7 @@
  * The process of one node: kubelet, service rules and the node's DNS. `node node.ts DIR CLUSTER NODE`, in the
  * network namespace of the node. It may be killed at any time: its pods run on, and the next one finds them.
  */
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { KubeClient, transportFor } from "../kube/index.ts";
 import { realWorld } from "../world/index.ts";
@@ -21,6 +22,8 @@ if (!record || !cluster || !node) throw new Error(`there is no node ${nodeName} 
 const pki = state.readNodePki(cluster.name, node.name);
 const log = (line: string) => console.error(`${new Date(world.now()).toISOString()} ${node.name}: ${line}`);
 
+const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
+
 const server = `https://${cluster.apiAddress}:6443`;
 const client = new KubeClient({
   transport: transportFor({ server, ca: pki.ca, ...pki.client }),
@@ -36,13 +39,14 @@ const kubelet = startNode({
   node,
   images: openImages({
     packageMount,
+    bundle: record.bundle ? { path: record.bundle, directory: join(packageRoot, record.bundle) } : undefined,
     programs: programsMount,
     file: imagesFile(),
     lab: record.spec.images,
   }),
   pki,
   stateDir: state.nodeDir(cluster.name, node.name),
-  packageRoot: fileURLToPath(new URL("../..", import.meta.url)),
+  packageRoot,
   ...(record.envoy && { programs: { envoy: record.envoy } }),
   hide: [weftHome(), state.dir, record.kubeconfig],
   onBug: (error) => log(`kubelet: ${error instanceof Error ? error.stack : error}`),

@@ -49,6 +49,8 @@ export interface LabRecord {
   kubeconfig: string;
   /** Envoy's program, where this machine has it: pods find it as `envoy`. */
   envoy?: string;
+  /** The directory, below the checkout, of what our own image runs in pods; absent: its sources. */
+  bundle?: string;
   /** RFC 3339. */
   started: string;
   /** It was ended by `weft down --keep`; true until the next `weft up` has brought it back. */

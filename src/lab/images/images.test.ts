@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -59,6 +59,19 @@ describe("images", () => {
       images.resolve(`docker.io/rhtgptetraining/foundation-catalog-service:${tag}`).entrypoint.at(-1);
     assert.equal(catalog("1.0.0"), "/weft/samples/coolapp/apps/catalog.ts");
     assert.equal(catalog("2.0.0"), "--version=v2", "an image for one tag alone");
+  });
+
+  test("of Weft is its bundle once that is there", () => {
+    const bundle = { directory: join(dir, "bundle"), path: "build/pods/1" };
+    const images = openImages({ packageMount: "/weft", file, bundle });
+    const main = () => images.resolve("weft/control-plane").entrypoint.at(-1);
+    assert.equal(main(), "/weft/deploy/image/main.ts");
+    mkdirSync(bundle.directory);
+    assert.equal(main(), "/weft/build/pods/1/main.js");
+    assert.ok(
+      images.resolve("weft/control-plane").env.includes("NODE_COMPILE_CACHE=/weft/build/pods/1/compiled"),
+    );
+    assert.equal(images.resolve("jeremyot/serve:1").entrypoint.at(-1), "/weft/samples/serve/main.ts");
   });
 
   test("of base systems are the machine's own files, with a shell and nothing else to run", () => {

@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { compiled, imageMain, leanNode } from "./bundle.ts";
 import { formatImageName, type ImageName, parseImageName, repositoryOf } from "./names.ts";
 
 /** What an image says about the program in it, as an OCI image's config does. */
@@ -49,12 +50,6 @@ export class InvalidImageName extends Error {
 /** PATH of every image that does not set its own; the one that Docker's base images have. */
 export const imagePath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/**
- * For programs that do little most of the time: half of what Node sets aside for itself. A heap that may become as
- * large as a machine's memory allows is collected when it is four times what lived in it, one of 1 GB much sooner.
- */
-const leanNode = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"];
-
 interface Program {
   entrypoint: string[];
   cmd?: string[];
@@ -66,6 +61,11 @@ interface Program {
 export interface ImagesOptions {
   /** Where pods see the checkout of Weft: built-in programs run from there. */
   packageMount: string;
+  /**
+   * What our own image runs, once it is there (see `podBundle`): `directory` as this process sees it, `path` below
+   * `packageMount`. The sources otherwise.
+   */
+  bundle?: { directory: string; path: string } | undefined;
   /** Where pods see programs that are not installed where all users find them (Envoy): part of our own images' PATH. */
   programs?: string;
   /** The user's own images, JSON: AddedImage[]. Read again for every image, so that an addition works at once. */
@@ -82,19 +82,24 @@ export interface Images {
   list(): { name: string; command: string[]; from: "lab file" | "added" | "built in" }[];
 }
 
-export function openImages({ packageMount, programs, file, lab = [] }: ImagesOptions): Images {
+export function openImages({ packageMount, bundle, programs, file, lab = [] }: ImagesOptions): Images {
   const node = join(packageMount, "node_modules/.bin/node");
-  const own = (source: string, ...args: string[]): Program => ({
-    entrypoint: [node, ...leanNode, join(packageMount, source), ...args],
+  const program = (main: string, cache: string, args: readonly string[] = []): Program => ({
+    entrypoint: [node, ...leanNode, join(packageMount, main), ...args],
     // Compiled once on the machine (a portable cache names files relative to itself), read by every pod.
     env: [
-      `NODE_COMPILE_CACHE=${join(packageMount, "node_modules/.cache/node")}`,
+      `NODE_COMPILE_CACHE=${join(packageMount, cache)}`,
       "NODE_COMPILE_CACHE_PORTABLE=1",
       ...(programs ? [`PATH=${imagePath}:${programs}`] : []),
     ],
   });
+  const own = (source: string, ...args: string[]) => program(source, "node_modules/.cache/node", args);
+  const ourImage = () =>
+    bundle && existsSync(bundle.directory)
+      ? program(join(bundle.path, "main.js"), join(bundle.path, compiled))
+      : own(imageMain);
   /** By repository, or by repository and tag where only that version is meant. */
-  const builtIn: Record<string, Program> = {
+  const builtIn = (): Record<string, Program> => ({
     "docker.io/jeremyot/serve": own("samples/serve/main.ts"),
     "docker.io/jeremyot/request": own("samples/request/main.ts"),
     "docker.io/rhtgptetraining/foundation-catalog-service": own("samples/coolapp/apps/catalog.ts"),
@@ -110,7 +115,7 @@ export function openImages({ packageMount, programs, file, lab = [] }: ImagesOpt
       "samples/coolapp/apps/hop.ts",
       ...["--name=gateway", "--next=http://partner:8080/"],
     ),
-    "docker.io/weft/control-plane": own("deploy/image/main.ts"),
+    "docker.io/weft/control-plane": ourImage(),
     "docker.io/library/busybox": { entrypoint: [], cmd: ["sh"] },
     "docker.io/library/alpine": { entrypoint: [], cmd: ["/bin/sh"] },
     "docker.io/library/debian": { entrypoint: [], cmd: ["bash"] },
@@ -132,7 +137,7 @@ export function openImages({ packageMount, programs, file, lab = [] }: ImagesOpt
     "registry.k8s.io/pause": { entrypoint: ["sleep", "infinity"] },
     "registry.k8s.io/e2e-test-images/busybox": { entrypoint: [], cmd: ["sh"] },
     "mirror.gcr.io/library/busybox": { entrypoint: [], cmd: ["sh"] },
-  };
+  });
 
   const find = (image: ImageName): Program | undefined => {
     const full = formatImageName(image);
@@ -145,8 +150,9 @@ export function openImages({ packageMount, programs, file, lab = [] }: ImagesOpt
         return { entrypoint: added.command ?? [], cmd: added.command ? [] : ["/bin/sh"] };
       }
     }
-    const program = builtIn[full] ?? builtIn[repositoryOf(image)];
-    return program && (program.needs === undefined || isInstalled(program.needs)) ? program : undefined;
+    const known = builtIn();
+    const found = known[full] ?? known[repositoryOf(image)];
+    return found && (found.needs === undefined || isInstalled(found.needs)) ? found : undefined;
   };
 
   return {
@@ -173,7 +179,7 @@ export function openImages({ packageMount, programs, file, lab = [] }: ImagesOpt
         ...lab.map((image) => ({ ...image, from: "lab file" as const })),
         ...readAdded(file).map((image) => ({ ...image, from: "added" as const })),
       ].map(({ name, command = [], from }) => ({ name, command, from }));
-      const known = Object.entries(builtIn)
+      const known = Object.entries(builtIn())
         .filter(([, { needs }]) => needs === undefined || isInstalled(needs))
         .map(([name, { entrypoint, cmd = [] }]) => ({
           name,
