@@ -24,6 +24,7 @@ import { defaultImage } from "../../src/install/index.ts";
 import { bundleImage, nativePackages } from "../../src/lab/index.ts";
 import { nftNeeds, nodeNeeds, unpackPackages } from "./debian.ts";
 import { type ImageSpec, nonRoot, writeArchive } from "./oci.ts";
+import { npmComponents, sbom } from "./sbom.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const packageCache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "weft/debian");
@@ -42,14 +43,18 @@ export async function weftImage(
 ): Promise<ImageSpec> {
   const runtime = join(directory, "runtime");
   const weft = join(directory, "weft");
-  unpackPackages(runtime, [...nodeNeeds, ...nftNeeds], packageCache);
+  const debian = unpackPackages(runtime, [...nodeNeeds, ...nftNeeds], packageCache);
   putNode(runtime);
   mkdirSync(join(runtime, "etc"), { recursive: true });
   writeFileSync(join(runtime, "etc/passwd"), `root:x:0:0::/:/\nweft:x:${nonRoot}:${nonRoot}::/:/\n`);
   writeFileSync(join(runtime, "etc/group"), `root:x:0:\nweft:x:${nonRoot}:\n`);
   writeFileSync(join(runtime, "etc/nsswitch.conf"), "hosts: files dns\n");
-  await bundle(join(weft, "weft"));
+  const bundled = await bundle(join(weft, "weft"));
   putNative(join(weft, "weft"));
+  const beside = [...nativePackages, `node-linux-${process.arch}`].map((name) => `node_modules/${name}`);
+  const npm = npmComponents(root).filter(({ path }) => bundled.includes(path) || beside.includes(path));
+  const document = sbom("weft", defaultImage.slice(defaultImage.indexOf(":") + 1), [...npm, ...debian]);
+  writeFileSync(join(weft, "weft/sbom.cdx.json"), `${JSON.stringify(document, undefined, 2)}\n`);
   // For hooks of the kubelet, which run a program by its name.
   mkdirSync(join(weft, "usr/bin"), { recursive: true });
   writeFileSync(join(weft, "usr/bin/weft"), '#!/usr/bin/node\nimport("/weft/main.js");\n', { mode: 0o755 });
@@ -93,25 +98,27 @@ function putNative(directory: string): void {
   }
 }
 
-/** Bundles what our image runs into `directory`, with the licences of what is in it. */
-async function bundle(directory: string): Promise<void> {
+/** Bundles what our image runs into `directory`, with the licences of what is in it. Resolves with the packages' folders. */
+async function bundle(directory: string): Promise<string[]> {
   const inputs = await bundleImage(root, directory);
+  // Some bring others of their own: node_modules/a/node_modules/b.
   const packages = new Set(
-    inputs.flatMap((file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? []),
+    inputs.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0] ?? []),
   );
-  const licences = [...packages].sort().map((name) => {
-    const { version } = JSON.parse(readFileSync(join(root, "node_modules", name, "package.json"), "utf8"));
-    const sources = inputs.filter((file) => file.startsWith(`node_modules/${name}/`));
-    return `${name} ${version}\n\n${licenceOf(name, sources)}`;
+  const licences = [...packages].sort().map((path) => {
+    const { name, version } = JSON.parse(readFileSync(join(root, path, "package.json"), "utf8"));
+    const sources = inputs.filter((file) => file.startsWith(`${path}/`));
+    return `${name} ${version}\n\n${licenceOf(path, sources)}`;
   });
   copyFileSync(join(root, "LICENSE"), join(directory, "LICENSE"));
   writeFileSync(join(directory, "LICENSES"), licences.join(`\n${"-".repeat(80)}\n\n`));
+  return [...packages];
 }
 
-function licenceOf(name: string, sources: readonly string[]): string {
+function licenceOf(path: string, sources: readonly string[]): string {
   for (const file of ["LICENSE", "LICENSE.md", "LICENSE.txt", "license", "LICENCE"]) {
     try {
-      return readFileSync(join(root, "node_modules", name, file), "utf8");
+      return readFileSync(join(root, path, file), "utf8");
     } catch {
       // It has another name.
     }
@@ -121,7 +128,7 @@ function licenceOf(name: string, sources: readonly string[]): string {
     (file) => /^(?:\/\/[^\n]*\n)+/.exec(readFileSync(join(root, file), "utf8"))?.[0] ?? [],
   );
   const written = [...new Set(heads.filter((head) => /copyright/i.test(head)))];
-  if (written.length === 0) throw new Error(`the package ${name} brings no licence`);
+  if (written.length === 0) throw new Error(`the package ${path} brings no licence`);
   return written.join("\n");
 }
 

@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
+import type { Component } from "./sbom.ts";
 
 /** What the pinned Node is linked with. */
 export const nodeNeeds = ["libc6", "libgcc-s1", "libstdc++6"];
@@ -30,9 +31,11 @@ const left = [
 
 /**
  * Unpacks the packages in the version that apt would install now, below `root`. Packages are kept in `cache`.
- * Needs apt-get and dpkg-deb, no rights. Throws when a package cannot be had or is not what apt says it is.
+ * Returns what was unpacked. Needs apt-get and dpkg-deb, no rights. Throws when a package cannot be had or is not what
+ * apt says it is.
  */
-export function unpackPackages(root: string, packages: readonly string[], cache: string): void {
+export function unpackPackages(root: string, packages: readonly string[], cache: string): Component[] {
+  const unpacked: Component[] = [];
   mkdirSync(cache, { recursive: true });
   // One file system layout whatever the release: /lib and /lib64 are below /usr.
   for (const dir of ["bin", "lib", "lib64"]) {
@@ -55,7 +58,25 @@ export function unpackPackages(root: string, packages: readonly string[], cache:
     const archive = execFileSync("dpkg-deb", ["--fsys-tarfile", path], { maxBuffer: 1 << 30 });
     const exclude = left.map((pattern) => `--exclude=${pattern}`);
     execFileSync("tar", ["--keep-directory-symlink", "-x", "-C", root, ...exclude], { input: archive });
+    unpacked.push(componentOf(file, path));
   }
+  return unpacked.sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** `libc6_2.36-9%2bdeb12u13_amd64.deb`; apt writes characters that file names may not have as URLs do. */
+function componentOf(file: string, path: string): Component {
+  const [name = "", version = "", arch] = file
+    .replace(/\.deb$/, "")
+    .split("_")
+    .map(decodeURIComponent);
+  const [, distribution = "debian"] = /^ID=(\w+)$/m.exec(readFileSync("/etc/os-release", "utf8")) ?? [];
+  return {
+    type: "library",
+    name,
+    version,
+    purl: `pkg:deb/${distribution}/${name}@${encodeURIComponent(version)}?arch=${arch}`,
+    hashes: [{ alg: "SHA-256", content: createHash("sha256").update(readFileSync(path)).digest("hex") }],
+  };
 }
 
 /** Where apt would take the packages from. A machine that never asked for package lists does so first. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -69,6 +69,30 @@ describe("Weft's image", { skip: reason, timeout: 120_000 }, () => {
     const licences = readFileSync(join(files, "weft/LICENSES"), "utf8");
     for (const name of ["commander", "dns-packet", "yaml"])
       assert.match(licences, new RegExp(`^${name} \\d`, "m"));
+  });
+
+  test("it says what it is made of: every package of npm and Debian with its version and hash (CycloneDX)", () => {
+    const bom = JSON.parse(readFileSync(join(files, "weft/sbom.cdx.json"), "utf8")) as {
+      bomFormat: string;
+      specVersion: string;
+      components: { name: string; version: string; purl: string; hashes?: unknown[] }[];
+      dependencies: { ref: string; dependsOn: string[] }[];
+    };
+    assert.deepEqual([bom.bomFormat, bom.specVersion], ["CycloneDX", "1.6"]);
+    const found = new Set(bom.components.flatMap(({ name, version }) => [name, `${name} ${version}`]));
+    const licences = readFileSync(join(files, "weft/LICENSES"), "utf8");
+    for (const [, name, version] of licences.matchAll(/^(\S+) (\d+\.\d+\.\d+)\n\n/gm)) {
+      assert.ok(found.has(`${name} ${version}`), `${name} ${version} is in the bundle`);
+    }
+    for (const doc of readdirSync(join(files, "usr/share/doc"))) {
+      const name = doc === "node" ? `node-linux-${process.arch}` : doc;
+      assert.ok(found.has(name) || doc.startsWith("gcc-"), `${doc} is in the image`);
+    }
+    for (const { purl, hashes } of bom.components) {
+      assert.match(purl, /^pkg:(npm|deb\/\w+)\/[^@]+@\S+$/);
+      assert.equal(hashes?.length, 1, purl);
+    }
+    assert.equal(bom.dependencies[0]!.dependsOn.length, bom.components.length);
   });
 
   test("it brings what proxies need besides: nft, the library that asks for original destinations, and weft by name", () => {
