@@ -3,6 +3,7 @@ import { startProxy } from "../proxy/index.ts";
 import type { World } from "../world/index.ts";
 import type { HeldIdentity } from "./agent.ts";
 import { adminPort } from "./bootstrap.ts";
+import { giveBackMemory } from "./memory.ts";
 import type { Node } from "./node.ts";
 import type { RunningProxy } from "./running.ts";
 
@@ -34,6 +35,8 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<RunningPr
     drainTime,
     log: (level, message) => options.log(level === "info" ? message : `${level}: ${message}`),
   });
+  const ended = new AbortController();
+  giveBackMemory(world, ended.signal).catch(() => {}); // it is ended so
   return {
     // It is this process, and ends with it.
     ended: new Promise(() => {}),
@@ -46,6 +49,9 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<RunningPr
     },
     connections: () => Promise.resolve(proxy.connections),
     metrics: () => Promise.resolve(proxy.metrics()),
-    stop: () => proxy.stop(),
+    stop() {
+      ended.abort();
+      return proxy.stop();
+    },
   };
 }
