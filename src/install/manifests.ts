@@ -266,6 +266,7 @@ export function deploymentManifest(options: InstallOptions): Manifest<Deployment
                 securityContext: {
                   allowPrivilegeEscalation: false,
                   readOnlyRootFilesystem: true,
+                  runAsNonRoot: true, // the image's user is a number
                   capabilities: { drop: ["ALL"] },
                 },
               },

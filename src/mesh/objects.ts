@@ -172,6 +172,7 @@ export function discoveryDeployment(mesh: Mesh): Deployment {
               securityContext: {
                 allowPrivilegeEscalation: false,
                 readOnlyRootFilesystem: true,
+                runAsNonRoot: true, // the image's user is a number
                 capabilities: { drop: ["ALL"] },
               },
             },
