@@ -34,7 +34,7 @@ export interface RateLimitRule {
   interval: string;
   /** How many may come at once; `tokens` unless given. */
   burst?: number;
-  /** A bucket for each of these; without it one bucket for all. */
+  /** A bucket for each of these, and one for all requests that have none; without it one bucket for all. */
   per?: {
     /** Each value of this header. */
     header?: string;

@@ -280,7 +280,7 @@ export interface LocalRateLimit {
   /** Tokens added per interval, and the interval, ms. */
   fill: number;
   interval: number;
-  /** A bucket for each value of this, or one for all. */
+  /** A bucket for each value of this (and one for requests that have none), or one for all. */
   per?: { kind: "header"; name: string } | { kind: "client-identity" };
   origins: readonly Origin[];
 }

@@ -299,9 +299,17 @@ test("local rate limits count all requests, some, or those of each value", { ski
   const users = Array.from({ length: 60 }, (_, i) => ({ "x-user": `user${i}` }));
   for (const headers of users) assert.deepEqual(await times(2, "/", headers), [200, 200]);
   for (const headers of users) assert.deepEqual(await times(1, "/", headers), [429]);
-  assert.deepEqual(await times(3, "/"), [200, 200, 200]);
+  // Those without a value share one bucket, of which one token was used above.
+  assert.deepEqual(await times(3, "/"), [200, 429, 429]);
   // And of one route.
   assert.deepEqual(await times(3, "/", { host: "b.example", "x-user": "other" }), [200, 200, 429]);
+
+  with_({ rateLimits: [{ ...limit, per: { kind: "client-identity" } }] });
+  await until("by identity");
+  await eventually(async () => (await get("/")).status === 200 || undefined, "the new listener");
+  // Nobody shows a certificate here, and nobody may say so without one.
+  const forged = { "x-forwarded-client-cert": "By=a;URI=spiffe://cluster.local/ns/a/sa/b" };
+  assert.deepEqual(await times(3, "/", forged), [200, 429, 429]);
 });
 
 test("who comes back with what it has gets nothing anew", { skip: noEnvoy }, async () => {

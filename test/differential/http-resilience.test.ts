@@ -330,6 +330,13 @@ test("access control and local rate limits", async (t) => {
           tokenBucket: bucket(100),
           descriptors: [{ entries: [{ key: "user", value: "ann" }], tokenBucket: bucket(1) }],
         })),
+        to("/each", "a", { rateLimits: [
+          { actions: [{ actionSpecifier: { $case: "requestHeaders", value: { headerName: "x-user", descriptorKey: "value" } } }] },
+          { actions: [{ actionSpecifier: { $case: "headerValueMatch", value: { descriptorKey: "value", descriptorValue: "-", expectMatch: true, headers: [{ name: "x-user", headerMatchSpecifier: { $case: "presentMatch", value: true }, invertMatch: true }] } } }] },
+        ] }, limited({
+          tokenBucket: bucket(100),
+          descriptors: [{ entries: [{ key: "value", value: "" }], tokenBucket: bucket(1) }],
+        })),
         to(prefix("/grpc"), "a", {}, limited({ tokenBucket: bucket(1), rateLimitedAsResourceExhausted: true })),
         to("/", "a"),
       ] }], { httpFilters: [
@@ -344,6 +351,7 @@ test("access control and local rate limits", async (t) => {
     ["allow", "/open"], ["allow", "/open/not"], ["allow", "/local"], ["allow", "/closed"], ["allow", "/far", { "x-forwarded-for": "10.1.2.3" }], ["allow", "/far", { "x-forwarded-for": "11.1.2.3" }], ["allow", "/far"],
     ["limits", "/two"], ["limits", "/two"], ["limits", "/two"], ["limits", "/soft"], ["limits", "/soft"], ["limits", "/status"], ["limits", "/status"],
     ["limits", "/by-user", { "x-user": "ann" }], ["limits", "/by-user", { "x-user": "ann" }], ["limits", "/by-user", { "x-user": "bob" }], ["limits", "/by-user"],
+    ["limits", "/each", { "x-user": "ann" }], ["limits", "/each", { "x-user": "ann" }], ["limits", "/each", { "x-user": "bob" }], ["limits", "/each"], ["limits", "/each"],
     ["limits", "/grpc", { "content-type": "application/grpc" }, "POST"], ["limits", "/grpc", { "content-type": "application/grpc" }, "POST"], ["limits", "/free"],
   ]; // biome-ignore format: a table
   for (const [listener, path, headers, method] of requests) {

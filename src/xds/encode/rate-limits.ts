@@ -17,6 +17,8 @@ const statPrefix = "http_local_rate_limiter";
 const queryKey = "query";
 const matchKey = "match";
 const valueKey = "value";
+/** In place of the value, where there is none. */
+const noValue = "-";
 /** Buckets kept for the values of one limit; the least used goes. Envoy's own default is 20. */
 const maxBuckets = 10_000;
 
@@ -58,7 +60,7 @@ export function rateLimitConfig(limit: LocalRateLimit, stage: number) {
   if (entries.length === 0) return pack(type, Config, { ...config, tokenBucket: bucket });
   const byEntries = pack(type, Config, {
     ...config,
-    // Requests that it is not for, and those without a value, are not limited by it.
+    // Requests that it is not for are not limited by it.
     tokenBucket: { ...bucket, maxTokens: uint32(2 ** 32), tokensPerFill: uint32(2 ** 32) },
     descriptors: [{ entries, tokenBucket: bucket }],
     alwaysConsumeDefaultTokenBucket: false,
@@ -78,13 +80,26 @@ function entriesOf({ match, per }: LocalRateLimit) {
 /** Rate limit actions with which a limit tells requests apart; for the routes, at the limit's stage. */
 export function valueActions(limits: readonly LocalRateLimit[], firstStage: number): RateLimit[] {
   return limits.flatMap((limit, i) => {
-    const actions = actionsOf(limit).map((actionSpecifier) => ({ actionSpecifier }));
-    return actions.length > 0 ? [{ stage: firstStage + i, disableKey: "", actions } as RateLimit] : [];
+    const { per } = limit;
+    const shared = matchActions(limit);
+    const sets = per
+      ? [
+          [...shared, valueAction(per)],
+          [...shared, noValueAction(per)],
+        ]
+      : [shared];
+    return sets
+      .filter((actions) => actions.length > 0)
+      .map((actions) => ({
+        stage: firstStage + i,
+        disableKey: "",
+        actions: actions.map((actionSpecifier) => ({ actionSpecifier })),
+      })) as RateLimit[];
   });
 }
 
 /** In the order of the descriptor's entries. */
-function actionsOf({ match, per }: LocalRateLimit) {
+function matchActions({ match }: LocalRateLimit) {
   return [
     ...(match?.query.length
       ? [
@@ -112,8 +127,24 @@ function actionsOf({ match, per }: LocalRateLimit) {
           },
         ]
       : []),
-    ...(per ? [valueAction(per)] : []),
   ];
+}
+
+/**
+ * Those who come without the header, or without a certificate, have one bucket together: who leaves it out must not be
+ * let through for it. A certificate is seen by the header that we put there, and by nobody else's.
+ */
+function noValueAction(per: NonNullable<LocalRateLimit["per"]>) {
+  const name = per.kind === "header" ? per.name : "x-forwarded-client-cert";
+  return {
+    $case: "headerValueMatch" as const,
+    value: {
+      descriptorKey: valueKey,
+      descriptorValue: noValue,
+      expectMatch: true,
+      headers: [headerMatcher({ name, match: { kind: "present" }, invert: true })],
+    },
+  };
 }
 
 /** The path as a header, which has the query behind it. */
