@@ -22,7 +22,7 @@ import { inspectTimeout } from "./outbound.ts";
 import { namedProtocol, type Protocol } from "./protocol.ts";
 import { byAge, isAddress, timeOf } from "./registry.ts";
 import { type DraftRoute, type RouteContext, routesOf } from "./routes.ts";
-import { cidr, clustersOf, sniHosts, tcpHandler } from "./tcp.ts";
+import { accessLogOf, cidr, clustersOf, sniHosts, tcpHandler } from "./tcp.ts";
 import type { HostRules } from "./virtual-services.ts";
 
 /** A server of a Gateway, with hosts resolved. */
@@ -428,7 +428,7 @@ function httpHandler(
     trustedHops: 0,
     websocket: true,
     rateLimits,
-    accessLog: mesh.accessLog,
+    ...accessLogOf(mesh),
     traceSampling: mesh.traceSampling,
   };
 }

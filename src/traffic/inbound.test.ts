@@ -39,6 +39,19 @@ kind: PeerAuthentication
 metadata: { name: ${name}, namespace: ${namespace} }
 spec: ${spec}`;
 
+test("the access log is as the mesh has it, in its format, for HTTP and TCP", () => {
+  const mesh = meshWith();
+  const logsOf = () =>
+    new Set(
+      inbound(mesh).chains.map(({ handler }) => JSON.stringify([handler.accessLog, handler.accessLogFormat])),
+    );
+  assert.deepEqual([...logsOf()], ["[true,null]"]);
+  mesh.set({ accessLogFormat: "%REQ(:PATH)%" });
+  assert.deepEqual([...logsOf()], ['[true,"%REQ(:PATH)%"]']);
+  mesh.set({ accessLog: false });
+  assert.deepEqual([...logsOf()], ['[false,"%REQ(:PATH)%"]']);
+});
+
 describe("mTLS of inbound connections", () => {
   test("permissive: both, told by ALPN; the application's own TLS passes", () => {
     const listener = inbound(meshWith());

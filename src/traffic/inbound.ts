@@ -22,7 +22,7 @@ import { inspectTimeout, plainHttp } from "./outbound.ts";
 import { type Mode, modeOfPort, type PeerMode } from "./peer-authentication.ts";
 import { isHttp, isHttp2, type Protocol } from "./protocol.ts";
 import { anyPath, defaultRetries, noChanges, only } from "./routes.ts";
-import { tcpHandler, weighted } from "./tcp.ts";
+import { accessLogOf, tcpHandler, weighted } from "./tcp.ts";
 import { blackHole, inboundPassthrough, inboundUpstream } from "./upstreams.ts";
 
 /** A port of the workload that a service names. */
@@ -241,7 +241,7 @@ function inboundHttp(target: Target, { mesh, rateLimits }: InboundContext, mtls:
     trustedHops: 0,
     websocket: true,
     rateLimits,
-    accessLog: mesh.accessLog,
+    ...accessLogOf(mesh),
     traceSampling: mesh.traceSampling,
   };
 }

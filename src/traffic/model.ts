@@ -123,6 +123,8 @@ export interface HttpHandler {
   websocket: boolean;
   rateLimits: readonly LocalRateLimit[];
   accessLog: boolean;
+  /** In Envoy's words; absent: Istio's default. */
+  accessLogFormat?: string;
   /** Share of requests that are traced when nobody decided before, in percent. */
   traceSampling: number;
 }
@@ -134,6 +136,8 @@ export interface TcpHandler {
   /** Close when nothing flows for this long, ms; 0 never. */
   idleTimeout: number;
   accessLog: boolean;
+  /** In Envoy's words; absent: Istio's default. */
+  accessLogFormat?: string;
 }
 
 // ------------------------------------------------------------------------------------------------- routes

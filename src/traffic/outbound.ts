@@ -7,7 +7,7 @@ import { meshAlpn } from "./policy.ts";
 import { isHttp, isTls } from "./protocol.ts";
 import { isAddress, type MeshPort, type MeshService } from "./registry.ts";
 import type { RouteContext } from "./routes.ts";
-import { cidr, clustersOf, isRange, sniHosts, tcpHandler, weighted } from "./tcp.ts";
+import { accessLogOf, cidr, clustersOf, isRange, sniHosts, tcpHandler, weighted } from "./tcp.ts";
 import type { HostRules } from "./virtual-services.ts";
 import { selects } from "./workloads.ts";
 
@@ -226,7 +226,7 @@ export function outboundHttp(routes: string, statPrefix: string, mesh: MeshSetti
     trustedHops: 0,
     websocket: true,
     rateLimits: [],
-    accessLog: mesh.accessLog,
+    ...accessLogOf(mesh),
     traceSampling: mesh.traceSampling,
   };
 }

@@ -44,7 +44,15 @@ export function tcpHandler(
   statPrefix: string,
   mesh: MeshSettings,
 ): TcpHandler {
-  return { kind: "tcp", statPrefix, clusters, idleTimeout: 3_600_000, accessLog: mesh.accessLog };
+  return { kind: "tcp", statPrefix, clusters, idleTimeout: 3_600_000, ...accessLogOf(mesh) };
+}
+
+/** What handlers are told of the mesh's access log. */
+export function accessLogOf({
+  accessLog,
+  accessLogFormat,
+}: MeshSettings): Pick<TcpHandler, "accessLog" | "accessLogFormat"> {
+  return { accessLog, ...(accessLogFormat && { accessLogFormat }) };
 }
 
 /** An address or range as a range. */

@@ -5,6 +5,7 @@ import { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
 import { ClusterLoadAssignment } from "#protocols/envoy/config/endpoint/v3/endpoint.ts";
 import { Listener } from "#protocols/envoy/config/listener/v3/listener.ts";
 import { RouteConfiguration } from "#protocols/envoy/config/route/v3/route.ts";
+import { StdoutAccessLog } from "#protocols/envoy/extensions/access_loggers/stream/v3/stream.ts";
 import { HTTPFault } from "#protocols/envoy/extensions/filters/http/fault/v3/fault.ts";
 import { RBAC } from "#protocols/envoy/extensions/filters/http/rbac/v3/rbac.ts";
 import { HttpConnectionManager } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
@@ -60,6 +61,20 @@ function managerOf(each: FilterChain): HttpConnectionManager {
   const filter = filtersOf(each).get("envoy.filters.network.http_connection_manager");
   return HttpConnectionManager.decode(filter!.value);
 }
+
+test("the access log is Istio's, or as the mesh says, a line each; or none", () => {
+  const formatOf = (more: { accessLog?: boolean; accessLogFormat?: string }) => {
+    const [log] = managerOf(chain("c", httpHandler("8080", more))).accessLog;
+    if (log?.configType?.$case !== "typedConfig") return undefined;
+    const { accessLogFormat: format } = StdoutAccessLog.decode(log.configType.value.value);
+    if (format?.$case !== "logFormat" || format.value.format?.$case !== "textFormatSource") return undefined;
+    return format.value.format.value.specifier?.value;
+  };
+  assert.match(String(formatOf({})), /^\[%START_TIME%\] .*%ROUTE_NAME%\n$/);
+  assert.equal(formatOf({ accessLogFormat: "%REQ(:PATH)%" }), "%REQ(:PATH)%\n");
+  assert.equal(formatOf({ accessLogFormat: "%REQ(:PATH)%\n" }), "%REQ(:PATH)%\n");
+  assert.equal(formatOf({ accessLog: false, accessLogFormat: "%REQ(:PATH)%" }), undefined);
+});
 
 test("an object is encoded once, equal contents have one version, and the resource carries name, version and type", () => {
   const one = upstream("a");

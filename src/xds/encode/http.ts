@@ -15,7 +15,7 @@ import { routeConfiguration } from "./routes.ts";
 const serverName = "istio-envoy";
 
 /** Istio's default text format (1.9 and later). */
-const accessLogFormat =
+const defaultFormat =
   '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% ' +
   "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% " +
   '"%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% ' +
@@ -24,8 +24,8 @@ const accessLogFormat =
   "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% " +
   "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
 
-/** To the proxy's standard output, where `kubectl logs -c istio-proxy` finds it. */
-export const accessLog = [
+/** To the proxy's standard output, where `kubectl logs -c istio-proxy` finds it; an entry is a line, as with Istio. */
+const toOutput = (format: string) => [
   {
     name: "envoy.access_loggers.stdout",
     configType: {
@@ -36,7 +36,9 @@ export const accessLog = [
           value: {
             format: {
               $case: "textFormatSource",
-              value: { specifier: { $case: "inlineString", value: accessLogFormat } },
+              value: {
+                specifier: { $case: "inlineString", value: format.endsWith("\n") ? format : `${format}\n` },
+              },
             },
           },
         },
@@ -44,6 +46,17 @@ export const accessLog = [
     },
   },
 ];
+
+const defaultLog = toOutput(defaultFormat);
+
+/** The access log of a handler. */
+export function accessLogOf({
+  accessLog,
+  accessLogFormat,
+}: Pick<HttpHandler, "accessLog" | "accessLogFormat">) {
+  if (!accessLog) return [];
+  return accessLogFormat === undefined ? defaultLog : toOutput(accessLogFormat);
+}
 
 const filter = <C extends Parameters<typeof pack>[1]>(name: string, type: string, codec: C) => ({
   name,
@@ -124,7 +137,7 @@ export function httpFilter(
           },
           upgradeConfigs: handler.websocket ? [{ upgradeType: "websocket" }] : [],
           normalizePath: true,
-          accessLog: handler.accessLog ? accessLog : [],
+          accessLog: accessLogOf(handler),
         },
       ),
     },

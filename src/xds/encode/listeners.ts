@@ -7,7 +7,7 @@ import { Config as SetFilterState } from "#protocols/envoy/extensions/filters/ne
 import { TcpProxy } from "#protocols/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.ts";
 import type { ChainMatch, FilterChain, Listener, TcpHandler } from "../../traffic/index.ts";
 import { networkAuthorization } from "./authorization.ts";
-import { accessLog, httpFilter } from "./http.ts";
+import { accessLogOf, httpFilter } from "./http.ts";
 import { cidr } from "./match.ts";
 import { duration, encode, encoded, once, pack, socketAddress } from "./pack.ts";
 import { downstreamTls } from "./tls.ts";
@@ -127,7 +127,7 @@ function tcpFilter(handler: TcpHandler) {
                 },
               },
         idleTimeout: duration(handler.idleTimeout),
-        accessLog: handler.accessLog ? accessLog : [],
+        accessLog: accessLogOf(handler),
       }),
     },
   };

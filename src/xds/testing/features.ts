@@ -441,7 +441,11 @@ export const listeners: Listener[] = [
       ),
       chain(
         "plain",
-        httpHandler(inboundRoutes, { useRemoteAddress: true, trustedHops: 1, accessLog: false }),
+        httpHandler(inboundRoutes, {
+          useRemoteAddress: true,
+          trustedHops: 1,
+          accessLogFormat: "%START_TIME% %REQ(:PATH)% %RESPONSE_CODE%",
+        }),
         {
           destinationPort: 8080,
           transport: "raw_buffer",
