@@ -25,6 +25,8 @@ export interface Gateway extends KubeObject {
       annotations?: Record<string, string>;
       parametersRef?: { group: string; kind: string; name: string };
     };
+    /** `frontend`: which certificates clients have to show. Not served. */
+    tls?: { frontend?: Record<string, unknown>; backend?: Record<string, unknown> };
   };
   status?: GatewayStatus;
 }

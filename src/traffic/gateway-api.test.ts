@@ -49,6 +49,59 @@ const upstreamsOf = (host: VirtualHost | undefined) =>
   );
 
 describe("Gateway API", () => {
+  test("listeners that are to ask for clients' certificates are not there: nobody would ask", () => {
+    const mesh = testMesh();
+    mesh.apply(
+      [
+        base,
+        `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: front }
+spec:
+  gatewayClassName: weft
+  tls: { frontend: { default: { validation: { caCertificateRefs: [{ group: "", kind: ConfigMap, name: ca }] } } } }
+  listeners:
+  - { name: http, port: 80, protocol: HTTP }
+  - { name: https, port: 443, protocol: HTTPS, tls: { certificateRefs: [{ name: cert }] } }`,
+      ].join("\n---\n"),
+    );
+    const labels = { app: "istio-ingressgateway" };
+    const proxy = mesh.connect({ namespace: "istio-system", type: "gateway", labels });
+    assert.deepEqual([...mesh.config(proxy).listeners.keys()], ["0.0.0.0_8080"]);
+    const { conditions } = mesh.gatewayStatuses.get("coolapp/front")!.listeners![1]!;
+    assert.deepEqual(
+      conditions.map(({ type, status }) => [type, status]),
+      [
+        ["Accepted", "True"],
+        ["ResolvedRefs", "True"],
+        ["Programmed", "False"],
+      ],
+    );
+    const [found] = mesh.findings.get("KubeGateway/coolapp/front")!;
+    assert.deepEqual([found?.code, found?.origin.field], ["WEFT0901", "spec.tls.frontend"]);
+  });
+
+  test("a rule with a filter that is not served answers 500: it may be there to keep somebody out", () => {
+    const { mesh, hosts } = gatewayMesh();
+    const rule = (filter: string, more = "") =>
+      route(
+        "a",
+        `{ parentRefs: [{ name: front, sectionName: http }], hostnames: [www.example.com], rules: [{ filters: [${filter}], backendRefs: [{ name: web, port: 8080 ${more}}] }] }`,
+      );
+    const only = () => hosts("http.8080")[0]?.routes[0]?.action;
+    mesh.apply(rule(""));
+    assert.equal(only()?.kind, "forward");
+    const extension = "{ type: ExtensionRef, extensionRef: { group: example.com, kind: Auth, name: a } }";
+    for (const filter of ["{ type: ExternalAuth, externalAuth: { protocol: HTTP } }", extension]) {
+      mesh.apply(rule(filter));
+      assert.deepEqual(only(), { kind: "respond", status: 500 });
+      assert.ok(mesh.findings.get("HTTPRoute/coolapp/a")?.some(({ code }) => code === "WEFT0901"));
+    }
+    mesh.apply(rule("", `, filters: [${extension}]`));
+    assert.deepEqual(only(), { kind: "respond", status: 500 });
+  });
+
   test("routes of several objects for one host stand in the order of Gateway API's precedence", () => {
     const { mesh, hosts } = gatewayMesh();
     mesh.apply(

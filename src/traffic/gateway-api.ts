@@ -69,6 +69,8 @@ export function kubeGatewayRulesOf(
       const secure = protocol === "https" || protocol === "tls";
       const passthrough = listener.tls?.mode === "Passthrough";
       if (secure && !passthrough && secrets.length === 0) return [];
+      // It is to let in by certificate only: without that check it would let in everybody.
+      if (secure && !passthrough && spec.tls?.frontend) return [];
       return [
         {
           gateway: listenerKey(namespace, metadata.name, listener.name),
@@ -262,6 +264,23 @@ function matchOf({ path, headers, queryParams, method }: gatewayApi.HTTPRouteMat
   };
 }
 
+/**
+ * A filter that is not served may be one that lets not everybody pass (ExternalAuth): "a Route with it must not be served
+ * without it" (HTTPRouteFilter, HTTPRouteFilterExtensionRef: such requests get 500).
+ */
+function isServedFilter({ type }: gatewayApi.HTTPRouteFilter): boolean {
+  return servedFilters.has(type);
+}
+
+const servedFilters: ReadonlySet<string> = new Set([
+  "RequestHeaderModifier",
+  "ResponseHeaderModifier",
+  "RequestMirror",
+  "RequestRedirect",
+  "URLRewrite",
+  "CORS",
+]);
+
 function actionOf(
   rule: gatewayApi.HTTPRouteRule,
   namespace: string,
@@ -270,6 +289,9 @@ function actionOf(
   say: Say,
 ): HttpRoute {
   const filters = rule.filters ?? [];
+  const all = [...filters, ...(rule.backendRefs ?? []).flatMap((backend) => backend.filters ?? [])];
+  if (!all.every(isServedFilter))
+    return { ...(rule.name && { name: rule.name }), directResponse: { status: 500 } };
   const headers = headerRules(filters);
   const mirrors = filters.flatMap(({ requestMirror }, i) => {
     if (!requestMirror) return [];

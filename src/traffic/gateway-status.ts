@@ -41,7 +41,7 @@ export function gatewayStatus(
       ({ gateway }) => gateway === listenerKey(namespace, name, listener.name),
     );
     const protocol = namedProtocol(listener.protocol);
-    const resolved = !protocol || !rules || server !== undefined;
+    const resolved = !protocol || !rules || server !== undefined || spec.tls?.frontend !== undefined;
     const attachedRoutes = server
       ? routes(server.gateway).filter((route) => shares(server, route)).length
       : 0;

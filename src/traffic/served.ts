@@ -213,6 +213,8 @@ const source: Served = {
   notTrustDomains: true,
 };
 
+const unservedFilter = "not served yet: requests that would pass it get 500";
+
 const httpRouteFilter: Served = {
   type: true,
   requestHeaderModifier: true,
@@ -221,8 +223,8 @@ const httpRouteFilter: Served = {
   requestRedirect: true,
   urlRewrite: true,
   cors: true,
-  externalAuth: notYet,
-  extensionRef: notYet,
+  externalAuth: unservedFilter,
+  extensionRef: unservedFilter,
 };
 
 /** `spec` by kind; Gateway API's Gateway is `KubeGateway`. */
@@ -319,7 +321,11 @@ export const served: Readonly<Record<string, Served>> = {
     infrastructure: notYet,
     allowedListeners: notYet,
     backendTLS: notYet,
-    tls: notYet,
+    tls: {
+      frontend:
+        "not served yet: listeners that terminate TLS are not there, for they would let in who has no certificate",
+      backend: notYet,
+    },
     defaultScope: notYet,
   },
 };
