@@ -2,7 +2,7 @@
  * Measures what the figures in test/bench/ say, each against what was agreed. A few minutes for all of them.
  *
  *   npm run bench                     everything
- *   npm run bench -- NAME ...         up, idle, propagation, control-plane, api, traffic, proxy, xds
+ *   npm run bench -- NAME ...         up, idle, propagation, control-plane, api, traffic, proxy, sidecar, xds
  *   npm run bench -- --json           the figures as JSON instead of a table
  *
  * Exit code 1 when a figure misses what was agreed. The programs of a lab must be installed.
@@ -25,6 +25,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   api: async () => (await import("../test/bench/api.ts")).api,
   traffic: async () => (await import("../test/bench/traffic.ts")).trafficModel,
   proxy: async () => (await import("../test/bench/proxy.ts")).proxy,
+  sidecar: async () => (await import("../test/bench/sidecar.ts")).sidecar,
   xds: async () => (await import("../test/bench/xds.ts")).xds,
 };
 

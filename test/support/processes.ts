@@ -80,6 +80,11 @@ export function residentOf(pid: number): number {
   return rollup(pid, "Rss");
 }
 
+/** Memory in bytes that is this process' alone: no file's, shared with none. */
+export function anonymousOf(pid: number): number {
+  return rollup(pid, "Anonymous");
+}
+
 function rollup(pid: number, what: string): number {
   try {
     const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
