@@ -7,6 +7,7 @@
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { createServer as createTlsServer } from "node:tls";
+import { setFlagsFromString } from "node:v8";
 import type { Command } from "commander";
 import { discoveryPorts } from "../api/index.ts";
 import { type Discovery, type PostRequest, startDiscovery } from "../discovery.ts";
@@ -32,6 +33,7 @@ export function define(command: Command): void {
 }
 
 async function run(options: Options): Promise<void> {
+  keepHeapSmall();
   const world = realWorld();
   const [namespace, name] = options.mesh.split("/");
   if (!namespace || !name) throw new Error(`--mesh is 'namespace/name', not '${options.mesh}'`);
@@ -80,6 +82,14 @@ async function run(options: Options): Promise<void> {
   await serve(started, options.address, log);
   serving = true;
   log(`discovery of mesh ${options.mesh} serves proxies`);
+}
+
+/**
+ * What many proxies leave behind when they have connected is collected sooner: V8 would let the heap double first.
+ * (NODE_OPTIONS does not take this flag.)
+ */
+export function keepHeapSmall(): void {
+  setFlagsFromString("--heap-growing-percent=20");
 }
 
 /** Until everything has been heard. */

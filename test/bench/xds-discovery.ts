@@ -1,9 +1,10 @@
 /** `weft discovery` on ports of its own, over an API server that is called through a UNIX socket. For the bench alone. */
-import { allKnown, serve } from "../../src/cli/discovery.ts";
+import { allKnown, keepHeapSmall, serve } from "../../src/cli/discovery.ts";
 import { startDiscovery } from "../../src/discovery.ts";
 import { type Credentials, KubeClient, transportFor } from "../../src/kube/index.ts";
 import { realWorld } from "../../src/world/index.ts";
 
+keepHeapSmall();
 const credentials = JSON.parse(process.env.BENCH_CREDENTIALS!) as Credentials;
 process.on("disconnect", () => process.exit()); // whoever measures is gone
 const ports = JSON.parse(process.env.BENCH_PORTS!) as { xds: number; webhook: number };
@@ -22,4 +23,8 @@ const discovery = await startDiscovery({
 });
 await allKnown(discovery, log, new AbortController().signal);
 await serve(discovery, "127.0.0.1", log, ports);
+process.on("message", () => {
+  globalThis.gc?.(); // with --expose-gc: what is really in use
+  process.send?.(process.memoryUsage());
+});
 process.send?.("ready");

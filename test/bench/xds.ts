@@ -3,9 +3,10 @@
  * The API server, discovery and all proxies share this machine. What istiod takes for the same: issue 5.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { request } from "node:https";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import {
@@ -23,6 +24,7 @@ import {
 } from "../../src/api/index.ts";
 import { makeRequest } from "../../src/identity/index.ts";
 import type { Draft, KubeClient } from "../../src/kube/index.ts";
+import { bundleImage, leanNode } from "../../src/lab/index.ts";
 import { residentOf } from "../support/processes.ts";
 import { type Server, startServer } from "./api.ts";
 import type { Report } from "./figures.ts";
@@ -80,10 +82,14 @@ export async function xds(report: Report): Promise<void> {
     await client.create(endpointSlices, sliceFor(i));
   });
 
-  await (await startDiscovery(server)).stop(); // makes the authority, and fills the compile cache
+  const root = fileURLToPath(new URL("../..", import.meta.url));
+  const bundle = join(root, "build/bench");
+  rmSync(bundle, { recursive: true, force: true });
+  await bundleImage(root, bundle, "test/bench/xds-discovery.ts");
+  await (await startDiscovery(server, bundle)).stop(); // makes the authority, and fills the compile cache
   report.step("start to the first proxy's whole configuration");
   const began = monotonic();
-  const discovery = await startDiscovery(server);
+  const discovery = await startDiscovery(server, bundle);
   report.figure("start → serves", (monotonic() - began) / 1000, "s");
   const tls = await certificateOf(client, discovery);
   const proxies: BenchProxy[] = [];
@@ -100,7 +106,7 @@ export async function xds(report: Report): Promise<void> {
       note,
     });
     await sleep(3_000);
-    report.figure("resident, 1 proxy", residentOf(discovery.pid) / 2 ** 20, "MB", { limit: 160 });
+    await resident(report, discovery, "1 proxy", 160);
 
     report.step(`${changes} separate changes at 1 proxy`);
     await separate(report, client, discovery.pid, proxies, { p50: 2, p99: 5 });
@@ -112,7 +118,7 @@ export async function xds(report: Report): Promise<void> {
     report.figure("99 more hold everything after", (monotonic() - from) / 1000, "s", { limit: 1.5 });
     report.figure("CPU per connecting proxy", (cpuOf(discovery.pid) - before) / 99, "ms", { limit: 15 });
     await sleep(3_000);
-    report.figure("resident, 100 proxies", residentOf(discovery.pid) / 2 ** 20, "MB", { limit: 220 });
+    await resident(report, discovery, "100 proxies", 220);
     report.step(`${changes} separate changes at 100 proxies`);
     await separate(report, client, discovery.pid, proxies, { p50: 10, p99: 25 });
 
@@ -122,11 +128,24 @@ export async function xds(report: Report): Promise<void> {
     report.step("500 proxies");
     await connect(proxies, target, tls, 500);
     await sleep(3_000);
-    report.figure("resident, 500 proxies", residentOf(discovery.pid) / 2 ** 20, "MB", { limit: 350 });
+    await resident(report, discovery, "500 proxies", 350);
   } finally {
     for (const proxy of proxies) proxy.close();
     await discovery.stop();
   }
+}
+
+async function resident(
+  report: Report,
+  discovery: RunningDiscovery,
+  proxies: string,
+  limit: number,
+): Promise<void> {
+  const { heapUsed, heapTotal, external } = await discovery.memory();
+  const value = residentOf(discovery.pid) / 2 ** 20;
+  const [used, total, outside] = [heapUsed, heapTotal, external].map((bytes) => Math.round(bytes / 2 ** 20));
+  const note = `heap ${used} of ${total} MB, buffers ${outside} MB`;
+  report.figure(`resident, ${proxies}`, value, "MB", { limit, note });
 }
 
 /** One change at a time: from the answer of the PATCH to the last proxy's new endpoints. */
@@ -247,31 +266,34 @@ interface RunningDiscovery {
   ports: { xds: number; webhook: number };
   /** Milliseconds from its start until it served. */
   took: number;
+  memory(): Promise<NodeJS.MemoryUsage>;
   stop(): Promise<void>;
 }
 
-/** As the lab starts every process of the control plane. */
-const flags = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"];
 /** More of them, to look inside: `BENCH_NODE_FLAGS="--cpu-prof --cpu-prof-dir=/tmp/profile"`. */
 const moreFlags = (process.env.BENCH_NODE_FLAGS ?? "").split(" ").filter((flag) => flag !== "");
 
-async function startDiscovery({ credentials }: Server): Promise<RunningDiscovery> {
+/** As pods run it: from a bundle, with code that was compiled before. */
+async function startDiscovery({ credentials }: Server, bundle: string): Promise<RunningDiscovery> {
   const ports = { xds: await freePort(), webhook: await freePort() };
   const began = monotonic();
-  const program = fileURLToPath(new URL("xds-discovery.ts", import.meta.url));
-  const child: ChildProcess = spawn(process.execPath, [...flags, ...moreFlags, program], {
-    env: {
-      ...process.env,
-      // As its Deployment has it (src/mesh/objects.ts).
-      MALLOC_ARENA_MAX: "2",
-      MALLOC_MMAP_THRESHOLD_: "65536",
-      MALLOC_TRIM_THRESHOLD_: "131072",
-      NODE_COMPILE_CACHE: fileURLToPath(new URL("../../node_modules/.cache/node", import.meta.url)),
-      BENCH_CREDENTIALS: JSON.stringify(credentials),
-      BENCH_PORTS: JSON.stringify(ports),
+  const child: ChildProcess = spawn(
+    process.execPath,
+    [...leanNode, ...moreFlags, join(bundle, "xds-discovery.js")],
+    {
+      env: {
+        ...process.env,
+        // As its Deployment has it (src/mesh/objects.ts).
+        MALLOC_ARENA_MAX: "2",
+        MALLOC_MMAP_THRESHOLD_: "65536",
+        MALLOC_TRIM_THRESHOLD_: "131072",
+        NODE_COMPILE_CACHE: join(bundle, "compiled"),
+        BENCH_CREDENTIALS: JSON.stringify(credentials),
+        BENCH_PORTS: JSON.stringify(ports),
+      },
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
     },
-    stdio: ["ignore", "inherit", "inherit", "ipc"],
-  });
+  );
   await new Promise<void>((resolve, reject) => {
     child.once("message", () => resolve());
     child.once("exit", (code) => reject(new Error(`discovery ended with ${code}`)));
@@ -280,13 +302,16 @@ async function startDiscovery({ credentials }: Server): Promise<RunningDiscovery
     pid: child.pid!,
     ports,
     took: monotonic() - began,
+    memory: () =>
+      new Promise((resolve) => {
+        child.once("message", (answer) => resolve(answer as NodeJS.MemoryUsage));
+        child.send("memory");
+      }),
     stop: () =>
       new Promise<void>((resolve) => {
         child.removeAllListeners("exit");
         child.once("exit", () => resolve());
-        // With flags of one's own it ends by itself, so that profiles are written.
-        if (moreFlags.length > 0) child.disconnect();
-        else child.kill("SIGKILL");
+        child.disconnect(); // it ends by itself: compiled code and profiles are written
       }),
   };
 }

@@ -32,12 +32,15 @@ export const leanNode = ["--max-semi-space-size=2", "--max-old-space-size=1000",
 /** Packages with a library in machine code are not bundled: what they load lies in `node_modules` beside or above. */
 export const nativePackages = ["koffi", `@koromix/koffi-linux-${process.arch}`];
 
-/** Bundles `imageMain` into `directory` as main.js and its parts. Resolves with the sources that are in it. */
-export async function bundleImage(root: string, directory: string): Promise<string[]> {
+/**
+ * Bundles `imageMain` into `directory` as main.js and its parts, or another program in the same way (benches have some).
+ * Resolves with the sources that are in it.
+ */
+export async function bundleImage(root: string, directory: string, entry = imageMain): Promise<string[]> {
   const { build } = await import("esbuild");
   const { metafile } = await build({
     absWorkingDir: root,
-    entryPoints: [imageMain],
+    entryPoints: [entry],
     outdir: directory,
     bundle: true,
     splitting: true,
@@ -48,7 +51,7 @@ export async function bundleImage(root: string, directory: string): Promise<stri
     metafile: true,
     external: nativePackages,
     logLevel: "warning",
-    plugins: [lateRequires],
+    plugins: [lateRequires, plainHttp],
     // Packages that are CommonJS ask for Node's own modules by `require`.
     banner: {
       js: 'import { createRequire as weftRequire } from "node:module"; const require = weftRequire(import.meta.url);',
@@ -71,6 +74,20 @@ const lateRequires: Plugin = {
       if (/createRequire\(/.test(contents)) return { errors: [{ text: `${path} loads what is not seen` }] };
       return { contents, loader: "ts" };
     });
+  },
+};
+
+/**
+ * `import` of node:http reads all that it exports, WebSocket too, for which Node loads a whole client (undici): 6 MB and
+ * 30 ms for nothing. Taken as `require` has it, what nobody reads is not loaded.
+ */
+const plainHttp: Plugin = {
+  name: "plain-http",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^(node:)?http$/ }, () => ({ path: "node:http", namespace: "plain-http" }));
+    onLoad({ filter: /.*/, namespace: "plain-http" }, () => ({
+      contents: 'module.exports = process.getBuiltinModule("node:http");',
+    }));
   },
 };
 
