@@ -375,6 +375,9 @@ export interface StreamFacts {
   flags: readonly string[];
   bytesReceived: number;
   bytesSent: number;
+  /** Heads and framing too: what went over the connection for it. */
+  wireBytesReceived?: number;
+  wireBytesSent?: number;
   routeName?: string;
   clusterName?: string;
   upstream?: { host?: Host; local?: Address; tls?: TlsFacts; transportFailure?: string };

@@ -98,21 +98,25 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
       return;
     }
     manager.trace(this);
-    if (manager.exchangesPeers && manager.inbound) {
-      const told = head.headers.get(PEER);
-      if (told !== undefined) {
-        this.#askedForPeer = true;
-        this.peer = readPeer(told);
-        head.headers.remove(PEER);
-        head.headers.remove(PEER_ID);
-      }
-    }
+    if (manager.inbound) this.#readPeer();
     this.plainPath = withoutQuery(head.path);
     if (!this.#findRoute()) return;
     if (settings.tracing) {
       this.#operation = tellOperation(head.headers, this.route?.operation ?? "", manager.outbound);
     }
     this.#runFilters();
+  }
+
+  /** Sidecars say who they are over mTLS only; nobody else is believed, and applications see none of it. */
+  #readPeer(): void {
+    const { headers } = this.head;
+    const told = headers.get(PEER);
+    if (told !== undefined && this.manager.exchangesPeers && this.facts.downstream.tls?.peer) {
+      this.#askedForPeer = true;
+      this.peer = readPeer(told);
+    }
+    headers.remove(PEER);
+    headers.remove(PEER_ID);
   }
 
   /** An answer to what could not be read as a request. */
@@ -308,6 +312,7 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
   sendEnd(trailers: Headers | undefined, withHead = false): void {
     if (this.#ended) return;
     this.responseTrailers = trailers;
+    this.wireBytesSent = this.writer.sent(true);
     this.#writing = false;
     // The writer is told last: it may go on with the next request at once.
     this.router?.responseSent();
@@ -332,6 +337,8 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
     this.#whole?.cancel();
     if (this.noted) for (const filter of this.manager.settings.filters) filter.end?.(this);
     this.duration = this.manager.world.monotonic() - this.begun;
+    this.wireBytesReceived = this.writer.received + this.bytesReceived;
+    if (this.wireBytesSent === 0) this.wireBytesSent = this.writer.sent(false);
     this.manager.requestEnds(this);
   }
 

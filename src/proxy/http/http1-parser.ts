@@ -182,8 +182,8 @@ export class Http1Parser extends MessageHead {
     this.#messageEnded = false;
     const lines = this.#lines;
     const at = lines.read(buffer, start, end);
+    this.overhead = lines.text.length;
     if (lines.whole) {
-      this.overhead = lines.text.length;
       const error = this.readHead(lines);
       lines.clear();
       if (error) this.#fail(error);

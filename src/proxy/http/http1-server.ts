@@ -19,6 +19,9 @@ const HEADERS = 1;
 const LIFE = 2;
 const CLOSING = 3;
 
+/** Bytes of the chunk that ends a body, without trailers. */
+const LAST_CHUNK = 5;
+
 export class Http1ServerConnection implements MessageSink, ResponseWriter, DeadlineOwner {
   readonly #manager: Manager;
   readonly #downstream: Downstream;
@@ -37,6 +40,8 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
   #reading = false;
   #paused = false;
   #requests = 0;
+  /** What was written before the response that is on. */
+  #writtenBefore = 0;
   #requestDone = true;
   #framing: BodyFraming = "none";
   #toHead = false;
@@ -88,6 +93,22 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
 
   get protocol(): "HTTP/1.0" | "HTTP/1.1" {
     return this.#minor === 0 ? "HTTP/1.0" : "HTTP/1.1";
+  }
+
+  #open(): Exchange {
+    this.#writtenBefore = this.#writer.written;
+    const exchange = new Exchange(this.#manager, this.#facts, this);
+    this.#exchange = exchange;
+    return exchange;
+  }
+
+  get received(): number {
+    return this.#parser.overhead;
+  }
+
+  sent(whole: boolean): number {
+    const end = whole && this.#framing === "chunked" ? LAST_CHUNK : 0;
+    return this.#writer.written - this.#writtenBefore + end;
   }
 
   /** Nothing is being answered. */
@@ -210,8 +231,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     const { headers } = head;
     const end = parser.framing === "none" && parser.upgrade === undefined;
     this.#requestDone = end;
-    const exchange = new Exchange(manager, this.#facts, this);
-    this.#exchange = exchange;
+    const exchange = this.#open();
     if (headers.get("expect")?.toLowerCase() === "100-continue") {
       headers.remove("expect");
       if (!manager.settings.proxy100 && parser.minor === 1)
@@ -258,9 +278,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       return;
     }
     this.#toHead = false;
-    const refused = new Exchange(this.#manager, this.#facts, this);
-    this.#exchange = refused;
-    refused.refuse(error.status, reasonOf(error.status), error.details);
+    this.#open().refuse(error.status, reasonOf(error.status), error.details);
   }
 
   #onEnd(): void {
@@ -392,9 +410,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       this.#headersDue = undefined;
       this.#closeAfter = true;
       this.#lastRequest = true;
-      const refused = new Exchange(this.#manager, this.#facts, this);
-      this.#exchange = refused;
-      refused.refuse(408, "request header timeout", "request_header_timeout", []);
+      this.#open().refuse(408, "request header timeout", "request_header_timeout", []);
     } else if (kind === LIFE) this.drain();
     else if (kind === IDLE) this.#closeSoon();
     else this.#downstream.socket.destroy();

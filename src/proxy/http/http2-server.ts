@@ -137,6 +137,9 @@ class Http2Exchange implements ResponseWriter {
   #trailers: Headers | undefined;
   #requestTrailers: Headers | undefined;
   #ended = false;
+  /** Heads count as they are written out: node:http2 does not say how small it packed them. */
+  received = 0;
+  #sent = 0;
 
   constructor(
     manager: Manager,
@@ -171,10 +174,12 @@ class Http2Exchange implements ResponseWriter {
   }
 
   onData(chunk: Buffer): void {
+    this.received += FRAME;
     this.#exchange.onRequestData(chunk);
   }
 
   onTrailers(raw: readonly string[]): void {
+    this.received += sizeOf(raw);
     this.#requestTrailers = fieldsOf(raw);
   }
 
@@ -210,6 +215,7 @@ class Http2Exchange implements ResponseWriter {
     let host: string | undefined;
     let bad = false;
     const rejects = this.#manager.settings.underscores === "reject";
+    this.received = sizeOf(raw);
     for (let i = 0; i < raw.length; i += 2) {
       const name = raw[i]!;
       const value = raw[i + 1]!;
@@ -255,6 +261,7 @@ class Http2Exchange implements ResponseWriter {
   head(status: number, headers: Headers, end: boolean): void {
     const { stream } = this;
     if (stream.destroyed || stream.closed) return;
+    this.#sent = sizeOf(headers.flat) + STATUS;
     const fields = outgoing(headers);
     fields[":status"] = status;
     try {
@@ -263,6 +270,10 @@ class Http2Exchange implements ResponseWriter {
     } catch {
       stream.close(http2().constants.NGHTTP2_INTERNAL_ERROR);
     }
+  }
+
+  sent(): number {
+    return this.#sent;
   }
 
   get stream(): ServerHttp2Stream {
@@ -277,6 +288,7 @@ class Http2Exchange implements ResponseWriter {
 
   data(chunk: Buffer): boolean {
     if (this.#stream.destroyed) return true;
+    this.#sent += chunk.length + Math.ceil(chunk.length / 16_384) * FRAME;
     this.#stream.write(chunk);
     return this.#stream.writableLength < this.#manager.bufferLimit;
   }
@@ -326,6 +338,17 @@ const nothing = () => undefined;
 const printable = /^[\x21-\x7e]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const badValue = /[\0-\x08\x0a-\x1f\x7f]/;
+
+/** Bytes of a frame's head, and of `:status`. */
+const FRAME = 9;
+const STATUS = 10;
+
+/** Bytes of a frame with these fields, written out. */
+function sizeOf(flat: readonly string[]): number {
+  let size = FRAME;
+  for (const part of flat) size += part.length;
+  return size;
+}
 
 function fieldsOf(raw: readonly string[]): Headers {
   return new Headers(raw.filter((_, i) => !raw[i - (i % 2)]!.startsWith(":")));

@@ -84,8 +84,8 @@ export class Metrics {
     destination.last = entry;
     entry.requests.inc();
     entry.duration.record(exchange.duration);
-    entry.received.record(exchange.bytesReceived);
-    entry.sent.record(exchange.bytesSent);
+    entry.received.record(exchange.wireBytesReceived);
+    entry.sent.record(exchange.wireBytesSent);
   }
 
   #entry(

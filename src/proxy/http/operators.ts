@@ -129,6 +129,8 @@ export const AccessLogFormatOperators: Record<string, (argument: string | undefi
   ),
   BYTES_RECEIVED: plain((facts) => String(facts.bytesReceived)),
   BYTES_SENT: plain((facts) => String(facts.bytesSent)),
+  DOWNSTREAM_WIRE_BYTES_RECEIVED: plain((facts) => String(facts.wireBytesReceived ?? facts.bytesReceived)),
+  DOWNSTREAM_WIRE_BYTES_SENT: plain((facts) => String(facts.wireBytesSent ?? facts.bytesSent)),
   DURATION: plain((facts) => number(facts.duration)),
   REQUEST_DURATION: time("REQUEST_DURATION"),
   REQUEST_TX_DURATION: time("REQUEST_TX_DURATION"),

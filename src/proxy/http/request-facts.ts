@@ -42,6 +42,8 @@ export abstract class RequestFacts implements StreamFacts {
   flags: string[] = [];
   bytesReceived = 0;
   bytesSent = 0;
+  wireBytesReceived = 0;
+  wireBytesSent = 0;
   duration = 0;
   upstream: StreamFacts["upstream"];
   metadata: Record<string, Record<string, unknown>> | undefined;

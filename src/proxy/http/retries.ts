@@ -55,6 +55,7 @@ export class Retries {
     this.#holds = true;
     this.left--;
     this.#counters.retry.inc();
+    this.#counters.retryBackoff.inc();
     if (host) this.hosts.push(host);
     this.#backoff = exchange.after(backoff(policy, tries, exchange.manager.world), this.#begin);
     return true;

@@ -78,7 +78,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     const cluster = manager.deps.clusters.get(name);
     if (!cluster) {
       exchange.addFlag("NC");
-      this.#answer(forward.notFoundStatus, "", "cluster_not_found");
+      this.#reply(forward.notFoundStatus, "", "cluster_not_found");
       return;
     }
     this.#cluster = cluster;
@@ -110,7 +110,6 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     if (!host) {
       exchange.addFlag("UH");
       exchange.upstream = undefined;
-      this.#counters.none.inc();
       this.#answer(503, "no healthy upstream", "no_healthy_upstream");
       return;
     }
@@ -263,14 +262,16 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     const exchange = this.#exchange;
     const { manager } = exchange;
     const host = this.#host!;
-    countAnswer(this.#counters, host, exchange.grpc, status, headers, end);
+    countAnswer(host, exchange.grpc, status, headers, end);
     const { retry } = this.#forward;
     if (retry && retriableResponse(retry, retry.on, status, headers) && this.#again()) {
       const stream = this.#stream;
+      this.#counters.retried(status);
       this.#release();
       stream?.reset();
       return;
     }
+    this.#counters.status(status);
     this.#retries?.giveBack();
     this.#responding = true;
     exchange.responseCode = status;
@@ -354,7 +355,13 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     this.#answer(504, "upstream request timeout", "response_timeout");
   }
 
+  /** An answer in the upstream's place: for Envoy it is one of the cluster's. */
   #answer(status: number, body: string, details: string, headers?: (answer: Headers) => void): void {
+    this.#counters.status(status);
+    this.#reply(status, body, details, headers);
+  }
+
+  #reply(status: number, body: string, details: string, headers?: (answer: Headers) => void): void {
     this.#end();
     this.#exchange.reply({
       status,

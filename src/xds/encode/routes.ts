@@ -41,6 +41,9 @@ export function routeConfiguration(table: RouteTable, limits: readonly LocalRate
     maxDirectResponseBodySizeBytes: maxBody,
     // Where no host is named with a port, the port in the Host header does not count.
     ignorePortInHostMatching: !virtualHosts.some(({ domains }) => domains.some(namesPort)),
+    // What sidecars tell each other is no application's, and what a client says of itself counts for nothing. The
+    // embedded proxy reads its peers before it routes, and adds its own after.
+    requestHeadersToRemove: peerHeaders,
   });
   const actions = valueActions(limits, 1);
   const hosts = actions.length
@@ -55,6 +58,8 @@ export function routeConfiguration(table: RouteTable, limits: readonly LocalRate
   }
   return Buffer.concat(parts);
 }
+
+const peerHeaders = ["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"];
 
 /** Envoy's limit of direct responses is 4 KiB unless told; Istio's is 1 MiB. */
 const maxBody = 1_048_576;
