@@ -1,8 +1,9 @@
 /**
- * The data path: CPU of a proxy for 1,000 requests of HTTP/1.1, the embedded proxy and Envoy with the same resources:
- * routing by several virtual hosts, access control, timeouts, retries, metrics, no access log; one proxy, and a pair with
- * mTLS between (two processes). Proxies are pinned to core 1; nginx and wrk share core 0 (Debian packages `nginx-light`,
- * `wrk`). 200-byte answers, 32 connections.
+ * The data path: CPU of a proxy for 1,000 requests, the embedded proxy and Envoy with the same resources: routing by
+ * several virtual hosts, access control, timeouts, retries, metrics, no access log. HTTP/1.1 through one proxy, and a pair
+ * with mTLS between (two processes); HTTP/2 and unary gRPC through one; and what a proxy adds to the time of a request of
+ * HTTP/1.1 when 500 come in a second. Proxies are pinned to core 1; nginx and the clients share core 0 (Debian packages
+ * `nginx-light`, `wrk`, `nghttp2-client`). 200-byte answers, 32 connections (HTTP/2: 8, with 4 streams each).
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -18,7 +19,7 @@ import { clientTls, pack, serverTls, socketAddress } from "../../src/proxy/testi
 import { type Issued, makeCa } from "../../src/xds/testing/certificates.ts";
 import { findEnvoy } from "../../src/xds/testing/envoy.ts";
 import { cluster, filter, header, prefix, router, seconds, text, to } from "../differential/http.ts";
-import type { Benchmark, Report } from "./figures.ts";
+import { type Benchmark, percentile, type Report } from "./figures.ts";
 
 const connections = 32;
 const warmUp = 3;
@@ -65,7 +66,7 @@ function socketOf({ side, own, ca }: Tls) {
 const server = "spiffe://cluster.local/ns/demo/sa/server";
 
 /** What a sidecar has for its application's calls, as far as one request passes through it. */
-function resources(port: number, backend: number, tls?: Tls) {
+function resources(port: number, backend: number, tls?: Tls, http2 = false) {
   const retryPolicy = { retryOn: "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes", numRetries: 2, retriableStatusCodes: [503] }; // biome-ignore format: one line
   const hcm = {
     statPrefix: "outbound",
@@ -137,7 +138,12 @@ function resources(port: number, backend: number, tls?: Tls) {
       },
     ],
   };
-  const app = cluster("app", [backend], tls?.side === "client" ? { transportSocket: socketOf(tls) } : {});
+  const app = cluster(
+    "app",
+    [backend],
+    tls?.side === "client" ? { transportSocket: socketOf(tls) } : {},
+    http2,
+  );
   return { listener: listener as never, cluster: app as never };
 }
 
@@ -147,7 +153,38 @@ function cpuOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
-function load(port: number, time: number): { requests: number; p50: number; p99: number; bad: boolean } {
+interface Load {
+  requests: number;
+  p50: number;
+  p99: number;
+  bad: boolean;
+}
+
+/** Percentiles of a log of h2load: begun at (µs), status, duration (µs) on each line. */
+function readLog(file: string): Load {
+  const lines = readFileSync(file, "utf8").split("\n").filter(Boolean);
+  const times = lines.map((line) => Number(line.split("\t")[2])).sort((a, b) => a - b);
+  rmSync(file);
+  return {
+    requests: lines.length,
+    p50: percentile(times, 0.5) / 1000,
+    p99: percentile(times, 0.99) / 1000,
+    bad: lines.some((line) => line.split("\t")[1] !== "200"),
+  };
+}
+
+function h2load(port: number, time: number, directory: string, ...more: string[]): Load {
+  const log = join(directory, "requests");
+  const run = spawnSync(
+    "taskset",
+    ["-c", "0", "h2load", `-D${time}`, `--log-file=${log}`, ...more, `http://127.0.0.1:${port}/`],
+    { encoding: "utf8" },
+  );
+  if (run.status !== 0) throw new Error(`h2load: ${run.stderr || run.error}`);
+  return readLog(log);
+}
+
+function load(port: number, time: number): Load {
   const run = spawnSync(
     "taskset",
     ["-c", "0", "wrk", "-t1", `-c${connections}`, `-d${time}s`, "--latency", `http://127.0.0.1:${port}/`],
@@ -176,21 +213,24 @@ export const proxy: Benchmark = async (report: Report) => {
   };
   try {
     const backend = await freePort();
+    const backend2 = await freePort();
     writeFileSync(
       join(directory, "nginx.conf"),
       `worker_processes 1; daemon off; pid ${directory}/pid; error_log /dev/null;
        events { worker_connections 512; }
        http { access_log off; keepalive_requests 1000000000; server { listen 127.0.0.1:${backend};
-         location / { return 200 "${"a".repeat(200)}"; } } }`,
+         location / { return 200 "${"a".repeat(200)}"; } }
+       server { listen 127.0.0.1:${backend2} http2; default_type application/grpc;
+         location / { add_trailer grpc-status 0; return 200 "${"a".repeat(200)}"; } } }`,
     );
     start("taskset", "-c", "0", "nginx", "-c", join(directory, "nginx.conf"));
     const kinds = findEnvoy() ? ["envoy", "weft"] : ["weft"];
     let runs = 0;
     /** A proxy with these resources; its process. */
-    const startProxy = (kind: string, port: number, to: number, tls?: Tls): number => {
+    const startProxy = (kind: string, port: number, to: number, tls?: Tls, http2 = false): number => {
       const own = join(directory, String(runs++));
       mkdirSync(own);
-      const { listener, cluster: app } = resources(port, to, tls);
+      const { listener, cluster: app } = resources(port, to, tls, http2);
       if (kind === "envoy") {
         const file = join(own, "bootstrap.pb");
         writeFileSync(
@@ -209,14 +249,21 @@ export const proxy: Benchmark = async (report: Report) => {
       const program = new URL("proxy-server.ts", import.meta.url).pathname;
       return start("taskset", "-c", "1", process.execPath, program, own);
     };
-    const measure = async (what: string, kind: string, port: number, pids: number[], limits: object) => {
+    const measure = async (
+      what: string,
+      kind: string,
+      port: number,
+      pids: number[],
+      limits: object,
+      send: typeof load = load,
+    ) => {
       const name = kind === "envoy" ? "Envoy" : "embedded proxy";
       await answers(port);
       report.step(`${what}, ${name}: ${warmUp + duration} s`);
-      load(port, warmUp);
+      send(port, warmUp);
       const used = () => pids.reduce((sum, pid) => sum + cpuOf(pid), 0);
       const before = used();
-      const { requests, p50, p99, bad } = load(port, duration);
+      const { requests, p50, p99, bad } = send(port, duration);
       const cpu = used() - before;
       if (bad) throw new Error(`${name}: not every answer was good`);
       report.figure(`${what}, ${name}: CPU for 1,000 requests`, (cpu / requests) * 1e6, "ms", kind === "weft" ? limits : {}); // biome-ignore format: one line
@@ -243,6 +290,34 @@ export const proxy: Benchmark = async (report: Report) => {
         startProxy(kind, near, far, { side: "client", ...client }),
       ];
       await measure("mTLS pair", kind, near, pids, { limit: 102, goal: 70 });
+    }
+    const message = join(directory, "message");
+    writeFileSync(message, Buffer.from([0, 0, 0, 0, 100, ...Buffer.alloc(100, "m")]));
+    const grpc = ["-d", message, "-H", "content-type: application/grpc", "-H", "te: trailers"];
+    for (const [what, more] of [["HTTP/2", []], ["gRPC", grpc]] as const) {
+      for (const kind of kinds) {
+        const port = await freePort();
+        const send = (to: number, time: number) => h2load(to, time, directory, "-c8", "-m4", ...more);
+        await measure(what, kind, port, [startProxy(kind, port, backend2, undefined, true)], {}, send);
+      }
+    } // biome-ignore format: a list
+    // 10 connections that ask 50 times a second each, one request at a time.
+    const calm = (to: number, time: number) => h2load(to, time, directory, "--h1", "-c10", "--rps=50");
+    calm(backend, warmUp);
+    const direct = calm(backend, duration);
+    for (const kind of kinds) {
+      const port = await freePort();
+      const pid = startProxy(kind, port, backend);
+      await answers(port);
+      const name = kind === "envoy" ? "Envoy" : "embedded proxy";
+      report.step(`latency at 500/s, ${name}: ${warmUp + duration} s`);
+      calm(port, warmUp);
+      const through = calm(port, duration);
+      if (through.bad || through.requests < 400 * duration)
+        throw new Error(`${name}: not every answer was good`);
+      report.figure(`500 requests/s, ${name}: added latency, p50`, through.p50 - direct.p50, "ms");
+      report.figure(`500 requests/s, ${name}: added latency, p99`, through.p99 - direct.p99, "ms");
+      process.kill(pid, "SIGKILL");
     }
   } finally {
     for (const child of children) child.kill("SIGKILL");
