@@ -102,7 +102,7 @@ export class GrpcServer {
       if (over) return;
       over = true;
       trailers["grpc-status"] = String(code ?? 0);
-      trailers["grpc-message"] = encodeURIComponent(details);
+      trailers["grpc-message"] = percentEncoded(details);
       stream.end();
     };
     const { remoteAddress = "?", remotePort = 0 } = connection as {
@@ -143,6 +143,11 @@ export class GrpcServer {
 }
 
 const answer = { ":status": 200, "content-type": "application/grpc" };
+
+/** As PROTOCOL-HTTP2 has it for `grpc-message`: all that is printable in ASCII stays, but `%`. */
+function percentEncoded(text: string): string {
+  return text.toWellFormed().replace(/[^\x20-\x24\x26-\x7e]/gu, encodeURIComponent);
+}
 
 /** A message as it goes out: not compressed, its length in four bytes, its parts. */
 function write(stream: ServerHttp2Stream, parts: readonly Uint8Array[], flushed: () => void): void {
