@@ -6,6 +6,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type Command, Option } from "commander";
 import type { ProxyImplementation } from "../api/index.ts";
+import { watchClusterId } from "../clusterset/index.ts";
 import { type ControlPlane, startControlPlane } from "../control.ts";
 import { createDnsServer } from "../dns/index.ts";
 import { defaultImage, dnsPort, healthPort } from "../install/index.ts";
@@ -69,15 +70,14 @@ async function run(options: Options): Promise<void> {
   });
 
   const ended = new AbortController();
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.once(signal, () => {
-      log(`ended by ${signal}`);
-      void resigned(plane).finally(() => {
-        ended.abort();
-        process.exit(0);
-      });
+  const end = (why: string) => {
+    log(why);
+    void resigned(plane).finally(() => {
+      ended.abort();
+      process.exit(0);
     });
-  }
+  };
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => end(`ended by ${signal}`));
   plane = await startControlPlane({
     client,
     connect: transportFor,
@@ -86,6 +86,13 @@ async function run(options: Options): Promise<void> {
     ...(options.leaseDuration && { lease: options.leaseDuration }),
     identity: process.env.POD_NAME ?? `process ${process.pid}`,
     log,
+    signal: ended.signal,
+  });
+  const { cluster } = plane;
+  watchClusterId(client, cluster, {
+    // The Deployment starts us again.
+    renamed: (id) => end(`the cluster is now called ${id}, no longer ${cluster}: beginning anew`),
+    onRefused: (value) => log(`"${value}" cannot be a cluster's name; it goes on as ${cluster}`),
     signal: ended.signal,
   });
   const address = process.env.POD_IP;

@@ -1,6 +1,6 @@
 /** Who we are: the cluster's id in its clusterset (KEP-2149). */
-import { clusterIdProperty, clusterProperties, isClusterId } from "../api/index.ts";
-import type { KubeClient } from "../kube/index.ts";
+import { type ClusterProperty, clusterIdProperty, clusterProperties, isClusterId } from "../api/index.ts";
+import { type KubeClient, reflect } from "../kube/index.ts";
 import { sleep } from "../world/index.ts";
 
 /** How often an unnamed cluster, or an API that does not answer, is asked again, in milliseconds. */
@@ -31,4 +31,40 @@ export async function clusterId(
     }
     await sleep(client.world, retry, signal);
   }
+}
+
+/**
+ * Calls `renamed` once, when the ClusterProperty names another id than `known`. All that we derive is told under our id,
+ * so who is called begins anew under the other one. A property that goes, or says what is no id, changes nothing;
+ * `onRefused` hears of the latter.
+ */
+export function watchClusterId(
+  client: KubeClient,
+  known: string,
+  options: {
+    renamed: (id: string) => void;
+    onRefused?: (value: string) => void;
+    signal?: AbortSignal;
+  },
+): void {
+  const { renamed, onRefused, signal } = options;
+  const ended = new AbortController();
+  const see = ({ metadata, spec }: ClusterProperty) => {
+    if (ended.signal.aborted || metadata.name !== clusterIdProperty || spec.value === known) return;
+    if (!isClusterId(spec.value)) {
+      onRefused?.(spec.value);
+      return;
+    }
+    ended.abort();
+    renamed(spec.value);
+  };
+  reflect(
+    client,
+    clusterProperties,
+    { replace: (found) => found.forEach(see), put: see, remove: () => {} },
+    {
+      fieldSelector: `metadata.name=${clusterIdProperty}`,
+      signal: signal ? AbortSignal.any([signal, ended.signal]) : ended.signal,
+    },
+  );
 }
