@@ -59,6 +59,14 @@ function byCode(stats: StatsScope, prefix: string): (code: number) => void {
   };
 }
 
+/** Counts a request that is sent to a host. */
+export function countTry(counters: ClusterCounters, host: Host): void {
+  host.activeRequests++;
+  host.counters.rqTotal++;
+  counters.total.inc();
+  counters.active.inc();
+}
+
 /** Counts an answer for its host. A gRPC call that fails at once counts as what its status maps to. */
 export function countAnswer(host: Host, grpc: boolean, status: number, headers: Headers, end: boolean): void {
   const grpcStatus = grpc && end ? headers.get("grpc-status") : undefined;

@@ -8,7 +8,7 @@ import { guarded } from "./guard.ts";
 import type { Headers, RequestHead } from "./headers.ts";
 import type { Manager } from "./manager.ts";
 import { mutate } from "./mutations.ts";
-import { PEER, PEER_ID, readPeer } from "./peer-metadata.ts";
+import { takePeer } from "./peer-metadata.ts";
 import { RequestFacts } from "./request-facts.ts";
 import { type ConnectionFacts, prepareRequest } from "./request-headers.ts";
 import type { ResponseWriter } from "./response-writer.ts";
@@ -98,25 +98,20 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
       return;
     }
     manager.trace(this);
-    if (manager.inbound) this.#readPeer();
+    if (manager.inbound) {
+      const peer = takePeer(
+        head.headers,
+        manager.exchangesPeers && this.facts.downstream.tls?.peer !== undefined,
+      );
+      this.#askedForPeer = peer !== undefined;
+      if (peer) this.peer = peer;
+    }
     this.plainPath = withoutQuery(head.path);
     if (!this.#findRoute()) return;
     if (settings.tracing) {
       this.#operation = tellOperation(head.headers, this.route?.operation ?? "", manager.outbound);
     }
     this.#runFilters();
-  }
-
-  /** Sidecars say who they are over mTLS only; nobody else is believed, and applications see none of it. */
-  #readPeer(): void {
-    const { headers } = this.head;
-    const told = headers.get(PEER);
-    if (told !== undefined && this.manager.exchangesPeers && this.facts.downstream.tls?.peer) {
-      this.#askedForPeer = true;
-      this.peer = readPeer(told);
-    }
-    headers.remove(PEER);
-    headers.remove(PEER_ID);
   }
 
   /** An answer to what could not be read as a request. */
@@ -315,10 +310,9 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
     this.wireBytesSent = this.writer.sent(true);
     this.#writing = false;
     // The writer is told last: it may go on with the next request at once.
-    this.router?.responseSent();
+    this.router?.abandon();
     this.#finish();
-    if (!withHead) this.writer.end(trailers);
-    else this.writer.end(undefined);
+    this.writer.end(withHead ? undefined : trailers);
   }
 
   /** The response cannot be brought to its end. */

@@ -1,6 +1,7 @@
 /** A client's connection in HTTP/1.1: requests one after the other, each answered before the next is looked at. */
 import type { Downstream } from "../contract.ts";
-import { Deadline, type DeadlineOwner } from "./deadlines.ts";
+import { ConnectionDeadlines, HEADERS, IDLE, LIFE } from "./connection-deadlines.ts";
+import type { DeadlineOwner } from "./deadlines.ts";
 import { Exchange } from "./exchange.ts";
 import { charge, guarded } from "./guard.ts";
 import type { Headers, RequestHead } from "./headers.ts";
@@ -14,11 +15,6 @@ import { type ConnectionFacts, connectionFacts } from "./request-headers.ts";
 import type { ResponseWriter } from "./response-writer.ts";
 import { Writer } from "./writer.ts";
 
-const IDLE = 0;
-const HEADERS = 1;
-const LIFE = 2;
-const CLOSING = 3;
-
 /** Bytes of the chunk that ends a body, without trailers. */
 const LAST_CHUNK = 5;
 
@@ -29,10 +25,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
   readonly #parser: Http1Parser;
   readonly #writer: Writer;
   readonly #closed: (connection: Http1ServerConnection) => void;
-  readonly #idle = new Deadline(this, IDLE);
-  #headersDue: Deadline | undefined;
-  #life: Deadline | undefined;
-  #closing: Deadline | undefined;
+  readonly #deadlines: ConnectionDeadlines;
 
   #exchange: Exchange | undefined;
   /** What came after the request that is being answered. */
@@ -62,7 +55,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     this.#manager = manager;
     this.#downstream = downstream;
     this.#closed = closed;
-    const { settings, deadlines } = manager;
+    const { settings } = manager;
     this.#facts = connectionFacts(downstream, settings);
     this.#parser = new Http1Parser("request", this, settings.limits, { acceptHttp10: settings.acceptHttp10 });
     const { socket } = downstream;
@@ -80,11 +73,8 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       "close",
       guarded(this, () => this.#onClose()),
     );
-    if (settings.maxConnectionDuration > 0) {
-      this.#life = new Deadline(this, LIFE);
-      deadlines.set(this.#life, settings.maxConnectionDuration);
-    }
-    this.#wait();
+    this.#deadlines = new ConnectionDeadlines(manager, this);
+    this.#deadlines.rest();
     const onData = guarded(this, (chunk: Buffer) => this.#onData(chunk));
     if (head.length > 0) onData(head);
     socket.on("data", onData);
@@ -109,12 +99,6 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
   sent(whole: boolean): number {
     const end = whole && this.#framing === "chunked" ? LAST_CHUNK : 0;
     return this.#writer.written - this.#writtenBefore + end;
-  }
-
-  /** Nothing is being answered. */
-  #wait(): void {
-    const { settings, deadlines } = this.#manager;
-    if (settings.connectionIdleTimeout > 0) deadlines.set(this.#idle, settings.connectionIdleTimeout);
   }
 
   // ------------------------------------------------------------------------------------------- reading
@@ -158,18 +142,8 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
       if (current) this.#rest = undefined;
     }
     this.#reading = false;
-    this.#watchHead();
-  }
-
-  /** A head that was begun has to be complete in time. */
-  #watchHead(): void {
-    const { settings, deadlines } = this.#manager;
-    if (settings.requestHeadersTimeout === 0 || this.#done) return;
     const partial = !this.#exchange && !this.#parser.idle && !this.#parser.failed;
-    if (partial && !this.#headersDue) {
-      this.#headersDue = new Deadline(this, HEADERS);
-      deadlines.set(this.#headersDue, settings.requestHeadersTimeout);
-    }
+    if (partial && !this.#done) this.#deadlines.headBegun();
   }
 
   #pause(): void {
@@ -193,9 +167,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
   }
 
   onHead(parser: Http1Parser): boolean {
-    this.#idle.cancel();
-    this.#headersDue?.cancel();
-    this.#headersDue = undefined;
+    this.#deadlines.headOver();
     const manager = this.#manager;
     this.#minor = parser.minor;
     this.#requests++;
@@ -293,7 +265,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
   #onClose(): void {
     if (this.#done) return;
     this.#done = true;
-    for (const deadline of [this.#idle, this.#headersDue, this.#life, this.#closing]) deadline?.cancel();
+    this.#deadlines.cancel();
     const exchange = this.#exchange;
     this.#exchange = undefined;
     try {
@@ -362,7 +334,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
 
   /** On to the next request, which may be here already. */
   #next(): void {
-    this.#wait();
+    this.#deadlines.rest();
     if (this.#manager.draining) {
       this.#closeSoon();
       return;
@@ -385,14 +357,12 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
    * otherwise be told by a reset, and might never see the answer (delayed_close_timeout).
    */
   #closeSoon(): void {
-    if (this.#lastRequest && this.#closing) return;
+    if (this.#lastRequest && this.#deadlines.closing) return;
     this.#lastRequest = true;
     this.#rest = undefined;
     this.#writer.end();
     this.#resume();
-    this.#idle.cancel();
-    this.#closing = new Deadline(this, CLOSING);
-    this.#manager.deadlines.set(this.#closing, Math.max(1, this.#manager.settings.delayedCloseTimeout));
+    this.#deadlines.close();
   }
 
   /** The listener goes: close when idle, and after the answer that is on. */
@@ -407,7 +377,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
 
   onDeadline(kind: number): void {
     if (kind === HEADERS) {
-      this.#headersDue = undefined;
+      this.#deadlines.headOver();
       this.#closeAfter = true;
       this.#lastRequest = true;
       this.#open().refuse(408, "request header timeout", "request_header_timeout", []);

@@ -6,6 +6,7 @@
 import { Struct } from "#protocols/google/protobuf/struct.ts";
 import type { ProxyNode } from "../contract.ts";
 import { unknownWorkload, type Workload, workloadOfNode } from "../metrics.ts";
+import type { Headers } from "./headers.ts";
 
 export const PEER = "x-envoy-peer-metadata";
 export const PEER_ID = "x-envoy-peer-metadata-id";
@@ -35,6 +36,17 @@ export function peerMetadata(node: ProxyNode): { id: string; metadata: string } 
   );
   const bytes = Struct.encode(Struct.wrap(fields)).finish();
   return { id: node.id, metadata: Buffer.from(bytes).toString("base64") };
+}
+
+/**
+ * Takes out of a request's headers what a sidecar says of itself: applications see none of it. What was said is
+ * `believed` over mTLS only; undefined when nothing was, or nobody is to be believed.
+ */
+export function takePeer(headers: Headers, believed: boolean): Workload | undefined {
+  const told = headers.get(PEER);
+  headers.remove(PEER);
+  headers.remove(PEER_ID);
+  return told !== undefined && believed ? readPeer(told) : undefined;
 }
 
 /** What peers said, by the header's value: few, and the same again and again. */

@@ -1,6 +1,6 @@
 /** The end of a request's way through the proxy: a cluster, a host, tries and tries again, and the answer's way back. */
 import type { ClusterLimits, Host, PickContext, UpstreamCluster } from "../contract.ts";
-import { type ClusterCounters, clusterCounters, countAnswer } from "./cluster-counters.ts";
+import { type ClusterCounters, clusterCounters, countAnswer, countTry } from "./cluster-counters.ts";
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Headers } from "./headers.ts";
@@ -102,7 +102,6 @@ export class Router implements UpstreamEvents, DeadlineOwner {
 
   #try(): void {
     const exchange = this.#exchange;
-    const { manager } = exchange;
     this.#tries++;
     this.#counted = false;
     this.#context ??= pickContext(exchange, this.#forward, this.#retries);
@@ -117,8 +116,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     exchange.upstream = { host };
     introduce(exchange, host);
     if (this.#tries > 1) {
-      const elapsed = this.#wholeAt > 0 ? manager.world.monotonic() - this.#wholeAt : 0;
-      tellTry(exchange, this.#route, this.#forward, this.#tries, this.#timeoutAfter, elapsed);
+      tellTry(exchange, this.#route, this.#forward, this.#tries, this.#timeoutAfter, this.#sinceWhole() ?? 0);
     }
     autoHost(exchange, this.#forward, host, this.#tries);
     if (exchange.requestEnded) this.#setTryTimeout();
@@ -138,10 +136,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     const host = this.#host!;
     this.#stream = stream;
     this.#counted = true;
-    host.activeRequests++;
-    host.counters.rqTotal++;
-    this.#counters.total.inc();
-    this.#counters.active.inc();
+    countTry(this.#counters, host);
     const { connection } = stream;
     exchange.upstream = { host, local: connection.local, ...(connection.tls ? { tls: connection.tls } : {}) };
     const body = this.#body;
@@ -240,6 +235,11 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     }
   }
 
+  /** ms since the request was whole. */
+  #sinceWhole(): number | undefined {
+    return this.#wholeAt > 0 ? this.#exchange.manager.world.monotonic() - this.#wholeAt : undefined;
+  }
+
   #setTryTimeout(): void {
     const after = this.#forward.retry?.perTryTimeout ?? 0;
     if (after === 0 || this.#exchange.upgrade !== undefined) return;
@@ -254,15 +254,13 @@ export class Router implements UpstreamEvents, DeadlineOwner {
   // ------------------------------------------------------------------------------------------- response
 
   onInformational(status: number, headers: Headers): void {
-    if (status === 100 && !this.#exchange.manager.settings.proxy100) return;
-    if (status === 100) this.#exchange.writer.informational(status, headers);
+    const { manager, writer } = this.#exchange;
+    if (status === 100 && manager.settings.proxy100) writer.informational(status, headers);
   }
 
   onResponseHead(status: number, headers: Headers, end: boolean): void {
     const exchange = this.#exchange;
-    const { manager } = exchange;
-    const host = this.#host!;
-    countAnswer(host, exchange.grpc, status, headers, end);
+    countAnswer(this.#host!, exchange.grpc, status, headers, end);
     const { retry } = this.#forward;
     if (retry && retriableResponse(retry, retry.on, status, headers) && this.#again()) {
       const stream = this.#stream;
@@ -277,20 +275,17 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     exchange.responseCode = status;
     this.#tryTimeout?.cancel();
     this.#body?.drop();
-    const took = this.#wholeAt > 0 ? manager.world.monotonic() - this.#wholeAt : undefined;
-    const upgrade = readAnswer(exchange, status, headers, took);
+    const upgrade = readAnswer(exchange, status, headers, this.#sinceWhole());
     changeAnswer(exchange, this.#route, this.#target, headers, this.#tries);
     exchange.responseCodeDetails = "via_upstream";
     // The end comes by itself, right after this.
     if (end) {
-      this.#endWithHead = true;
       this.#head = { status, headers };
       return;
     }
     exchange.respond(status, headers, false, upgrade);
   }
 
-  #endWithHead = false;
   #head: { status: number; headers: Headers } | undefined;
 
   onResponseData(chunk: Buffer): void {
@@ -305,9 +300,8 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     const exchange = this.#exchange;
     if (this.#counted) this.#counters.time.record(exchange.manager.world.monotonic() - exchange.begun);
     this.#release();
-    if (this.#over || (!this.#responding && !this.#endWithHead)) return;
-    if (this.#endWithHead && !trailers)
-      exchange.respond(this.#head!.status, this.#head!.headers, true, undefined);
+    if (this.#over || (!this.#responding && !this.#head)) return;
+    if (this.#head && !trailers) exchange.respond(this.#head.status, this.#head.headers, true, undefined);
     else exchange.sendEnd(trailers);
   }
 
@@ -384,15 +378,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     exchange.abort();
   }
 
-  /** The whole response was given to the client's side. */
-  responseSent(): void {
-    const stream = this.#stream;
-    this.#release();
-    this.#end();
-    stream?.reset();
-  }
-
-  /** Nobody waits for the answer any more. */
+  /** Nobody waits for more of the answer: it was given to the client's side, or that is gone. */
   abandon(): void {
     if (this.#over) return;
     const stream = this.#stream;
