@@ -236,6 +236,10 @@ class Ads implements XdsServer {
       bodies: this.#bodies,
       pacer: this.#pacer,
       systemVersion: () => `${this.#epoch}/${this.#options.engine.work.batches}`,
+      onFault: (error) => {
+        this.#options.log?.(`serving ${proxy.id}`, error);
+        refuse(status.INTERNAL, error instanceof Error ? error.message : String(error));
+      },
       onRejection: (kind, { name, reason }) =>
         this.#options.log?.(`${proxy.id} rejected ${kind} ${name}: ${reason}`),
     });

@@ -177,6 +177,46 @@ function started(): Bench {
   return bench;
 }
 
+test("what cannot be made for a client is told of its session, and nowhere thrown", () => {
+  const faults: unknown[] = [];
+  const world = new Clock();
+  let broken = false;
+  const session = new Session({
+    world,
+    view: {
+      known: true,
+      find(kind, name) {
+        if (broken) throw new Error("a bug");
+        return encoded(kind, name, Buffer.from("x"));
+      },
+      names: () => ["a"],
+      endpointsOf: () => undefined,
+    },
+    systemVersion: () => "1",
+    send: () => {},
+    onFault: (error) => faults.push(error),
+  });
+  session.receive({
+    typeUrl: typeUrls.listener,
+    resourceNamesSubscribe: [],
+    resourceNamesUnsubscribe: [],
+    initialResourceVersions: {},
+    responseNonce: "",
+  });
+  broken = true;
+  session.receive({
+    typeUrl: typeUrls.listener,
+    resourceNamesSubscribe: [],
+    resourceNamesUnsubscribe: [],
+    initialResourceVersions: {},
+    responseNonce: "1",
+  });
+  session.changed("listener", ["a"]);
+  session.push();
+  world.advance(100);
+  assert.equal(faults.length, 1);
+});
+
 test("clusters come first, then their endpoints, then what leads there", () => {
   const bench = new Bench();
   bench.change(

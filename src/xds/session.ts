@@ -45,6 +45,8 @@ export interface SessionOptions {
   /** What stands in `system_version_info`: the settled batch that the response shows. */
   systemVersion: () => string;
   onRejection?: (kind: Kind, rejection: Rejection) => void;
+  /** Something could not be made for this client, which is a bug; without it that is thrown at whoever calls. */
+  onFault?: (error: unknown) => void;
 }
 
 export type SyncState = "synced" | "stale" | "rejected" | "not asked";
@@ -268,8 +270,18 @@ export class Session implements Turn {
     this.#pump();
   }
 
-  /** Sends what can be sent now, in order. */
+  /** Sends what can be sent now. What fails for one client is not to end the process, which serves all others. */
   #pump(): void {
+    const { onFault } = this.#options;
+    try {
+      this.#sendInOrder();
+    } catch (error) {
+      if (!onFault) throw error;
+      onFault(error);
+    }
+  }
+
+  #sendInOrder(): void {
     const { view, world, pacer } = this.#options;
     if (this.#ended || !view.known) return;
     for (const kind of order) {
