@@ -3,7 +3,7 @@
  * /clusters, /listeners, /config_dump, /certs, /server_info, /logging, /drain_listeners, /healthcheck/fail|ok,
  * /quitquitquit. On this host only; the metrics have a port of their own for all (15090).
  */
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Any } from "#protocols/google/protobuf/any.ts";
 import type { BoundListener } from "./downstream/listener.ts";
 import type { ProxyState } from "./state.ts";
@@ -19,7 +19,6 @@ export async function serveAdmin(
   port: number,
   onlyMetrics = false,
 ): Promise<Server> {
-  const { createServer } = await import("node:http");
   const server = createServer((request, response) => {
     answer(state, request, onlyMetrics).then(
       (given) => reply(response, given),

@@ -79,12 +79,15 @@ const lateRequires: Plugin = {
 
 /**
  * `import` of node:http reads all that it exports, WebSocket too, for which Node loads a whole client (undici): 6 MB and
- * 30 ms for nothing. Taken as `require` has it, what nobody reads is not loaded.
+ * 30 ms for nothing. Taken as `require` has it, what nobody reads is not loaded. (A late import stays as it is: bundled, it
+ * would have a default export alone.)
  */
 const plainHttp: Plugin = {
   name: "plain-http",
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^(node:)?http$/ }, () => ({ path: "node:http", namespace: "plain-http" }));
+    onResolve({ filter: /^(node:)?http$/ }, ({ kind }) =>
+      kind === "dynamic-import" ? { external: true } : { path: "node:http", namespace: "plain-http" },
+    );
     onLoad({ filter: /.*/, namespace: "plain-http" }, () => ({
       contents: 'module.exports = process.getBuiltinModule("node:http");',
     }));
