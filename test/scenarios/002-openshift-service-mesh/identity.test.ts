@@ -7,11 +7,18 @@ import { X509Certificate } from "node:crypto";
 import { after, before, test } from "node:test";
 import {
   configMaps,
+  endpointOffers,
+  endpointSlices,
   namespaces,
+  nodes,
   peerTrustConfigMap,
+  pods,
   secrets,
+  serviceAccounts,
+  serviceExports,
   serviceMeshControlPlanes,
   serviceMeshMemberRolls,
+  services,
   trustBundles,
 } from "../../../src/api/index.ts";
 import { type Discovery, startDiscovery } from "../../../src/discovery.ts";
@@ -114,6 +121,72 @@ test("every pod is told the roots of both, each for its own trust domain", async
     const configMap = await person.get(configMaps, { namespace: "coolapp", name: "istio-ca-root-cert" });
     assert.equal(configMap?.data?.["root-cert.pem"], cluster === "c1" ? one : two, "discovery is ours alone");
   }
+});
+
+test("an endpoint of c2 is known in c1 as who it is: mTLS, by c2's trust domain, from its own region", async () => {
+  const { person } = fleet.of("c2");
+  const namespace = "coolapp";
+  await person.create(nodes, {
+    metadata: { name: "n1", labels: { "topology.kubernetes.io/region": "us" } },
+  });
+  await person.create(services, {
+    metadata: { namespace, name: "catalog" },
+    spec: { selector: { app: "catalog" }, ports: [{ name: "http", port: 8080 }] },
+  });
+  // A pod's creation waits for it, by a clock that stands here.
+  await person.create(serviceAccounts, { metadata: { namespace, name: "default" } });
+  await person.create(pods, {
+    metadata: {
+      namespace,
+      name: "catalog-0",
+      labels: { app: "catalog", version: "v2", team: "a", "security.istio.io/tlsMode": "istio" },
+    },
+    spec: {
+      nodeName: "n1",
+      serviceAccountName: "default",
+      containers: [{ name: "catalog", image: "catalog" }],
+    },
+  });
+  await person.create(endpointSlices, {
+    metadata: { namespace, name: "catalog-x", labels: { "kubernetes.io/service-name": "catalog" } },
+    addressType: "IPv4",
+    ports: [{ name: "http", port: 8080, protocol: "TCP" }],
+    endpoints: [
+      {
+        addresses: ["10.12.0.9"],
+        conditions: { ready: true },
+        nodeName: "n1",
+        targetRef: { kind: "Pod", namespace, name: "catalog-0" },
+      },
+    ],
+  });
+  await person.create(serviceExports, { metadata: { namespace, name: "catalog" } });
+  const upstream = "outbound|8080||catalog.coolapp.svc.clusterset.local";
+  const { traffic } = discoveries.get("c1")!;
+  await eventually("the endpoint in c1", () =>
+    Promise.resolve(Boolean(traffic.endpoints.get(upstream)?.localities[0]?.endpoints[0]?.meshTls)),
+  );
+  const [locality] = traffic.endpoints.get(upstream)!.localities;
+  assert.equal(locality?.region, "us");
+  assert.deepEqual(locality?.endpoints[0]?.workload, {
+    name: "catalog-0",
+    namespace,
+    service: "catalog",
+    revision: "v2",
+    cluster: "c2",
+  });
+  const offers = await person.list(endpointOffers, { namespace });
+  assert.deepEqual(offers.items[0]?.spec.endpoints[0]?.workload, {
+    name: "catalog-0",
+    serviceAccount: "default",
+    trustDomain: domain("c2"),
+    labels: { app: "catalog", version: "v2" },
+  });
+  const instances = traffic.collections.get("instances")!;
+  const identities = [...instances.values()].flatMap((each) =>
+    (each as { instances: { identity: string }[] }).instances.map(({ identity }) => identity),
+  );
+  assert.ok(identities.includes(`spiffe://${domain("c2")}/ns/coolapp/sa/default`), identities.join());
 });
 
 test("a peer that changes its root is followed", async () => {
