@@ -271,7 +271,7 @@ describe("bad Secrets", () => {
 
 describe("a flood of Secrets", () => {
   const peers = Number(process.env.WEFT_FLOOD_PEERS ?? 1_000);
-  /** Of the clusters' time. A whole minute (60) takes about a minute here too, nearly all of it in writing the Secrets. */
+  /** Of the clusters' time; each costs a second of CPU, nearly all of it for writing the Secrets and for the test runner. */
   const seconds = Number(process.env.WEFT_FLOOD_SECONDS ?? 5);
 
   test(`${peers} peers, each changed every second for ${seconds} s: work is bounded and nothing is left behind`, async () => {

@@ -28,6 +28,9 @@ export function createGroups(name: string): string[] {
   const unified = cgroupMounts().find(({ kind }) => kind === "cgroup2");
   if (!unified) throw new Error("no control groups are mounted");
   // At the top: a group with processes in it, as this process's own is, cannot hand controllers down.
+  // What the top does not hand down (often cpuset) no group below it has.
+  const given = join(unified.mountPoint, "cgroup.subtree_control");
+  for (const controller of controllers) writeFileSync(given, `+${controller}`);
   const group = join(unified.mountPoint, name);
   mkdirSync(group, { recursive: true });
   return [group];
