@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import { discoveryOf, downward, files, readSettings } from "./environment.ts";
 import { nodeOf } from "./node.ts";
 
@@ -21,6 +21,7 @@ const environment = {
 
 function mounted(redirection?: object): typeof files {
   const dir = mkdtempSync(join(tmpdir(), "weft-agent-"));
+  after(() => rmSync(dir, { recursive: true, force: true }));
   writeFileSync(join(dir, "labels"), 'app="catalog"\nversion="v1"\ntopology.kubernetes.io/zone="a"\n');
   writeFileSync(join(dir, "annotations"), 'note="two\\nlines \\"quoted\\""\n');
   if (redirection) writeFileSync(join(dir, "redirection.json"), JSON.stringify(redirection));

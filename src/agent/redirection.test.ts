@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -22,12 +22,16 @@ const everything = {
 
 if (insideNamespaces(fileURLToPath(import.meta.url))) {
   describe("redirection where one uid is mapped", () => {
-    const file = join(mkdtempSync(join(tmpdir(), "weft-redirection-")), "proxy/redirection.json");
+    const directory = mkdtempSync(join(tmpdir(), "weft-redirection-"));
+    const file = join(directory, "proxy/redirection.json");
     let end: () => void;
     before(async () => {
       end = await makeScene();
     });
-    after(() => end());
+    after(() => {
+      end();
+      rmSync(directory, { recursive: true });
+    });
 
     test("before it, everybody reaches whom they call", async () => {
       assert.equal(await ask(outside, 8080), `outside ${pod}`);

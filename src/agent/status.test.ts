@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -105,8 +105,9 @@ if (insideNamespaces(fileURLToPath(import.meta.url))) {
 
   test("Envoy is run with its secrets in place; what it waits for and that it died is known", {
     skip: noEnvoy,
-  }, async () => {
+  }, async (t) => {
     const directory = mkdtempSync(join(tmpdir(), "weft-envoy-"));
+    t.after(() => rmSync(directory, { recursive: true, force: true }));
     const identity = await (await makeCa()).issue({ uri: "spiffe://cluster.local/ns/a/sa/b" });
     const certificate = {
       id: "spiffe://cluster.local/ns/a/sa/b",
