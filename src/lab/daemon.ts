@@ -38,6 +38,7 @@ import {
   readLines,
   writeLine,
 } from "./protocol.ts";
+import { joinSockets } from "./sockets.ts";
 import type { ClusterSpec, LabSpec } from "./spec.ts";
 import { contextName, LabState } from "./state.ts";
 import { Supervised } from "./supervisor.ts";
@@ -207,18 +208,10 @@ function supervised(
   );
 }
 
-/** Connects a client of 127.0.0.1 with a UNIX socket. Either end closing closes the other. */
+/** Connects a client of 127.0.0.1 with a UNIX socket. */
 function connectWith(client: Socket, path: string): void {
   client.setNoDelay(true);
-  const server = connect(path);
-  client.pipe(server).pipe(client);
-  for (const [one, other] of [
-    [client, server],
-    [server, client],
-  ] as const) {
-    one.on("error", () => other.destroy());
-    one.on("close", () => other.destroy());
-  }
+  joinSockets(client, connect(path));
 }
 
 function listen(server: Server, port: number): Promise<void> {

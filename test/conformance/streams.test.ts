@@ -95,8 +95,13 @@ describe("streams into pods", { skip: reason ?? false }, () => {
       const [there, back] = [join(lab.home, "there"), join(lab.home, `back-${over}`)];
       const bytes = randomBytes(3_000_000);
       writeFileSync(there, bytes);
-      assert.equal((await kubectl(["cp", there, `web:/tmp/${over}`])).status, 0);
-      assert.equal((await kubectl(["cp", `web:/tmp/${over}`, back])).status, 0);
+      for (const words of [
+        [there, `web:/tmp/${over}`],
+        [`web:/tmp/${over}`, back],
+      ]) {
+        const { status, stderr } = await kubectl(["cp", ...words]);
+        assert.equal(status, 0, `cp ${words.join(" ")}: ${stderr}`);
+      }
       assert.ok(readFileSync(back).equals(bytes));
     });
 

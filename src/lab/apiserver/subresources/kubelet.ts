@@ -5,6 +5,7 @@
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
 import type { Duplex } from "node:stream";
+import { joinSockets } from "../../sockets.ts";
 import type { Core, Reply, ResourceCall } from "../core.ts";
 import { badRequest, internalError, StatusError, serviceUnavailable } from "../status.ts";
 import { type KubeletAddress, type Target, targetOf } from "./containers.ts";
@@ -199,10 +200,5 @@ export async function stream(core: Core, call: ResourceCall, client: Duplex, hea
     (end as { setTimeout?: (ms: number) => void }).setTimeout?.(0);
     (end as { setNoDelay?: (on: boolean) => void }).setNoDelay?.(true);
   }
-  client.on("error", () => socket.destroy());
-  socket.on("error", () => client.destroy());
-  client.on("close", () => socket.destroy());
-  socket.on("close", () => client.destroy());
-  client.pipe(socket);
-  socket.pipe(client);
+  joinSockets(client, socket);
 }
