@@ -113,6 +113,15 @@ describe("names of the clusterset", { skip: reason, timeout: 240_000 }, () => {
       );
       return ready.length === 8 && found !== "" && found;
     });
+    // CoreDNS reads a changed Corefile again within 45 s; the lab's DNS does at once.
+    await eventually(
+      "clusterset.local is answered in c3",
+      async () => {
+        const [version] = await ask({ name: "dns-version.clusterset.local", type: "TXT" });
+        return version?.rcode === "NOERROR";
+      },
+      90_000,
+    );
   });
   after(async () => {
     await lab?.down();
