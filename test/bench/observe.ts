@@ -41,6 +41,11 @@ export function observeNode(labDir: string, node: string): Observer {
   };
 }
 
+/** Whether a command line is a control plane's: our image's program, from its bundle or its source, with no part named. */
+export function isControlPlane(command: string): boolean {
+  return /\/(?:build\/pods\/[^/ ]+\/main\.js|deploy\/image\/main\.ts)(?: --\S+)*$/.test(command.trim());
+}
+
 /** What the control plane says about itself at `/debug/state`. */
 export interface PlaneState {
   ready: boolean;

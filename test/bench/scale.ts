@@ -17,6 +17,7 @@ import { clusterProcess, memoryOf, processesOf, residentOf } from "../support/pr
 import type { Report } from "./figures.ts";
 import { type Home, labHome } from "./lab.ts";
 import {
+  isControlPlane,
   monotonic,
   type Observer,
   observeNode,
@@ -200,7 +201,7 @@ function planeProcess(labDir: string, cluster: string): number {
   const all = processesOf(labDir);
   const byPid = new Map(all.map((each) => [each.pid, each]));
   const found = all.find((each) => {
-    if (!each.command.join(" ").includes("src/cli/main.ts control-plane")) return false;
+    if (!isControlPlane(each.command.join(" "))) return false;
     if (each.command[0]?.endsWith("sh") || each.command[0] === "unshare") return false;
     for (let at = byPid.get(each.parent); at; at = byPid.get(at.parent)) {
       if (at.command.join(" ").includes(`/${cluster}/nodes/`)) return true;

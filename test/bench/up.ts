@@ -14,6 +14,7 @@ import type { Draft, KubeClient } from "../../src/kube/index.ts";
 import { cpuOf, memoryOf, processesOf } from "../support/processes.ts";
 import type { Report } from "./figures.ts";
 import { labHome, weftBin } from "./lab.ts";
+import { isControlPlane } from "./observe.ts";
 
 /**
  * `weft up` with a warm cache, then namespaces, deployments, services and exports of both clusters at once through
@@ -70,12 +71,16 @@ export async function idle(report: Report): Promise<void> {
     ["daemon", "src/lab/daemon.ts"],
     ["API servers and controllers", "src/lab/cluster.ts"],
     ["nodes", "src/lab/node.ts"],
-    ["control planes", "src/cli/main.ts control-plane"],
+    ["control planes", isControlPlane],
     ["nft", "nft -i"],
   ] as const) {
     report.figure(
       `  ${what}`,
-      sum((command) => command.includes(program) && !command.startsWith("sh ")),
+      sum((command) =>
+        typeof program === "string"
+          ? command.includes(program) && !command.startsWith("sh ")
+          : program(command) && !/^(?:sh|unshare) /.test(command),
+      ),
       "MB",
     );
   }
