@@ -71,6 +71,7 @@ export function proxyContainer(options: ProxyContainerOptions): Container {
       runAsGroup: proxyUid,
       runAsNonRoot: true,
       runAsUser: proxyUid,
+      seccompProfile: { type: "RuntimeDefault" },
     },
     volumeMounts: [
       { name: "istio-envoy", mountPath: paths.proxy },

@@ -234,6 +234,7 @@ function initContainer(mesh: MeshSettings, proxy: Container, redirection: readon
       runAsGroup: 0,
       runAsNonRoot: false,
       runAsUser: 0,
+      seccompProfile: { type: "RuntimeDefault" },
     },
     volumeMounts: [{ name: "istio-envoy", mountPath: paths.proxy }],
   };

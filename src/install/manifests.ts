@@ -268,6 +268,7 @@ export function deploymentManifest(options: InstallOptions): Manifest<Deployment
                   readOnlyRootFilesystem: true,
                   runAsNonRoot: true, // the image's user is a number
                   capabilities: { drop: ["ALL"] },
+                  seccompProfile: { type: "RuntimeDefault" },
                 },
               },
             ],

@@ -174,6 +174,7 @@ export function discoveryDeployment(mesh: Mesh): Deployment {
                 readOnlyRootFilesystem: true,
                 runAsNonRoot: true, // the image's user is a number
                 capabilities: { drop: ["ALL"] },
+                seccompProfile: { type: "RuntimeDefault" },
               },
             },
           ],
