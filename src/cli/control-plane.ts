@@ -3,17 +3,16 @@
  * `/livez` and `/healthz` (the process runs), `/readyz` (its own cluster is known), `/metrics` (for Prometheus),
  * `/debug/why?collection=&key=` (what a row is made from), `/debug/state` (peers, sinks, work done).
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type Command, Option } from "commander";
 import type { ProxyImplementation } from "../api/index.ts";
 import { watchClusterId } from "../clusterset/index.ts";
 import { type ControlPlane, startControlPlane } from "../control.ts";
 import { createDnsServer } from "../dns/index.ts";
 import { defaultImage, dnsPort, healthPort } from "../install/index.ts";
-import { inClusterCredentials, KubeClient, loadKubeconfig, transportFor } from "../kube/index.ts";
-import { realWorld, sleep } from "../world/index.ts";
+import { transportFor } from "../kube/index.ts";
 import { leaseOption } from "./lease.ts";
 import { metrics } from "./metrics.ts";
+import { type HttpAnswer, log, ownCluster, resigned, serveHttp, stateOf, whyAnswer } from "./pod-process.ts";
 import { proxyOption } from "./proxy-option.ts";
 
 interface Options {
@@ -45,29 +44,13 @@ export function define(command: Command): void {
 }
 
 async function run(options: Options): Promise<void> {
-  const world = realWorld();
-  const credentials =
-    options.kubeconfig || options.context
-      ? loadKubeconfig(options.kubeconfig).credentials(options.context)
-      : inClusterCredentials();
-  const client = new KubeClient({
-    transport: transportFor(credentials),
-    world,
-    cluster: "this cluster",
-    server: credentials.server,
-  });
-  const log = (line: string, error?: unknown) => {
-    const detail = error === undefined ? "" : `: ${error instanceof Error ? error.message : String(error)}`;
-    console.log(`${new Date(world.now()).toISOString()} ${line}${detail}`);
-  };
+  const client = ownCluster(options);
 
   // Probes are answered from the start, also while the cluster's id is waited for.
   let plane: ControlPlane | undefined;
-  const http = createServer((request, response) => send(response, answer(plane, request)));
-  await new Promise<void>((resolve, reject) => {
-    http.once("error", reject);
-    http.listen(Number(options.httpPort), options.address, resolve);
-  });
+  await serveHttp({ port: Number(options.httpPort), address: options.address }, (path, query) =>
+    answer(plane, path, query),
+  );
 
   const ended = new AbortController();
   const end = (why: string) => {
@@ -97,7 +80,7 @@ async function run(options: Options): Promise<void> {
   });
   const address = process.env.POD_IP;
   const dns = createDnsServer({
-    world,
+    world: client.world,
     zones: plane.zones,
     ...(address && { address }),
     onBug: (error) => log("bug in DNS", error),
@@ -106,47 +89,25 @@ async function run(options: Options): Promise<void> {
   log(`control plane of ${plane.cluster}: DNS on ${options.address}:${options.dnsPort}`);
 }
 
-/** The next leader need not wait; nor do we for ever. */
-async function resigned(plane: ControlPlane | undefined): Promise<void> {
-  await Promise.race([plane?.resign(), sleep(realWorld(), 1_000)]).catch(() => {});
-}
-
-function send(response: ServerResponse, [status, body]: [number, unknown]): void {
-  const text = typeof body === "string" ? `${body.trimEnd()}\n` : `${JSON.stringify(body, undefined, 2)}\n`;
-  const type = typeof body === "string" ? "text/plain" : "application/json";
-  response.writeHead(status, { "content-type": type }).end(text);
-}
-
-function answer(plane: ControlPlane | undefined, request: IncomingMessage): [status: number, body: unknown] {
-  if (request.method !== "GET") return [405, "only GET"];
-  const { pathname, searchParams } = new URL(request.url ?? "/", "http://localhost");
-  if (pathname === "/livez" || pathname === "/healthz") return [200, "ok"];
-  const unknown: [number, unknown] = [503, "the cluster is not known yet"];
-  if (pathname === "/readyz") return plane?.ready ? [200, "ok"] : unknown;
+function answer(plane: ControlPlane | undefined, path: string, query: URLSearchParams): HttpAnswer {
+  if (path === "/livez" || path === "/healthz") return [200, "ok"];
+  const unknown: HttpAnswer = [503, "the cluster is not known yet"];
+  if (path === "/readyz") return plane?.ready ? [200, "ok"] : unknown;
   if (!plane) return unknown;
-  if (pathname === "/metrics") return [200, metrics(plane)];
-  if (pathname === "/debug/state") return [200, state(plane)];
-  if (pathname === "/debug/why") {
-    const tree = plane.why(searchParams.get("collection") ?? "", searchParams.get("key") ?? "");
-    return tree ? [200, tree] : [404, { error: "no such collection", known: [...plane.collections.keys()] }];
-  }
+  if (path === "/metrics") return [200, metrics(plane)];
+  if (path === "/debug/state") return [200, state(plane)];
+  if (path === "/debug/why") return whyAnswer(plane, query);
   return [404, "not found"];
 }
 
 function state(plane: ControlPlane): unknown {
-  const sinks = [...plane.sinks].map(([name, sink]) => {
-    const { lag, waiting, held, writes } = sink;
-    return [name, { lag, waiting, held, conflicts: sink.conflicts.size, writes }];
-  });
   return {
     cluster: plane.cluster,
     ready: plane.ready,
     leading: plane.leading,
     peers: [...(plane.collections.get("peers")?.values() ?? [])],
     lags: Object.fromEntries(plane.lags),
-    collections: Object.fromEntries([...plane.collections].map(([name, { size }]) => [name, size])),
-    sinks: Object.fromEntries(sinks),
     engine: plane.engine.work,
-    memory: process.memoryUsage(),
+    ...stateOf(plane),
   };
 }

@@ -4,17 +4,26 @@
  * `/debug/config?proxy=POD.NAMESPACE&kind=`, `/debug/why?collection=&key=`, `/debug/findings`, `/debug/state`.
  * It listens for proxies and pods once it knows everything: until then they wait.
  */
-import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { createServer as createTlsServer } from "node:tls";
 import { setFlagsFromString } from "node:v8";
 import type { Command } from "commander";
 import { discoveryPorts } from "../api/index.ts";
 import { type Discovery, type PostRequest, startDiscovery } from "../discovery.ts";
-import { inClusterCredentials, KubeClient, loadKubeconfig, transportFor } from "../kube/index.ts";
 import { realWorld, sleep } from "../world/index.ts";
 import { dumpOf } from "../xds/index.ts";
 import { discoveryMetrics } from "./metrics.ts";
+import {
+  type HttpAnswer,
+  listen,
+  log,
+  ownCluster,
+  resigned,
+  serveHttp,
+  stateOf,
+  whyAnswer,
+} from "./pod-process.ts";
 
 interface Options {
   mesh: string;
@@ -34,29 +43,16 @@ export function define(command: Command): void {
 
 async function run(options: Options): Promise<void> {
   keepHeapSmall();
-  const world = realWorld();
   const [namespace, name] = options.mesh.split("/");
   if (!namespace || !name) throw new Error(`--mesh is 'namespace/name', not '${options.mesh}'`);
-  const credentials =
-    options.kubeconfig || options.context
-      ? loadKubeconfig(options.kubeconfig).credentials(options.context)
-      : inClusterCredentials();
-  const client = new KubeClient({
-    transport: transportFor(credentials),
-    world,
-    cluster: "this cluster",
-    server: credentials.server,
-  });
-  const log = (line: string, error?: unknown) => {
-    const detail = error === undefined ? "" : `: ${error instanceof Error ? error.message : String(error)}`;
-    console.log(`${new Date(world.now()).toISOString()} ${line}${detail}`);
-  };
+  const client = ownCluster(options);
 
   // Probes are answered from the start.
   let discovery: Discovery | undefined;
   let serving = false;
-  const http = createHttpServer((request, response) => send(response, answer(discovery, serving, request)));
-  await listen(http, discoveryPorts.monitoring, options.address);
+  await serveHttp({ port: discoveryPorts.monitoring, address: options.address }, (path, query) =>
+    answer(discovery, serving, path, query),
+  );
 
   const ended = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -148,25 +144,11 @@ export async function serve(
   await listen(https, ports.webhook, address);
 }
 
-function listen(
-  server: {
-    once(event: "error", listener: (error: Error) => void): unknown;
-    listen(port: number, address: string, done: () => void): unknown;
-  },
-  port: number,
-  address: string,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, address, resolve);
-  });
-}
-
 /** Most bytes of a body: a review with its pod (`largestReview`), and some. */
 const largestBody = 5 * 1024 * 1024;
 
 async function posted(discovery: Discovery, request: IncomingMessage) {
-  const { pathname } = new URL(request.url ?? "/", "https://localhost");
+  const pathname = (request.url ?? "/").split("?")[0]!;
   if (request.method === "GET" && (pathname === "/ready" || pathname === "/healthz")) {
     return { status: 200, headers: { "content-type": "text/plain" }, body: "ok\n" };
   }
@@ -182,53 +164,32 @@ async function posted(discovery: Discovery, request: IncomingMessage) {
   return await discovery.post(pathname, asked);
 }
 
-/** The next leader need not wait; nor do we for ever. */
-async function resigned(discovery: Discovery | undefined): Promise<void> {
-  await Promise.race([discovery?.resign(), sleep(realWorld(), 1_000)]).catch(() => {});
-}
-
-function send(response: ServerResponse, [status, body]: [number, unknown]): void {
-  const text = typeof body === "string" ? `${body.trimEnd()}\n` : `${JSON.stringify(body, undefined, 2)}\n`;
-  const type = typeof body === "string" ? "text/plain" : "application/json";
-  response.writeHead(status, { "content-type": type }).end(text);
-}
-
 function answer(
   discovery: Discovery | undefined,
   serving: boolean,
-  request: IncomingMessage,
-): [status: number, body: unknown] {
-  if (request.method !== "GET") return [405, "only GET"];
-  const { pathname, searchParams } = new URL(request.url ?? "/", "http://localhost");
-  if (pathname === "/livez" || pathname === "/healthz") return [200, "ok"];
+  path: string,
+  query: URLSearchParams,
+): HttpAnswer {
+  if (path === "/livez" || path === "/healthz") return [200, "ok"];
   if (!discovery) return [503, "the mesh is not known yet"];
-  if (pathname === "/ready" || pathname === "/readyz") {
+  if (path === "/ready" || path === "/readyz") {
     return serving ? [200, "ok"] : [503, `waiting for ${discovery.waiting.join(", ")}`];
   }
-  if (pathname === "/metrics") return [200, discoveryMetrics(discovery)];
-  if (pathname === "/debug/state") return [200, state(discovery)];
-  if (pathname === "/debug/proxies") return [200, discovery.xds.proxies()];
-  if (pathname === "/debug/findings") return [200, Object.fromEntries(discovery.traffic.findings.entries())];
-  if (pathname === "/debug/config") {
-    const proxy = discovery.xds.proxy(searchParams.get("proxy") ?? "");
-    const kind = searchParams.get("kind");
+  if (path === "/metrics") return [200, discoveryMetrics(discovery)];
+  if (path === "/debug/state") return [200, state(discovery)];
+  if (path === "/debug/proxies") return [200, discovery.xds.proxies()];
+  if (path === "/debug/findings") return [200, Object.fromEntries(discovery.traffic.findings.entries())];
+  if (path === "/debug/config") {
+    const proxy = discovery.xds.proxy(query.get("proxy") ?? "");
+    const kind = query.get("kind");
     if (!proxy) return [404, { error: "no such proxy is connected here" }];
     return [200, dumpOf(proxy, kind === null ? undefined : (kind as Parameters<typeof dumpOf>[1]))];
   }
-  if (pathname === "/debug/why") {
-    const tree = discovery.why(searchParams.get("collection") ?? "", searchParams.get("key") ?? "");
-    return tree
-      ? [200, tree]
-      : [404, { error: "no such collection", known: [...discovery.collections.keys()] }];
-  }
+  if (path === "/debug/why") return whyAnswer(discovery, query);
   return [404, "not found"];
 }
 
 function state(discovery: Discovery): unknown {
-  const sinks = [...discovery.sinks].map(([name, sink]) => {
-    const { lag, waiting, held, writes } = sink;
-    return [name, { lag, waiting, held, conflicts: sink.conflicts.size, writes }];
-  });
   return {
     mesh: `${discovery.settings.namespace}/${discovery.settings.name}`,
     ready: discovery.ready,
@@ -236,9 +197,7 @@ function state(discovery: Discovery): unknown {
     leading: discovery.leading,
     authority: discovery.authority.status,
     proxies: discovery.xds.proxies().length,
-    collections: Object.fromEntries([...discovery.collections].map(([name, { size }]) => [name, size])),
-    sinks: Object.fromEntries(sinks),
     engine: discovery.engine.work,
-    memory: process.memoryUsage(),
+    ...stateOf(discovery),
   };
 }
