@@ -19,3 +19,5 @@ await startProxy({
     if (level === "error") console.error(message);
   },
 });
+// A profile is written by a process that ends, not by one that is ended.
+process.once("SIGTERM", () => process.exit());
