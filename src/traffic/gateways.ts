@@ -20,10 +20,21 @@ import type {
 import { bySpecificity, common, credential, fullHost, isHost, isPort } from "./names.ts";
 import { inspectTimeout } from "./outbound.ts";
 import { namedProtocol, type Protocol } from "./protocol.ts";
-import { byAge, isAddress, timeOf } from "./registry.ts";
+import { byAge, timeOf } from "./registry.ts";
 import { type DraftRoute, type RouteContext, routesOf } from "./routes.ts";
-import { accessLogOf, cidr, clustersOf, sniHosts, tcpHandler } from "./tcp.ts";
+import {
+  accessLogOf,
+  applies,
+  clustersOf,
+  type DraftChain,
+  inOrder,
+  labelsOf,
+  sniHosts,
+  subnetsOf,
+  tcpHandler,
+} from "./tcp.ts";
 import type { HostRules } from "./virtual-services.ts";
+import { selects } from "./workloads.ts";
 
 /** A server of a Gateway, with hosts resolved. */
 export interface Server {
@@ -133,6 +144,7 @@ export interface GatewayContext extends Omit<RouteContext, "port" | "gateways"> 
   scope: string;
   /** Of the gateway's pods. */
   namespace: string;
+  labels: Readonly<Record<string, string>>;
   servers: readonly Server[];
   /** The application's port for a server's: by the gateway's Service. */
   target(port: number): number;
@@ -268,49 +280,47 @@ function chainsOf(server: Server, parts: GatewayPart[], context: GatewayContext)
     ),
     origins: [...origins, { kind: rules.kind, namespace: rules.namespace, name: rules.name, field }],
   });
-  const chains: FilterChain[] = [];
+  // Which routes are for this gateway: as clients of services, it has a namespace and labels.
+  const own = { ...context, gateways: new Set([server.gateway]) };
+  const bySni: FilterChain[] = [];
+  const rest: DraftChain[] = [];
   for (const rules of [...context.rules(server.gateway)].sort(byAge)) {
-    if (!tls && (server.protocol === "tls" || server.protocol === "https"))
-      rules.tls.forEach((route, i) => {
+    if (!tls && (server.protocol === "tls" || server.protocol === "https")) {
+      for (const [i, route] of rules.tls.entries())
         for (const match of route.match ?? []) {
-          if (match.port && match.port !== server.port) continue;
+          if (!applies(match, rules.namespace, server.port, own)) continue;
+          if (!selects(match.sourceLabels, context.labels)) continue;
           const shared = sniHosts(match).flatMap((host) => sharedHosts(server, rules.namespace, host));
           const sni = [...new Set(shared)];
-          if (sni.length === 0) continue;
-          const destinations = (match.destinationSubnets ?? []).filter(isAddress).map(cidr);
-          chains.push(
-            chain(
-              `${rules.key}:tls[${i}]`,
-              {
-                ...(!sni.includes("*") && { serverNames: sni }),
-                transport: "tls",
-                ...(destinations.length > 0 && { destinations }),
-              },
-              rules,
-              route.route ?? [],
-              `spec.tls[${i}]`,
-            ),
-          );
+          const destinations = subnetsOf(match);
+          if (sni.length === 0 || destinations?.length === 0) continue;
+          const criteria: ChainMatch = {
+            ...(!sni.includes("*") && { serverNames: sni }),
+            transport: "tls",
+            ...(destinations && { destinations }),
+          };
+          const name = `${rules.key}:tls[${i}]`;
+          bySni.push(chain(name, criteria, rules, route.route ?? [], `spec.tls[${i}]`));
         }
-      });
-    else
-      for (const [i, route] of rules.tcp.entries()) {
-        const here = !route.match?.length || route.match.some(({ port }) => !port || port === server.port);
-        if (!here || !rules.hosts.some((host) => sharedHosts(server, rules.namespace, host).length > 0))
-          continue;
-        chains.push(
-          chain(
-            `${rules.key}:tcp[${i}]`,
-            tls ? { ...(serverNames && { serverNames }), transport: "tls" } : {},
-            rules,
-            route.route ?? [],
-            `spec.tcp[${i}]`,
-          ),
-        );
-        break;
+      continue;
+    }
+    if (!rules.hosts.some((host) => sharedHosts(server, rules.namespace, host).length > 0)) continue;
+    for (const [i, route] of rules.tcp.entries())
+      for (const match of route.match?.length ? route.match : [{}]) {
+        if (!applies(match, rules.namespace, server.port, own)) continue;
+        const destinations = subnetsOf(match);
+        if (destinations?.length === 0) continue;
+        const criteria: ChainMatch = {
+          ...(tls && { ...(serverNames && { serverNames }), transport: "tls" }),
+          ...(destinations && { destinations }),
+        };
+        rest.push({
+          chain: chain(`${rules.key}:tcp[${i}]`, criteria, rules, route.route ?? [], `spec.tcp[${i}]`),
+          ...labelsOf(match),
+        });
       }
   }
-  return chains;
+  return [...bySni, ...inOrder(rest, context.labels)];
 }
 
 /** The hosts that a server and a host of a route have in common. */
@@ -346,7 +356,7 @@ function hostParts(table: string, servers: readonly Server[], context: GatewayCo
         ...context,
         port: server.port,
         gateways: new Set([server.gateway]),
-      });
+      }).filter(({ labels }) => selects(labels, context.labels));
       for (const host of hosts) {
         const entry = open(host, server);
         entry.requireTls ||= redirect;

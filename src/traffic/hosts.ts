@@ -4,7 +4,7 @@ import { upstreamName } from "./names.ts";
 import { isHttp } from "./protocol.ts";
 import type { MeshPort, MeshService } from "./registry.ts";
 import { type DraftRoute, defaultRoute, type RouteContext, routesOf } from "./routes.ts";
-import { isRange } from "./tcp.ts";
+import { isRange } from "./subnets.ts";
 import { hasPodNames, podHost } from "./upstreams.ts";
 import type { HostRules } from "./virtual-services.ts";
 import { selects } from "./workloads.ts";

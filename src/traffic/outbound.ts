@@ -5,10 +5,20 @@ import type { ChainMatch, FilterChain, HttpHandler, Listener, Origin, WeightedUp
 import { blackHoleUpstream, passthroughUpstream, upstreamName } from "./names.ts";
 import { meshAlpn } from "./policy.ts";
 import { isHttp, isTls } from "./protocol.ts";
-import { isAddress, type MeshPort, type MeshService } from "./registry.ts";
-import type { RouteContext } from "./routes.ts";
-import { accessLogOf, cidr, clustersOf, isRange, sniHosts, tcpHandler, weighted } from "./tcp.ts";
-import type { HostRules } from "./virtual-services.ts";
+import type { MeshPort, MeshService } from "./registry.ts";
+import { cidr, isRange, overlap } from "./subnets.ts";
+import {
+  accessLogOf,
+  applies,
+  clustersOf,
+  type DraftChain,
+  inOrder,
+  labelsOf,
+  sniHosts,
+  subnetsOf,
+  tcpHandler,
+  weighted,
+} from "./tcp.ts";
 import { selects } from "./workloads.ts";
 
 /** How long a connection may stay silent before its protocol is taken as TCP, ms. */
@@ -25,15 +35,9 @@ export interface ListenerPart {
   /** HTTP by the route table of the port. */
   http: boolean;
   chains: readonly DraftChain[];
-  /** Where connections go that match none of them; absent: as unknown ones. */
-  fallback?: DraftChain;
+  /** Connections that match none of them, `inOrder`; what is left is treated as unknown. */
+  rest: readonly DraftChain[];
   inspect: Listener["inspect"];
-}
-
-/** A chain, and the labels of the clients that it is for. */
-export interface DraftChain {
-  chain: FilterChain;
-  labels?: Readonly<Record<string, string>>;
 }
 
 /** Pods behind a headless service, by address: their clients choose by DNS. */
@@ -53,15 +57,11 @@ export function listenerParts(given: MeshService, context: ListenerContext): Lis
   const ofRanges = given.ports
     .filter((port) => !isHttp(port.protocol))
     .map((port): ListenerPart => {
-      const draft = tcpChain(given, port, context);
-      const chain = { ...draft.chain, name: `${draft.chain.name}:range`, match: { destinations: ranges } };
-      return {
-        address: "0.0.0.0",
-        port: port.number,
-        http: false,
-        chains: [{ ...draft, chain }],
-        inspect: [],
-      };
+      const rest = tcpChains(given, port, context, ranges.map(cidr)).map(({ chain, ...draft }) => ({
+        ...draft,
+        chain: { ...chain, name: `${chain.name}:range` },
+      }));
+      return { address: "0.0.0.0", port: port.number, http: false, chains: [], rest, inspect: [] };
     });
   return [...parts, ...ofRanges];
 }
@@ -70,89 +70,79 @@ export function listenerParts(given: MeshService, context: ListenerContext): Lis
 function partsOf(service: MeshService, context: ListenerContext, onlyRanges: boolean): ListenerPart[] {
   return service.ports.flatMap((port): ListenerPart[] => {
     if (onlyRanges && !isHttp(port.protocol)) return [];
-    const wildcard = { address: "0.0.0.0", port: port.number };
-    if (isHttp(port.protocol)) return [{ ...wildcard, http: true, chains: [], inspect: ["tls", "http"] }];
+    const wildcard = { address: "0.0.0.0", port: port.number, http: false, chains: [], rest: [] };
+    if (isHttp(port.protocol)) return [{ ...wildcard, http: true, inspect: ["tls", "http"] }];
     const name = `${service.host}:${port.number}`;
-    if (port.protocol === "auto") {
-      if (service.addresses.length === 0) {
-        const chains = podChain(service, port, context);
-        return [{ ...wildcard, http: true, chains, inspect: ["tls", "http"] }];
-      }
-      const own = httpChains(name, name, context.mesh, service.origin);
-      return service.addresses.map((address) => ({
-        address,
-        port: port.number,
-        http: false,
-        chains: [...own.map((chain) => ({ chain })), ...sniChains(service, port, context, {})],
-        fallback: tcpChain(service, port, context),
-        inspect: ["tls", "http"],
-      }));
-    }
-    if (isTls(port.protocol)) {
-      const sni = sniChains(service, port, context, {});
-      const inspect: Listener["inspect"] = sni.length > 0 ? ["tls"] : [];
-      if (service.addresses.length > 0)
-        return service.addresses.map((address) => ({
+    const isAuto = port.protocol === "auto";
+    if (service.addresses.length > 0) {
+      const own = isAuto ? httpChains(name, name, context.mesh, service.origin) : [];
+      return service.addresses.map((address): ListenerPart => {
+        const sni = isAuto || isTls(port.protocol) ? sniChains(service, port, context, cidr(address)) : [];
+        return {
           address,
           port: port.number,
           http: false,
-          chains: sni,
-          fallback: tcpChain(service, port, context),
-          inspect,
-        }));
-      const chain = tcpChain(service, port, context);
-      const match: ChainMatch = { serverNames: [service.host], transport: "tls" };
-      const chains = sni.length > 0 ? sni : [{ ...chain, chain: { ...chain.chain, match } }];
-      return [{ ...wildcard, http: false, chains, inspect: ["tls"] }];
+          chains: [...own.map((chain) => ({ chain })), ...sni],
+          // All that comes here was going to the one address.
+          rest: tcpChains(service, port, context, [cidr(address)]).map(anywhere),
+          inspect: isAuto ? ["tls", "http"] : sni.length > 0 ? ["tls"] : [],
+        };
+      });
     }
-    if (service.addresses.length > 0)
-      return service.addresses.map((address) => ({
-        address,
-        port: port.number,
-        http: false,
-        chains: [],
-        fallback: tcpChain(service, port, context),
-        inspect: [],
+    if (isAuto) {
+      const rest = podChains(service, port, context);
+      return [{ ...wildcard, http: true, rest, inspect: ["tls", "http"] }];
+    }
+    if (isTls(port.protocol)) {
+      const sni = sniChains(service, port, context, undefined);
+      if (sni.length > 0) return [{ ...wildcard, chains: sni, inspect: ["tls"] }];
+      const match: ChainMatch = { serverNames: [service.host], transport: "tls" };
+      const rest = tcpChains(service, port, context, undefined).map(({ chain, ...draft }) => ({
+        ...draft,
+        chain: { ...chain, match: { ...chain.match, ...match } },
       }));
+      return [{ ...wildcard, rest, inspect: ["tls"] }];
+    }
     if (service.resolution === "service" || service.resolution === "import")
-      return [{ ...wildcard, http: false, chains: podChain(service, port, context), inspect: [] }];
+      return [{ ...wildcard, rest: podChains(service, port, context), inspect: [] }];
     // Nothing tells a TCP connection to a name without an address from others: it takes the whole port.
-    const fallback = tcpChain(service, port, context);
-    return [{ ...wildcard, http: false, chains: [], fallback, inspect: [] }];
+    return [{ ...wildcard, rest: tcpChains(service, port, context, undefined), inspect: [] }];
   });
 }
 
 /** Connections to the pods of a headless service, on ports that are not HTTP. */
-function podChain(service: MeshService, port: MeshPort, context: ListenerContext): DraftChain[] {
+function podChains(service: MeshService, port: MeshPort, context: ListenerContext): DraftChain[] {
   if (context.addresses.length === 0) return [];
-  const draft = tcpChain(service, port, context);
-  const destinations = context.addresses.map((address) => `${address}/${address.includes(":") ? 128 : 32}`);
-  return [{ ...draft, chain: { ...draft.chain, match: { destinations } } }];
+  return tcpChains(service, port, context, context.addresses.map(cidr));
 }
 
-/** By SNI, as the VirtualService's tls routes say. */
+function anywhere({ chain, ...draft }: DraftChain): DraftChain {
+  const { destinations: _, ...match } = chain.match;
+  return { ...draft, chain: { ...chain, match } };
+}
+
+/** By SNI, as the VirtualService's tls routes say; `at`: the one address that its connections were going to. */
 function sniChains(
   service: MeshService,
   port: MeshPort,
   context: ListenerContext,
-  base: ChainMatch,
+  at: string | undefined,
 ): DraftChain[] {
   const { rules } = context;
   if (!rules) return [];
   return rules.tls.flatMap((route, i) =>
     (route.match ?? []).flatMap((match): DraftChain[] => {
-      if (match.port && match.port !== port.number) return [];
-      if (!appliesTo(match, rules, context)) return [];
+      if (!applies(match, rules.namespace, port.number, context)) return [];
       const serverNames = sniHosts(match);
       if (serverNames.length === 0) return [];
-      const destinations = (match.destinationSubnets ?? []).filter(isAddress).map(cidr);
+      const destinations = overlap(subnetsOf(match), at === undefined ? undefined : [at]);
+      if (destinations?.length === 0) return [];
       const chain: FilterChain = {
         name: `${service.host}:${port.number}:tls[${i}]`,
         match: {
-          ...base,
           ...(!serverNames.includes("*") && { serverNames }),
           transport: "tls",
-          ...(destinations.length > 0 && { destinations }),
+          ...(at === undefined && destinations && { destinations }),
         },
         authorization: [],
         handler: tcpHandler(
@@ -162,57 +152,56 @@ function sniChains(
         ),
         origins: [{ ...originOf(rules), field: `spec.tls[${i}]` }],
       };
-      return [{ chain, ...(match.sourceLabels && { labels: match.sourceLabels }) }];
+      return [{ chain, ...labelsOf(match) }];
     }),
   );
 }
 
-function appliesTo(
-  match: { gateways?: string[]; sourceNamespace?: string },
-  rules: HostRules,
-  context: Pick<RouteContext, "gateways" | "client" | "mention">,
-): boolean {
-  if (
-    match.gateways?.length &&
-    !match.gateways.some((each) =>
-      context.gateways.has(each === "mesh" || each.includes("/") ? each : `${rules.namespace}/${each}`),
-    )
-  )
-    return false;
-  if (match.sourceNamespace) {
-    context.mention(match.sourceNamespace);
-    return match.sourceNamespace === context.client;
-  }
-  return true;
-}
-
-/** All of a port's connections, to the service or where the VirtualService's first tcp route says. */
-function tcpChain(service: MeshService, port: MeshPort, context: ListenerContext): DraftChain {
+/**
+ * Where a port's connections go, in order: where the VirtualService's tcp routes say, and else to the service. `within`:
+ * the ranges that they are going to, if only some are the service's.
+ */
+function tcpChains(
+  service: MeshService,
+  port: MeshPort,
+  context: ListenerContext,
+  within: readonly string[] | undefined,
+): DraftChain[] {
   const { rules } = context;
   const name = `${service.host}:${port.number}`;
-  let clusters: WeightedUpstream[] = [weighted(upstreamName("outbound", port.number, "", service.host), 1)];
-  const origins: Origin[] = [service.origin];
-  for (const [i, route] of (rules?.tcp ?? []).entries()) {
-    const matches = route.match?.length
-      ? route.match.some(
-          (match) => (!match.port || match.port === port.number) && appliesTo(match, rules!, context),
-        )
-      : true;
-    if (!matches || !route.route?.length) continue;
-    clusters = clustersOf(route.route, rules!, port.number, context);
-    origins.push({ ...originOf(rules!), field: `spec.tcp[${i}]` });
-    break;
-  }
-  return {
-    chain: {
+  const drafts: DraftChain[] = [];
+  const add = (
+    destinations: readonly string[] | undefined,
+    clusters: readonly WeightedUpstream[],
+    origins: Origin[],
+    labels: Pick<DraftChain, "labels">,
+  ) => {
+    if (destinations?.length === 0) return;
+    const chain: FilterChain = {
       name,
-      match: {},
+      match: destinations ? { destinations } : {},
       authorization: [],
       handler: tcpHandler(clusters, name, context.mesh),
       ...(port.protocol === "auto" && { upstreamAlpn: meshAlpn.tcp }),
       origins,
-    },
+    };
+    drafts.push({ chain, ...labels });
   };
+  for (const [i, route] of (rules?.tcp ?? []).entries()) {
+    if (!rules || !route.route?.length) continue;
+    const clusters = clustersOf(route.route, rules, port.number, context);
+    const origins = [service.origin, { ...originOf(rules), field: `spec.tcp[${i}]` }];
+    for (const match of route.match?.length ? route.match : [{}]) {
+      if (!applies(match, rules.namespace, port.number, context)) continue;
+      const subnets = subnetsOf(match);
+      const labels = labelsOf(match);
+      add(overlap(subnets, within), clusters, origins, labels);
+      if (!subnets && !labels.labels) return drafts;
+    }
+  }
+  const upstream = upstreamName("outbound", port.number, "", service.host);
+  add(within, [weighted(upstream, 1)], [service.origin], {});
+  return drafts;
 }
 
 /** The HTTP side of sidecars' outbound listeners. */
@@ -302,14 +291,18 @@ export function outboundListener(
       origins: [],
     });
   const taken = new Set<string>();
-  for (const { chain, labels: condition } of parts.flatMap((part) => part.chains)) {
-    if (!selects(condition, labels)) continue;
+  const told = parts
+    .flatMap((part) => part.chains)
+    .flatMap(({ chain, labels: condition }) => (selects(condition, labels) ? [chain] : []));
+  const rest = parts.flatMap((part) => inOrder(part.rest, labels));
+  for (const chain of [...told, ...rest]) {
+    if (takesAll(chain)) continue;
     const match = JSON.stringify(chain.match);
     if (taken.has(match)) continue; // two chains with one match are refused by Envoy; the first counts
     taken.add(match);
     chains.push(chain);
   }
-  const fallback = parts.find((part) => part.fallback)?.fallback?.chain ?? unknownChain(policy, mesh);
+  const fallback = rest.find(takesAll) ?? unknownChain(policy, mesh);
   const inspect = (["tls", "http"] as const).filter((each) =>
     parts.some((part) => part.inspect.includes(each)),
   );
@@ -328,6 +321,10 @@ export function outboundListener(
   };
 }
 
-function originsOf({ chains, fallback }: ListenerPart): readonly Origin[] {
-  return fallback?.chain.origins ?? chains[0]?.chain.origins ?? [];
+function takesAll({ match }: FilterChain): boolean {
+  return Object.keys(match).length === 0;
+}
+
+function originsOf({ chains, rest }: ListenerPart): readonly Origin[] {
+  return (rest.at(-1) ?? chains[0])?.chain.origins ?? [];
 }

@@ -156,10 +156,10 @@ const virtualService: Served = {
   },
   tcp: {
     match: {
-      destinationSubnets: notYet,
+      destinationSubnets: true,
       port: true,
-      sourceSubnet: notYet,
-      sourceLabels: notYet,
+      sourceSubnet: "it has no effect in Istio either",
+      sourceLabels: true,
       sourceNamespace: true,
       gateways: true,
     },

@@ -1,9 +1,77 @@
-/** What connections that are not HTTP go by: where they lead, server names, ranges of addresses. */
-import type { MeshSettings } from "../api/index.ts";
-import type { TcpHandler, WeightedUpstream } from "./model.ts";
+/** What connections that are not HTTP go by: whom a rule is for, server names, where they lead. */
+import type { L4MatchAttributes, MeshSettings } from "../api/index.ts";
+import type { FilterChain, TcpHandler, WeightedUpstream } from "./model.ts";
 import { blackHoleUpstream, isHost } from "./names.ts";
+import { isAddress } from "./registry.ts";
 import { noChanges, type RouteContext, resolve } from "./routes.ts";
+import { cidr, without } from "./subnets.ts";
 import type { HostRules } from "./virtual-services.ts";
+import { selects } from "./workloads.ts";
+
+/** A chain, and the labels of the clients that it is for. */
+export interface DraftChain {
+  chain: FilterChain;
+  labels?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Whom a match of a tcp or tls route is for, by what is known before a connection comes; its labels are looked at when
+ * it is known who asks. Source: Istio `pilot/pkg/networking/core/tls.go`, matchTCP and matchTLS.
+ */
+export function applies(
+  match: L4MatchAttributes,
+  namespace: string,
+  port: number,
+  context: Pick<RouteContext, "gateways" | "client" | "mention">,
+): boolean {
+  if (match.port && match.port !== port) return false;
+  if (
+    match.gateways?.length &&
+    !match.gateways.some((each) =>
+      context.gateways.has(each === "mesh" || each.includes("/") ? each : `${namespace}/${each}`),
+    )
+  )
+    return false;
+  if (!match.sourceNamespace) return true;
+  context.mention(match.sourceNamespace);
+  return match.sourceNamespace === context.client;
+}
+
+/** The ranges that a match is for; undefined: all addresses. Of ranges that are none nothing is left: it never matches. */
+export function subnetsOf({ destinationSubnets }: L4MatchAttributes): readonly string[] | undefined {
+  return destinationSubnets?.length ? destinationSubnets.filter(isAddress).map(cidr) : undefined;
+}
+
+/** The labels that a match asks of clients. */
+export function labelsOf({ sourceLabels }: L4MatchAttributes): Pick<DraftChain, "labels"> {
+  return sourceLabels && Object.keys(sourceLabels).length > 0 ? { labels: sourceLabels } : {};
+}
+
+/**
+ * Of chains that differ in destinations only, those for clients with some labels, so that the first takes what it
+ * matches: a proxy takes the narrowest range, so what an earlier one covers is left out of later ones.
+ */
+export function inOrder(
+  drafts: readonly DraftChain[],
+  labels: Readonly<Record<string, string>>,
+): FilterChain[] {
+  const chains: FilterChain[] = [];
+  const taken: string[] = [];
+  for (const { chain, labels: condition } of drafts) {
+    if (!selects(condition, labels)) continue;
+    const { destinations } = chain.match;
+    if (!destinations) return [...chains, chain];
+    const left = without(destinations, taken);
+    if (left.length === 0) continue;
+    chains.push(
+      left.length === destinations.length
+        ? chain
+        : { ...chain, match: { ...chain.match, destinations: left } },
+    );
+    taken.push(...left);
+  }
+  return chains;
+}
 
 /** Without those that are no names, each once. */
 export function sniHosts(match: { sniHosts?: string[] }): string[] {
@@ -53,14 +121,4 @@ export function accessLogOf({
   accessLogFormat,
 }: MeshSettings): Pick<TcpHandler, "accessLog" | "accessLogFormat"> {
   return { accessLog, ...(accessLogFormat && { accessLogFormat }) };
-}
-
-/** An address or range as a range. */
-export function cidr(address: string): string {
-  return address.includes("/") ? address : `${address}/${address.includes(":") ? 128 : 32}`;
-}
-
-/** A range of addresses, not one. */
-export function isRange(address: string): boolean {
-  return address.includes("/") && !/\/(?:32|128)$/.test(address);
 }

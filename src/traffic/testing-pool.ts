@@ -64,6 +64,16 @@ kind: VirtualService
 metadata: { name: part }
 spec: { http: [{ fault: { abort: { httpStatus: 500, percentage: { value: 10 } } }, route: [{ destination: { host: catalog } }] }] }
 ---
+kind: VirtualService
+metadata: { name: l4 }
+spec:
+  hosts: [db, set, vm.example.com, out.example.com]
+  gateways: [mesh, istio-system/main]
+  tcp:
+  - { match: [{ port: 5432, sourceLabels: { app: shop } }, { destinationSubnets: [10.10.11.1, 240.0.0.0/8] }], route: [{ destination: { host: catalog, port: { number: 8080 } } }] }
+  - { match: [{ destinationSubnets: [10.0.0.0/8], sourceNamespace: other }], route: [{ destination: { host: db } }] }
+  tls: [{ match: [{ sniHosts: [out.example.com], destinationSubnets: [240.0.0.0/8], sourceLabels: { app: catalog } }], route: [{ destination: { host: db } }] }]
+---
 kind: DestinationRule
 metadata: { name: catalog }
 spec:
@@ -182,7 +192,7 @@ spec:
   hosts: [out.example.com]
   gateways: [mesh, istio-system/main]
   tls: [{ match: [{ sniHosts: ["*", "a b", "*.*", "f*o", "out.example.com", "out.example.com"], destinationSubnets: [nonsense] }], route: [{ destination: { host: db } }] }, { route: [] }]
-  tcp: [{ match: [{ port: 99999 }], route: [] }, { route: [{ destination: { host: db }, weight: 0 }, { destination: { host: catalog }, weight: 0 }] }]
+  tcp: [{ match: [{ port: 99999 }], route: [] }, { match: [{ destinationSubnets: [nonsense, "1.2.3.4/99", "::/0", "0.0.0.0/0", "10.0.0.1/8"], sourceLabels: {} }], route: [{ destination: { host: db } }] }, { route: [{ destination: { host: db }, weight: 0 }, { destination: { host: catalog }, weight: 0 }] }]
 ---
 kind: DestinationRule
 metadata: { name: numbers }

@@ -105,20 +105,29 @@ export function virtualServiceFindings({ metadata, spec }: VirtualService, look:
       if (part === "tls" && !(spec?.tls?.[i]?.match ?? []).some(({ sniHosts }) => sniHosts?.length))
         found.push(finding("WEFT0106", at(`${field}.match`), { reason: "there must be sniHosts" }));
       if (part === "tls")
-        (spec?.tls?.[i]?.match ?? []).forEach(({ sniHosts = [], destinationSubnets = [] }, j) => {
+        (spec?.tls?.[i]?.match ?? []).forEach(({ sniHosts = [] }, j) => {
           for (const host of sniHosts)
             if (!isHost(host.toLowerCase()))
               found.push(
                 finding("WEFT0106", at(`${field}.match[${j}].sniHosts`), { reason: `"${host}" is no host` }),
               );
-          for (const subnet of destinationSubnets)
-            if (!isAddress(subnet))
-              found.push(
-                finding("WEFT0106", at(`${field}.match[${j}].destinationSubnets`), {
-                  reason: `"${subnet}" is no address or range`,
-                }),
-              );
         });
+      (route.match ?? []).forEach(({ destinationSubnets = [], gateways: some = [] }, j) => {
+        for (const subnet of destinationSubnets)
+          if (!isAddress(subnet))
+            found.push(
+              finding("WEFT0106", at(`${field}.match[${j}].destinationSubnets`), {
+                reason: `"${subnet}" is no address or range`,
+              }),
+            );
+        for (const [k, gateway] of some.entries())
+          if (!gateways.includes(fullGateway(gateway, namespace)))
+            found.push(
+              finding("WEFT0130", at(`${field}.match[${j}].gateways[${k}]`), {
+                reason: `"${gateway}" is not among the object's gateways`,
+              }),
+            );
+      });
       const weights = route.route ?? [];
       if (weights.length === 0)
         found.push(finding("WEFT0106", at(field), { reason: "there must be a route" }));

@@ -81,6 +81,7 @@ export function gatewayGraph(
         scope: scope.name,
         mesh,
         namespace: scope.namespace,
+        labels: scope.labels,
         client: scope.namespace,
         servers: bound.flatMap(({ servers }): readonly Server[] => servers),
         target: (port) => targetOf(services, port, scope),

@@ -125,6 +125,7 @@ export function outboundGraph(
           port: 80,
           http: true,
           chains: [],
+          rest: [],
           inspect: ["tls", "http"],
         };
         parts.set("0.0.0.0_80", [...(parts.get("0.0.0.0_80") ?? []), part]);
