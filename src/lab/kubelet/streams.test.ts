@@ -109,6 +109,9 @@ if (insideNamespaces(import.meta.filename)) {
         404,
       );
       assert.equal((await upgradeToSpdy(h, "/portForward/default/nope", ["portforward.k8s.io"])).status, 404);
+      // What cannot be decoded threw out of the listener once, which ended the kubelet.
+      for (const hostile of ["/exec/%/x/main", "//"])
+        assert.equal((await upgradeToSpdy(h, hostile, v4)).status, 500);
     });
   });
 

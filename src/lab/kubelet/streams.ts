@@ -37,11 +37,11 @@ interface Upgrade {
 export function serveStreams(options: ServerOptions) {
   return (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     socket.on("error", () => {});
-    const url = new URL(request.url ?? "/", "https://kubelet");
-    const [, what, namespace, name, container] = url.pathname.split("/").map(decodeURIComponent);
-    const pod = `${namespace}/${name}`;
     const upgrade = { request, socket, head };
     try {
+      const url = new URL(request.url ?? "/", "https://kubelet");
+      const [, what, namespace, name, container] = url.pathname.split("/").map(decodeURIComponent);
+      const pod = `${namespace}/${name}`;
       if (what === "portForward" && name) {
         upgradePortForward(upgrade, forwardedPod(options, pod), url.searchParams);
       } else if ((what === "exec" || what === "attach") && container) {
