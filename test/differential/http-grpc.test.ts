@@ -1,4 +1,6 @@
 /** HTTP/2 and gRPC on real Envoy and on the embedded proxy: in either version on either side, trailers, status mapping. */
+import assert from "node:assert/strict";
+import { createServer as createServer1 } from "node:http";
 import { type ClientHttp2Session, connect, createServer, type IncomingHttpHeaders } from "node:http2";
 import { type TestContext, test } from "node:test";
 import { HTTPFault } from "#protocols/envoy/extensions/filters/http/fault/v3/fault.ts";
@@ -21,7 +23,7 @@ async function startHttp2(t: TestContext): Promise<number> {
     stream.on("trailers", (fields) => {
       trailers = fields;
     });
-    if (action === "refuse") return stream.close(7);
+    if (action === "refuse" || (action === "refuse-odd" && ++calls % 2 === 1)) return stream.close(7);
     if (action === "cancel") return stream.close(8);
     if (action === "internal") return stream.close(2);
     stream.on("end", () => {
@@ -198,3 +200,88 @@ test("HTTP/2 in and out, and each with HTTP/1.1 on the other side", async (t) =>
     return all;
   });
 });
+
+test("trailers of a request reach the host, whatever the request had to wait for", async (t) => {
+  const h2 = await startHttp2(t);
+  const h1 = await startBackend(t, "one");
+  const tailed = await startTailed(t);
+  const retryPolicy = {
+    retryOn: "refused-stream",
+    numRetries: 1,
+    retryBackOff: { baseInterval: seconds(0.001) },
+  };
+  const both = await startBoth(t, ({ log }) => ({
+    // Each has no connection yet when it is asked for first.
+    clusters: [
+      ...["first", "empty", "delayed", "again"].map((name) => cluster(name, [h2], {}, true)),
+      cluster("h1", [h1.port]),
+      cluster("tailed", [tailed]),
+    ],
+    listeners: [
+      http("l", log, [
+        {
+          name: "v",
+          domains: ["*"],
+          routes: [
+            to("/first", "first"),
+            to("/empty", "empty"),
+            to("/delayed", "delayed"),
+            to("/again", "again", { retryPolicy }),
+            to("/h1", "h1"),
+            to("/tailed", "tailed"),
+          ],
+        },
+      ], { httpFilters: [
+        filter("envoy.filters.http.fault", "fault.v3.HTTPFault", HTTPFault, {
+          headers: [header(":path", text("prefix", "/delayed"))],
+          delay: { percentage: { numerator: 100, denominator: 0 }, faultDelaySecifier: { $case: "fixedDelay", value: seconds(0.1) } },
+        }),
+        router,
+      ] }),
+    ],
+  })); // biome-ignore format: a table
+  const trailers = { "x-t": "1", "x-many": "2" };
+  for (const one of [
+    { path: "/first", method: "POST", body: "small", trailers },
+    { path: "/empty", method: "POST", body: "", trailers },
+    { path: "/delayed", method: "POST", body: "held", trailers },
+    { path: "/again?do=refuse-odd", method: "POST", body: "twice", trailers },
+  ]) {
+    await t.test(one.path, async () => {
+      const seen = await both.same(async (proxy) => {
+        const { ip, port } = proxy.address("l");
+        const session = connect(`http://${ip}:${port}`);
+        const result = await call(session, one);
+        session.destroy();
+        return result as { body: { trailers: object; length: number } };
+      });
+      assert.deepEqual({ ...seen.body.trailers }, trailers);
+      assert.equal(seen.body.length, one.body.length);
+    });
+  }
+  // HTTP/1.1 is not to carry any, in either direction (enable_trailers is off).
+  for (const one of [{ path: "/h1", method: "POST", body: "x", trailers }, { path: "/tailed" }]) {
+    await t.test(one.path, async () => {
+      const seen = await both.same(async (proxy) => {
+        const { ip, port } = proxy.address("l");
+        const session = connect(`http://${ip}:${port}`);
+        const result = await call(session, one);
+        session.destroy();
+        return result as { tail?: object };
+      });
+      assert.equal(seen.tail, undefined);
+    });
+  }
+});
+
+/** HTTP/1.1 with trailers behind its answers. */
+async function startTailed(t: TestContext): Promise<number> {
+  const server = createServer1((_, response) => {
+    response.sendDate = false;
+    response.writeHead(200, { trailer: "x-tail" });
+    response.write("body");
+    response.addTrailers({ "x-tail": "t" });
+    response.end();
+  });
+  return (await listening(t, server)).port;
+}

@@ -123,6 +123,10 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     if (!this.#events) this.close();
   }
 
+  get queued(): number {
+    return this.#writer.queued;
+  }
+
   reset(): void {
     this.#events = undefined;
     this.#again = false;
@@ -198,13 +202,14 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     this.#events?.onResponseData(chunk);
   }
 
-  onComplete(trailers: Headers | undefined): void {
+  /** Trailers end here: Envoy takes none over HTTP/1.1 unless it is told to (enable_trailers). */
+  onComplete(): void {
     const events = this.#events;
     if (!events) return;
     this.#events = undefined;
     const { maxRequestsPerConnection: most } = this.connection.host.cluster;
     this.#again = this.#keep && this.#requestDone && (most === 0 || this.#requests < most);
-    complete(events, this, trailers);
+    complete(events, this, undefined);
   }
 
   onError(): void {

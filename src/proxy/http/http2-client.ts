@@ -204,6 +204,9 @@ class Http2Stream implements UpstreamStream {
     this.#events = undefined;
     // Released first: the client may ask again at once.
     this.#release();
+    // An answer before the request was whole: the rest of it is not wanted.
+    const stream = this.#stream!;
+    if (!stream.writableEnded) stream.close(http2().constants.NGHTTP2_CANCEL);
     complete(events, this, this.#answer);
   }
 
@@ -229,6 +232,10 @@ class Http2Stream implements UpstreamStream {
   end(trailers: Headers | undefined): void {
     this.#trailers = trailers;
     if (this.#stream && !this.#stream.destroyed && !this.#stream.writableEnded) this.#stream.end();
+  }
+
+  get queued(): number {
+    return this.#stream?.writableLength ?? 0;
   }
 
   reset(): void {

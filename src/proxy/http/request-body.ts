@@ -1,19 +1,19 @@
-/** A request's body as long as it may be needed: until there is a connection, and for more tries and mirrors. */
+import type { Headers } from "./headers.ts";
+
+/** A request's body and trailers as long as they may be needed: until there is a connection, and for more tries. */
 export class RequestBody {
   readonly #limit: number;
   #chunks: Buffer[] | undefined;
   #bytes = 0;
   /** What comes is kept also after it was sent. */
   kept: boolean;
+  /** What came behind it; it is small, and kept in any case. */
+  trailers: Headers | undefined;
 
   /** `limit`: bytes that are held at most. */
   constructor(limit: number, kept: boolean) {
     this.#limit = limit;
     this.kept = kept;
-  }
-
-  get chunks(): readonly Buffer[] {
-    return this.#chunks ?? [];
   }
 
   get full(): boolean {
@@ -24,7 +24,7 @@ export class RequestBody {
   add(chunk: Buffer, sent: boolean): void {
     this.#bytes += chunk.length;
     if (this.kept && this.full) {
-      // Too much to hold: this request is not tried again, nor mirrored.
+      // Too much to hold: this request is not tried again.
       this.kept = false;
       if (sent) this.#chunks = undefined;
     }
@@ -35,7 +35,7 @@ export class RequestBody {
 
   /** All that is here, for a try; it goes unless it is kept. */
   take(): readonly Buffer[] {
-    const { chunks } = this;
+    const chunks = this.#chunks ?? [];
     if (!this.kept) this.#chunks = undefined;
     return chunks;
   }

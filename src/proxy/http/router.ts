@@ -4,7 +4,7 @@ import { type ClusterCounters, clusterCounters, countAnswer, countTry } from "./
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Headers } from "./headers.ts";
-import { sendShadows } from "./mirror.ts";
+import { type Shadow, sendShadows } from "./mirror.ts";
 import {
   autoHost,
   changeAnswer,
@@ -52,6 +52,8 @@ export class Router implements UpstreamEvents, DeadlineOwner {
 
   /** Undefined: there is no body. */
   #body: RequestBody | undefined;
+  /** Mirrors that get the rest of the request too. */
+  #shadows: readonly Shadow[] = [];
   #upstreamPaused = false;
 
   #responding = false;
@@ -89,11 +91,14 @@ export class Router implements UpstreamEvents, DeadlineOwner {
       this.#retries = new Retries(retry, exchange, this.#limits, this.#counters, () => this.#try());
     }
     if (!end) {
-      const kept = (this.#retries !== undefined && this.#retries.left > 0) || forward.mirrors.length > 0;
+      const kept = this.#retries !== undefined && this.#retries.left > 0;
       this.#body = new RequestBody(manager.bufferLimit, kept);
     }
     this.#timeoutAfter = timeoutOf(exchange, forward);
     prepareHead(exchange, this.#route, forward, target);
+    if (forward.mirrors.length > 0 && exchange.upgrade === undefined) {
+      this.#shadows = sendShadows(forward.mirrors, exchange, end, this.#timeoutAfter);
+    }
     if (end) this.#requestIsWhole();
     this.#try();
   }
@@ -144,7 +149,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     if (!body) return;
     let room = true;
     for (const chunk of body.take()) room = stream.data(chunk);
-    if (exchange.requestEnded) stream.end(undefined);
+    if (exchange.requestEnded) stream.end(body.trailers);
     else if (room) exchange.writer.resumeRequest();
   }
 
@@ -205,6 +210,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
 
   onRequestData(chunk: Buffer): void {
     if (this.#over) return;
+    for (const shadow of this.#shadows) shadow.data(chunk);
     const stream = this.#stream;
     const body = this.#body;
     body?.add(chunk, stream !== undefined);
@@ -215,6 +221,9 @@ export class Router implements UpstreamEvents, DeadlineOwner {
 
   onRequestEnd(trailers: Headers | undefined): void {
     if (this.#over) return;
+    if (this.#body) this.#body.trailers = trailers;
+    for (const shadow of this.#shadows) shadow.end(trailers);
+    this.#shadows = [];
     this.#stream?.end(trailers);
     this.#requestIsWhole();
     if (!this.#responding && (this.#stream || this.#pending)) this.#setTryTimeout();
@@ -227,11 +236,6 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     if (this.#timeoutAfter > 0 && !this.#responding) {
       this.#timeout = new Deadline(this, ROUTE_TIMEOUT);
       manager.deadlines.set(this.#timeout, this.#timeoutAfter, now);
-    }
-    const { mirrors } = this.#forward;
-    const body = this.#body;
-    if (mirrors.length > 0 && (body === undefined || body.kept)) {
-      sendShadows(mirrors, this.#exchange, body?.chunks ?? []);
     }
   }
 
@@ -394,5 +398,8 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     this.#tryTimeout?.cancel();
     this.#retries?.stop();
     this.#body?.drop();
+    // Of a request that was cut short there is no more to show.
+    for (const shadow of this.#shadows) shadow.cancel();
+    this.#shadows = [];
   }
 }

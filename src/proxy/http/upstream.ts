@@ -11,6 +11,8 @@ export interface UpstreamStream {
   head(head: RequestHead, end: boolean, upgrade: string | undefined): void;
   /** False: it is full, wait for `onUpstreamDrain`. */
   data(chunk: Buffer): boolean;
+  /** Bytes that the host has not taken yet. */
+  readonly queued: number;
   end(trailers: Headers | undefined): void;
   /** Gives it up: nothing more is told. */
   reset(): void;
