@@ -13,6 +13,15 @@ export function encoded(object: ApiObject): Uint8Array {
   return bytes;
 }
 
+/** The object whose JSON these bytes are, which are its own from here on. */
+export function decoded(bytes: Uint8Array): ApiObject {
+  const object = JSON.parse(
+    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString(),
+  ) as ApiObject;
+  made.set(object, bytes);
+  return object;
+}
+
 const comma = Buffer.from(",");
 
 /** The JSON of a list object: `head` without its items, and the items' own bytes. */

@@ -3,6 +3,7 @@
  * again. Write-ahead logging: a killed process loses nothing acknowledged.
  */
 import { DatabaseSync } from "node:sqlite";
+import { decoded } from "../encode.ts";
 import type { ApiObject } from "../object.ts";
 import type { DurableLog, LogRecord, SavedState, StoreEvent } from "./store.ts";
 
@@ -48,16 +49,7 @@ export function openSqlite(
   for (const row of database.prepare("SELECT bucket, key, value FROM objects").iterate()) {
     objects.push({ bucket: String(row.bucket), key: String(row.key), object: parsed(row.value) });
   }
-  const history = new History(database, revision, keep);
-  const saved: SavedState = {
-    revision,
-    objects,
-    bucketRevisions,
-    get compacted() {
-      return history.compacted;
-    },
-    history: (bucket) => history.of(bucket, revision),
-  };
+  const history = new History(database, revision, bucketRevisions, keep);
 
   const begin = database.prepare("BEGIN IMMEDIATE");
   const end = database.prepare("COMMIT");
@@ -69,7 +61,7 @@ export function openSqlite(
   const advance = database.prepare("INSERT OR REPLACE INTO revisions (bucket, revision) VALUES (?, ?)");
 
   return {
-    saved,
+    saved: { revision, objects, bucketRevisions },
     log: {
       commit(records: readonly LogRecord[]) {
         const last = new Map<string, number>();
@@ -90,6 +82,8 @@ export function openSqlite(
           throw error;
         }
       },
+      compacted: (bucket) => history.compacted(bucket),
+      since: (bucket, revision) => history.since(bucket, revision),
       close: () => database.close(),
     },
   };
@@ -105,11 +99,17 @@ class History {
   /** Objects with a row: their next change needs no base. */
   readonly #known = new Set<string>();
   readonly #insert: ReturnType<DatabaseSync["prepare"]>;
+  /** The last change of each bucket that is not kept. */
+  readonly #forgotten: Map<string, number>;
   #length = 0;
   #bytes = 0;
-  compacted: number;
 
-  constructor(database: DatabaseSync, revision: number, keep: { length: number; bytes: number }) {
+  constructor(
+    database: DatabaseSync,
+    revision: number,
+    bucketRevisions: ReadonlyMap<string, number>,
+    keep: { length: number; bytes: number },
+  ) {
     this.#database = database;
     this.#keep = keep;
     this.#insert = database.prepare(
@@ -118,7 +118,11 @@ class History {
     const from = database.prepare("SELECT revision FROM compaction").get();
     // A file from before there was a history: it begins now.
     if (!from) database.prepare("INSERT INTO compaction (only, revision) VALUES (1, ?)").run(revision);
-    this.compacted = from ? Number(from.revision) : revision;
+    const compacted = from ? Number(from.revision) : revision;
+    // Which it was of those that changed since is not known any more.
+    this.#forgotten = new Map(
+      [...bucketRevisions].map(([bucket, last]) => [bucket, Math.min(last, compacted)]),
+    );
     this.#count();
   }
 
@@ -132,6 +136,10 @@ class History {
       this.#length++;
       this.#bytes += Number(size);
     }
+  }
+
+  compacted(bucket: string): number {
+    return this.#forgotten.get(bucket) ?? 0;
   }
 
   add({ type, bucket, key, revision, value, previous }: LogRecord): void {
@@ -168,7 +176,12 @@ class History {
       }
     }
     if (last === undefined) return;
-    this.compacted = last;
+    const forgotten = this.#database
+      .prepare(
+        "SELECT bucket, max(revision) AS revision FROM history WHERE type > 0 AND revision <= ? GROUP BY bucket",
+      )
+      .iterate(last);
+    for (const { bucket, revision } of forgotten) this.#forgotten.set(String(bucket), Number(revision));
     // What stays of older rows are the bases of newer ones.
     this.#database
       .prepare(
@@ -186,34 +199,30 @@ class History {
     this.#count();
   }
 
-  /** The kept changes of a bucket up to a revision, oldest first. */
-  of(bucket: string, until: number): StoreEvent[] {
-    const events: StoreEvent[] = [];
+  /** The changes of a bucket after a revision, oldest first, each read from the file when it is asked for. */
+  *since(bucket: string, revision: number): Iterable<StoreEvent> {
+    const before = this.#database.prepare(
+      "SELECT value FROM history WHERE bucket = ? AND key = ? AND revision <= ? ORDER BY revision DESC LIMIT 1",
+    );
     const latest = new Map<string, ApiObject>();
+    // The plus sign: in the order of the revisions, without an index that would have to be sorted.
     const rows = this.#database
       .prepare(
-        "SELECT revision, type, key, value FROM history WHERE bucket = ? AND revision <= ? ORDER BY revision",
+        "SELECT revision, type, key, value FROM history WHERE revision > ? AND +bucket = ? ORDER BY revision",
       )
-      .iterate(bucket, until);
+      .iterate(revision, bucket);
     for (const row of rows) {
       const type = types[Number(row.type)]!;
+      if (type === "BASE") continue;
       const key = String(row.key);
-      const object = parsed(row.value);
-      if (type !== "BASE") {
-        events.push({
-          type,
-          revision: Number(row.revision),
-          key,
-          object,
-          previous: type === "ADDED" ? undefined : latest.get(key),
-          frames: new Map(),
-          size: (row.value as Uint8Array).length,
-        });
-      }
-      if (type === "DELETED") latest.delete(key);
-      else latest.set(key, object);
+      const value = row.value as Uint8Array;
+      const object = decoded(value);
+      const size = value.length;
+      let previous = type === "ADDED" ? undefined : latest.get(key);
+      if (type !== "ADDED" && !previous) previous = parsed(before.get(bucket, key, revision)?.value);
+      latest.set(key, object);
+      yield { type, revision: Number(row.revision), key, object, previous, frames: new Map(), size };
     }
-    return events;
   }
 }
 

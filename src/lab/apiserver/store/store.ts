@@ -1,11 +1,12 @@
 /**
- * The objects of one cluster: a map per kind, one revision for the whole store, and the recent events of each
- * kind for watches. Writes are made in memory at once, reach the durable log together at the end of the current
+ * The objects of one cluster: a map per kind, and one revision for the whole store. The changes of late, for watches that
+ * resume, are the log's to keep where there is one, so that they cost no memory. Writes are made in memory at once, reach the durable log together at the end of the current
  * turn, and only then are told to watchers and acknowledged; nothing else runs in between, so no reader sees
  * what is not durable.
  */
 import { encoded } from "../encode.ts";
 import type { ApiObject } from "../object.ts";
+import { RecentChanges } from "./recent.ts";
 
 export interface StoreEvent {
   type: "ADDED" | "MODIFIED" | "DELETED";
@@ -16,7 +17,7 @@ export interface StoreEvent {
   object: ApiObject;
   /** The object before the change; absent for ADDED. */
   previous: ApiObject | undefined;
-  /** Encoded frames by API version and type, shared by all watchers. */
+  /** Encoded frames by API version and type, shared by all watchers while they are told. */
   frames: Map<string, Uint8Array>;
   /** Bytes of JSON, where it has been encoded. */
   size: number;
@@ -34,10 +35,14 @@ export interface LogRecord {
   previous: () => Uint8Array | undefined;
 }
 
-/** Where the store's contents survive the process. */
+/** Where the store's contents survive the process, and the changes of late for watches that resume. */
 export interface DurableLog {
   /** Writes all records in one transaction; when it returns they survive a crash of the process. Throws when not. */
   commit(records: readonly LogRecord[]): void;
+  /** Changes of the bucket up to this revision are forgotten; it grows. */
+  compacted(bucket: string): number;
+  /** The changes of a bucket after a revision that is not before `compacted`, oldest first; to be read at once. */
+  since(bucket: string, revision: number): Iterable<StoreEvent>;
   close(): void;
 }
 
@@ -47,10 +52,6 @@ export interface SavedState {
   objects: { bucket: string; key: string; object: ApiObject }[];
   /** The last revision of each bucket, deletions included. */
   bucketRevisions: Map<string, number>;
-  /** Changes after this revision are kept; it grows. */
-  readonly compacted: number;
-  /** The kept changes of a bucket up to `revision`, oldest first; asked for when a watch resumes from before the start. */
-  history(bucket: string): StoreEvent[];
 }
 
 /** Who is told of changes. `end` is called when the kind is no longer served. */
@@ -59,15 +60,11 @@ export interface Watcher {
   end(): void;
 }
 
-/** Events kept per kind for watches that resume: at most so many, and so many bytes of JSON (the last stays). */
-const historyLength = 2048;
-const historyBytes = 8 * 1024 * 1024;
-
-/** What a bucket's kind went through before this process. */
-interface OlderChanges {
-  /** Changes up to this revision are forgotten. */
-  compacted(): number;
-  load(): StoreEvent[];
+/** The changes of one kind that are kept for watches that resume. */
+export interface KeptChanges {
+  readonly compacted: number;
+  since(revision: number): Iterable<StoreEvent>;
+  add(event: StoreEvent): void;
 }
 
 /** All objects of one kind. Keys are `namespace/name` or `name`. */
@@ -75,23 +72,30 @@ export class Bucket {
   readonly name: string;
   readonly objects = new Map<string, ApiObject>();
   readonly watchers = new Set<Watcher>();
-  #history: StoreEvent[] = [];
-  /** Changes of processes before us, and the last of them; read when they are asked for. */
-  #older: OlderChanges | undefined;
-  #compacted: number;
-  #bytes = 0;
+  readonly #kept: KeptChanges;
+  /** Changes that are not durable yet, oldest first. */
+  #pending: StoreEvent[] = [];
+  /** The revision of the last change, deletions included. */
+  #changed: number;
+  /** Since when the kind is served, if it was not for some time. */
+  #served = 0;
   #sorted: string[] | undefined;
 
-  /** Nothing changed after `compacted`, but for what is `older` than this process. */
-  constructor(name: string, compacted: number, older?: OlderChanges) {
+  /** `changed` is the revision of the last change that processes before us made. */
+  constructor(name: string, changed: number, kept: KeptChanges) {
     this.name = name;
-    this.#compacted = compacted;
-    this.#older = older;
+    this.#changed = changed;
+    this.#kept = kept;
   }
 
   /** Changes up to this revision are forgotten: a watch cannot resume before it. */
   get compacted(): number {
-    return this.#older ? Math.min(this.#compacted, this.#older.compacted()) : this.#compacted;
+    return Math.max(this.#served, this.#kept.compacted);
+  }
+
+  /** Whether anything changed after `revision`. */
+  changedSince(revision: number): boolean {
+    return this.#changed > revision;
   }
 
   /** Keys in order. With a namespace, only that namespace's. */
@@ -103,26 +107,23 @@ export class Bucket {
     return this.#sorted.slice(from, lowerBound(this.#sorted, `${namespace}0`));
   }
 
-  /** Changes after `revision`, oldest first. Only valid for `revision >= compacted`. */
-  since(revision: number): StoreEvent[] {
-    if (this.#older && revision < this.#compacted) {
-      const older = this.#older.load();
-      this.#compacted = this.compacted;
-      this.#older = undefined;
-      this.#bytes += older.reduce((sum, { size }) => sum + size, 0);
-      this.#history.unshift(...older);
-    }
-    let from = this.#history.length;
-    while (from > 0 && this.#history[from - 1]!.revision > revision) from--;
-    return this.#history.slice(from);
+  /** Changes after `revision`, oldest first; to be read at once. Only valid for `revision >= compacted`. */
+  *since(revision: number): Iterable<StoreEvent> {
+    if (!this.changedSince(revision)) return;
+    yield* this.#kept.since(revision);
+    for (const event of this.#pending) if (event.revision > revision) yield event;
   }
 
   /** The contents as they were at `revision` (not before `compacted`): the present with the changes since undone. */
   snapshot(revision: number): Map<string, ApiObject> {
     const state = new Map(this.objects);
-    for (const event of this.since(revision).reverse()) {
-      if (event.previous) state.set(event.key, event.previous);
-      else state.delete(event.key);
+    const undone = new Set<string>();
+    for (const { key, previous } of this.since(revision)) {
+      // The first change of an object found it as it was.
+      if (undone.has(key)) continue;
+      undone.add(key);
+      if (previous) state.set(key, previous);
+      else state.delete(key);
     }
     return state;
   }
@@ -135,29 +136,18 @@ export class Bucket {
       if (event.type === "ADDED") this.#sorted = undefined;
       this.objects.set(event.key, event.object);
     }
-    this.#history.push(event);
+    this.#changed = event.revision;
+    this.#pending.push(event);
   }
 
-  /** Forgets the oldest events beyond what is kept, now that the size of a new one is known. */
-  trim(latest: StoreEvent): void {
-    this.#bytes += latest.size;
-    if (this.#history.length <= historyLength * 1.25 && this.#bytes <= historyBytes * 1.25) return;
-    let drop = Math.max(0, this.#history.length - historyLength);
-    let freed = 0;
-    for (let i = 0; i < this.#history.length - 1; i++) {
-      if (i >= drop && this.#bytes - freed <= historyBytes) break;
-      freed += this.#history[i]!.size;
-      drop = Math.max(drop, i + 1);
-    }
-    this.#bytes -= freed;
-    // There is no gap in what is kept.
-    this.#older = undefined;
-    this.#compacted = this.#history.splice(0, drop).at(-1)?.revision ?? this.#compacted;
+  /** The changes that were applied are durable. */
+  settle(): void {
+    for (const event of this.#pending) this.#kept.add(event);
+    this.#pending = [];
   }
 
-  /** Takes back the latest event, which the log refused. */
   undo(event: StoreEvent): void {
-    this.#history.pop();
+    this.#pending.pop();
     this.#sorted = undefined;
     if (event.previous) this.objects.set(event.key, event.previous);
     else this.objects.delete(event.key);
@@ -165,10 +155,7 @@ export class Bucket {
 
   /** The kind is no longer served: watches end, and none resumes from before. */
   end(revision: number): void {
-    this.#history = [];
-    this.#older = undefined;
-    this.#bytes = 0;
-    this.#compacted = revision;
+    this.#served = revision;
     for (const watcher of [...this.watchers]) watcher.end();
   }
 
@@ -205,12 +192,17 @@ export class Store {
   bucket(name: string): Bucket {
     let bucket = this.#buckets.get(name);
     if (!bucket) {
-      const saved = this.#saved;
-      const older = saved && {
-        compacted: () => saved.compacted,
-        load: () => saved.history(name),
-      };
-      bucket = new Bucket(name, saved?.bucketRevisions.get(name) ?? 0, older);
+      const log = this.#log;
+      const kept = log
+        ? {
+            get compacted() {
+              return log.compacted(name);
+            },
+            since: (revision: number) => log.since(name, revision),
+            add() {},
+          }
+        : new RecentChanges();
+      bucket = new Bucket(name, this.#saved?.bucketRevisions.get(name) ?? 0, kept);
       this.#buckets.set(name, bucket);
     }
     return bucket;
@@ -276,8 +268,11 @@ export class Store {
     for (const { bucket, event } of batch) {
       // Without a log or a watcher nobody has needed the bytes.
       if (this.#log || bucket.watchers.size > 0) event.size = encoded(event.object).length;
-      bucket.trim(event);
+    }
+    for (const bucket of new Set(batch.map(({ bucket }) => bucket))) bucket.settle();
+    for (const { bucket, event } of batch) {
       for (const watcher of bucket.watchers) watcher.event(event);
+      event.frames.clear();
     }
   }
 

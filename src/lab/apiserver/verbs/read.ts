@@ -177,7 +177,7 @@ function stateAt(
     if (after !== undefined) error.status.metadata = { continue: encodeToken(-1, after) };
     throw error;
   }
-  return bucket.since(revision).length === 0 ? undefined : bucket.snapshot(revision);
+  return bucket.changedSince(revision) ? bucket.snapshot(revision) : undefined;
 }
 
 function* entries(

@@ -44,9 +44,8 @@ export function watch(core: Core, call: ResourceCall): Reply {
     throw futureRevision(options.since, start);
   }
   const since = options.since ?? start;
-  if (!options.initial && since < bucket.compacted) {
-    throw expired(`too old resource version: ${since} (${bucket.compacted})`);
-  }
+  const tooOld = () => expired(`too old resource version: ${since} (${bucket.compacted})`);
+  if (!options.initial && since < bucket.compacted) throw tooOld();
 
   const timers: Timer[] = [];
   const queue = new ByteQueue(() => {
@@ -91,6 +90,8 @@ export function watch(core: Core, call: ResourceCall): Reply {
     for (const event of bucket.since(since)) {
       const frame = change(event, matches, encode);
       if (frame) queue.push(frame);
+      // To list anew is less work.
+      if (queue.size > backlogLimit) throw tooOld();
     }
   }
   bucket.watchers.add(watcher);
