@@ -132,11 +132,15 @@ export async function parseYaml(bytes: Uint8Array): Promise<unknown> {
       if (!hasDuplicates(bytes, value)) return value;
     }
   }
-  const { LineCounter, parseDocument } = await import("yaml");
+  const { Lexer, LineCounter, parseDocument, visit, isScalar } = await import("yaml");
+  // The parser calls itself for each level, and needs long to run out of stack.
+  if (isTooDeep(new Lexer().lex(text))) throw tooDeep();
   const lineCounter = new LineCounter();
   const document = parseDocument(text, {
     lineCounter,
     prettyErrors: false,
+    // Looked for below: the parser compares each key with all before it.
+    uniqueKeys: false,
     // Kubernetes reads YAML 1.1, in which `y` and `no` are booleans, but knows no times and no numbers to base 60.
     version: "1.1",
     customTags: (tags) =>
@@ -144,20 +148,54 @@ export async function parseYaml(bytes: Uint8Array): Promise<unknown> {
         (tag) => typeof tag === "string" || (tag.format !== "TIME" && !tag.tag.endsWith(":timestamp")),
       ),
   });
+  const [problem] = document.errors;
+  if (problem) throw unreadableYaml(problem);
   const duplicates: string[] = [];
-  for (const { code, message, pos } of document.errors) {
-    if (code !== "DUPLICATE_KEY") throw badRequest(`error converting YAML to JSON: yaml: ${message}`);
-    const key = /^\s*["']?([^"':,{}\s]*)/.exec(text.slice(pos[0]))?.[1] ?? "";
-    duplicates.push(
-      `line ${lineCounter.linePos(pos[0]).line}: key ${JSON.stringify(key)} already set in map`,
-    );
+  visit(document, {
+    Map(_, { items }) {
+      const seen = new Set<unknown>();
+      for (const { key } of items) {
+        if (!isScalar(key)) continue;
+        if (seen.has(key.value)) {
+          const { line } = lineCounter.linePos(key.range?.[0] ?? 0);
+          duplicates.push(`line ${line}: key ${JSON.stringify(key.value)} already set in map`);
+        }
+        // Keys that merge another map may stand more than once.
+        if (key.value !== "<<") seen.add(key.value);
+      }
+    },
+  });
+  let value: unknown;
+  try {
+    value = document.toJS();
+  } catch (error) {
+    // Aliases of aliases, which would be more than there is memory.
+    throw unreadableYaml(error);
   }
-  const value: unknown = document.toJS();
   checkTree(value);
   if (duplicates.length > 0 && typeof value === "object" && value !== null) {
     twice.set(value, { duplicates, places: new Map() });
   }
   return value;
+}
+
+const unreadableYaml = (error: unknown) =>
+  badRequest(`error converting YAML to JSON: yaml: ${error instanceof Error ? error.message : error}`);
+const tooDeep = () => badRequest(`the body nests deeper than ${deepest} levels`);
+
+/** Whether a text nests too deep in brackets, or by so many indicators (`- - - x`) on one line. */
+function isTooDeep(tokens: Iterable<string>): boolean {
+  let brackets = 0;
+  let indicators = 0;
+  for (const token of tokens) {
+    if (token === "[" || token === "{") brackets++;
+    else if (token === "]" || token === "}") brackets--;
+    else if (token === "-" || token === "?" || token === ":") indicators++;
+    // In brackets a line may have as many entries as it likes.
+    else if (token.endsWith("\n") || brackets > 0) indicators = 0;
+    if (brackets > deepest || indicators > deepest) return true;
+  }
+  return false;
 }
 
 /** Refuses names that would change prototypes when copied, and trees too deep to walk. */
@@ -166,7 +204,7 @@ function checkTree(root: unknown): void {
   for (let next = open.pop(); next; next = open.pop()) {
     const { value, depth } = next;
     if (typeof value !== "object" || value === null) continue;
-    if (depth > deepest) throw badRequest(`the body nests deeper than ${deepest} levels`);
+    if (depth > deepest) throw tooDeep();
     if (Array.isArray(value)) {
       for (const item of value) if (typeof item === "object") open.push({ value: item, depth: depth + 1 });
       continue;

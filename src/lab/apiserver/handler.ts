@@ -64,7 +64,7 @@ function asStatus(core: Core, error: unknown): StatusError {
     // What a JSON patch does not fit is told without words of its own.
     if (error.code === 422) return new StatusError(422, "Invalid", rejected, {});
     if (error.code === 500) return new StatusError(500, "", error.message);
-    const reason = { 400: "BadRequest", 409: "Conflict" }[error.code];
+    const reason = { 400: "BadRequest", 409: "Conflict", 413: "RequestEntityTooLarge" }[error.code];
     return new StatusError(error.code, reason, error.message);
   }
   core.onBug(error);

@@ -64,6 +64,23 @@ describe("JSON patch", () => {
     assert.deepEqual(document, before);
   });
 
+  test("cannot make more of a document than there is memory", () => {
+    // Each copy doubles it: 60 of them ended the API server once.
+    const doubling = Array.from({ length: 60 }, (_, i) => ({
+      op: "copy",
+      from: "/data",
+      path: `/data/c${i}`,
+    }));
+    assert.throws(() => jsonPatch({ data: { x: "y".repeat(1000) } }, doubling), {
+      code: 422,
+      message:
+        /^Unable to complete the copy, the accumulated size increase of copy is \d+, exceeding the limit/,
+    });
+    assert.throws(() => jsonPatch({}, Array(10_001).fill({ op: "add", path: "/x", value: 1 })), {
+      code: 413,
+    });
+  });
+
   test("cannot reach a prototype", () => {
     const ops = [{ op: "add", path: "/__proto__/polluted", value: true }];
     assert.throws(() => jsonPatch({}, ops), PatchError);

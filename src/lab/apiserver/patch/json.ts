@@ -15,26 +15,34 @@ export interface JsonPatchOperation {
 }
 
 const mostOperations = 10_000;
+/** What `copy` may add in all, bytes of JSON: each may double a document (kube-apiserver's JSONPatchMaxCopyBytes). */
+const mostCopied = 3 * 1024 * 1024;
 
-/** Applies the operations in order to a copy. Throws PatchError (422) at the first that does not apply. */
+/**
+ * Applies the operations in order to a copy. Throws PatchError: 422 at the first that does not apply, 413 for too
+ * many of them.
+ */
 export function jsonPatch<T extends object>(object: T, ops: unknown): T {
   if (!Array.isArray(ops)) {
     throw new PatchError(400, "json: cannot unmarshal object into Go value of type jsonpatch.Patch");
   }
   if (ops.length > mostOperations) {
     throw new PatchError(
-      422,
-      `The allowed maximum operations in a JSON patch is ${mostOperations}, got ${ops.length}`,
+      413,
+      `Request entity is too large: The allowed maximum operations in a JSON patch is ${mostOperations}, got ${ops.length}`,
     );
   }
-  const root = { "": structuredClone(object) as unknown };
-  for (const op of ops as JsonPatchOperation[]) applyOperation(root, op);
+  const root: Root = { "": structuredClone(object) };
+  const spent = { copied: 0 };
+  for (const op of ops as JsonPatchOperation[]) applyOperation(root, op, spent);
   return root[""] as T;
 }
 
 type Root = { "": unknown };
+/** What the operations up to here have copied, bytes of JSON. */
+type Spent = { copied: number };
 
-function applyOperation(root: Root, operation: JsonPatchOperation): void {
+function applyOperation(root: Root, operation: JsonPatchOperation, spent: Spent): void {
   const { op, path } = operation;
   if (typeof path !== "string") {
     throw refused(`${op} operation failed to decode path: operation missing path field: missing value`);
@@ -57,7 +65,7 @@ function applyOperation(root: Root, operation: JsonPatchOperation): void {
     }
     case "move":
     case "copy":
-      transfer(op, root, operation);
+      transfer(op, root, operation, spent);
       break;
     case "test": {
       const at = find(root, path);
@@ -71,7 +79,7 @@ function applyOperation(root: Root, operation: JsonPatchOperation): void {
   }
 }
 
-function transfer(op: "move" | "copy", root: Root, { from, path }: JsonPatchOperation): void {
+function transfer(op: "move" | "copy", root: Root, { from, path }: JsonPatchOperation, spent: Spent): void {
   if (typeof from !== "string") {
     throw refused(`${op} operation failed to decode from: operation, missing from field: missing value`);
   }
@@ -84,7 +92,13 @@ function transfer(op: "move" | "copy", root: Root, { from, path }: JsonPatchOper
       `error in ${op} for path: '${from}': Unable to remove nonexistent key: ${source.key}: missing value`,
     );
   }
-  if (op === "move") remove(source, `error in move for path: '${source.key}'`);
+  if (op === "copy") {
+    spent.copied += Buffer.byteLength(JSON.stringify(found));
+    if (spent.copied > mostCopied) {
+      const says = `the accumulated size increase of copy is ${spent.copied}, exceeding the limit ${mostCopied}`;
+      throw refused(`Unable to complete the copy, ${says}`);
+    }
+  } else remove(source, `error in move for path: '${source.key}'`);
   const at = find(root, path);
   if (!at)
     throw refused(`${op} operation does not apply: doc is missing destination path: ${path}: missing value`);

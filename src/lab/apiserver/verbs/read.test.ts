@@ -212,6 +212,25 @@ describe("what is not there", () => {
     assert.equal((await send('{"metadata":{"name":"a"},"data":{"__proto__":{"x":"y"}}}')).code, 400);
     assert.equal((await send('{"metadata":{"name":"a"},"data":{"\\u005f_proto__":"y"}}')).code, 400);
     assert.equal((await send(JSON.stringify(configMap("a", { x: "y".repeat(4e6) })))).code, 413);
+    // YAML: aliases of aliases, levels by brackets and by indicators, and as many keys as take seconds to compare.
+    const yaml = (body: string) => cluster.client.post(maps, body, { "content-type": "application/yaml" });
+    const bomb = ["a: &a [x, x]", ..."bcdefghij"].reduce(
+      (text, name, i) =>
+        `${text}\n${name}: &${name} [${Array(10)
+          .fill(`*${"abcdefghij"[i - 1]}`)
+          .join(", ")}]`,
+    );
+    assert.match(
+      (await yaml(bomb)).body.message,
+      /error converting YAML to JSON: yaml: Excessive alias count/,
+    );
+    assert.match((await yaml(`a: ${"[".repeat(300000)}`)).body.message, /nests deeper/);
+    assert.match((await yaml("- ".repeat(300000))).body.message, /nests deeper/);
+    const keys = Array.from({ length: 600 }, (_, i) => `k${i}: {a: [1, 2], b: x}`).join("\n");
+    assert.equal(
+      (await yaml(`metadata: {name: many}\ndata: {}\nother:\n  ${keys.replaceAll("\n", "\n  ")}`)).code,
+      201,
+    );
     for (const name of ["constructor", "tostring", "hasownproperty"]) {
       assert.equal((await send(JSON.stringify(configMap(name, { constructor: "x" })))).code, 201);
     }
