@@ -15,6 +15,8 @@ export interface EndpointsSpec {
   labels: Readonly<Record<string, string>>;
   /** Labels whose values localities are compared by (`failoverPriority`). */
   priorityLabels: readonly string[];
+  /** Only those that speak the mesh's TLS. */
+  meshTls?: boolean;
 }
 
 /** The row that an upstream's endpoints are kept in. */
@@ -38,6 +40,7 @@ export function endpointsOf(spec: EndpointsSpec, slices: readonly Instances[]): 
       if (!isOfSubset(spec.labels, instance)) continue;
       const port = instance.ports ? portOfEntry(instance, spec.port) : slicePort;
       if (port === undefined || seen.has(instance.address)) continue;
+      if (spec.meshTls && !speaksMeshTls(instance, port)) continue;
       seen.add(instance.address);
       const { region, zone } = instance.locality;
       const key = `${region}/${zone}`;
@@ -64,6 +67,10 @@ function isOfSubset(wanted: Readonly<Record<string, string>>, instance: Instance
   return true;
 }
 
+function speaksMeshTls({ meshTls, plainPorts }: Instance, port: number): boolean {
+  return meshTls && !plainPorts.includes(port);
+}
+
 function endpointOf(instance: Instance, port: number, priorityLabels: readonly string[]): Endpoint {
   return {
     address: instance.address,
@@ -71,7 +78,7 @@ function endpointOf(instance: Instance, port: number, priorityLabels: readonly s
     weight: instance.weight,
     healthy: true,
     draining: false,
-    meshTls: instance.meshTls && !instance.plainPorts.includes(port),
+    meshTls: speaksMeshTls(instance, port),
     workload: instance.workload,
     ...(instance.hostname && { hostname: instance.hostname }),
     ...(priorityLabels.length > 0 && {

@@ -142,6 +142,87 @@ describe("servers", () => {
     assert.ok(upstreams.has("outbound|8080||web.coolapp.svc.cluster.local"));
   });
 
+  describe("AUTO_PASSTHROUGH", () => {
+    const eastWest = (host: string) =>
+      gateway(
+        `[{ port: { number: 443, name: tls, protocol: TLS }, hosts: ["${host}"], tls: { mode: AUTO_PASSTHROUGH } }]`,
+      );
+    const names = (config: ScopeConfig) =>
+      (config.listeners.get("0.0.0.0_8443")?.chains ?? []).map(({ match }) => match.serverNames?.join());
+
+    test("one chain for each port and subset of the mesh's services, without routes; endpoints with a sidecar only", () => {
+      const { mesh, config } = meshWith(
+        eastWest("*.local"),
+        workload("mixed", { ip: "10.11.0.4", base: "10.10.4", versions: ["v1", "v2"] }).replace(
+          "version: v2, security.istio.io/tlsMode: istio",
+          "version: v2",
+        ),
+        workload("set", { ip: "None", base: "10.10.5", ports: "[{ name: tcp, port: 6379 }]" }),
+        `
+kind: DestinationRule
+metadata: { name: mixed }
+spec: { host: mixed, subsets: [{ name: V1, labels: { version: v1 } }, { name: v2, labels: { version: v2 } }] }
+---
+kind: ServiceEntry
+metadata: { name: out }
+spec: { hosts: [out.local], resolution: DNS, ports: [{ number: 443, name: tls, protocol: TLS }] }
+---
+kind: AuthorizationPolicy
+metadata: { name: nothing, namespace: istio-system }
+spec: {}`,
+      );
+      assert.deepEqual(names(config()), [
+        "outbound_.443_._.istio-ingressgateway.istio-system.svc.cluster.local",
+        "outbound_.5432_._.istio-ingressgateway.istio-system.svc.cluster.local",
+        "outbound_.6379_._.set.coolapp.svc.cluster.local",
+        "outbound_.8080_.v1_.mixed.coolapp.svc.cluster.local",
+        "outbound_.8080_._.mixed.coolapp.svc.cluster.local",
+        "outbound_.8080_._.shop.other.svc.cluster.local",
+        "outbound_.8080_._.web.coolapp.svc.cluster.local",
+        "outbound_.8080_.v2_.mixed.coolapp.svc.cluster.local",
+        "outbound_.80_._.istio-ingressgateway.istio-system.svc.cluster.local",
+      ]);
+      const [chain] = config().listeners.get("0.0.0.0_8443")!.chains;
+      assert.deepEqual([chain!.match.transport, chain!.match.applicationProtocols?.[0]], ["tls", "istio"]);
+      assert.deepEqual([chain!.tls, chain!.authorization], [undefined, []]);
+      const addresses = (subset: string) => {
+        const { tls, endpointsName } = config().upstreams.get(
+          `outbound_.8080_.${subset}_.mixed.coolapp.svc.cluster.local`,
+        )!;
+        assert.deepEqual(tls, { mode: "none" });
+        return mesh.endpoints
+          .get(endpointsName)!
+          .localities.flatMap(({ endpoints }) => endpoints.map(({ address }) => address));
+      };
+      assert.deepEqual([addresses(""), addresses("V1"), addresses("v2")], [["10.10.4.1"], ["10.10.4.1"], []]);
+      const set = config().upstreams.get("outbound_.6379_._.set.coolapp.svc.cluster.local")!;
+      assert.equal(set.discovery, "endpoints", "a gateway was not where the client was going");
+      assert.deepEqual(mesh.findings.get("Gateway/coolapp/front"), undefined);
+    });
+
+    test("hosts and their namespaces say which services; without any there are no upstreams by server name", () => {
+      const { mesh, config } = meshWith(eastWest("other/*.local"));
+      assert.deepEqual(names(config()), ["outbound_.8080_._.shop.other.svc.cluster.local"]);
+      mesh.remove("Gateway", "coolapp/front");
+      assert.deepEqual(config().upstreams.size, 1);
+      assert.deepEqual(
+        [...mesh.endpoints.entries()].filter(([name]) => name.startsWith("outbound_")),
+        [],
+      );
+    });
+
+    test("what a service exports to others only is not there", () => {
+      const { mesh, config } = meshWith(eastWest("*.local"));
+      mesh.apply(
+        workload("shop", { namespace: "other", ip: "10.11.0.3", base: "10.10.3" }).replace(
+          "metadata: { name: shop, namespace: other }\nspec",
+          `metadata: { name: shop, namespace: other, annotations: { networking.istio.io/exportTo: "." } }\nspec`,
+        ),
+      );
+      assert.ok(!names(config()).some((name) => name?.includes("shop")));
+    });
+  });
+
   test("of two that share a port the older says what is spoken; the other is told", () => {
     const { mesh, config } = meshWith(
       gateway(`[${http}"*"] }]`, "old", "2026-01-01T00:00:00Z"),

@@ -4,6 +4,7 @@
  */
 import { isIP } from "node:net";
 import type { GatewayServer, Gateway as IstioGateway, MeshSettings, TlsProtocol } from "../api/index.ts";
+import { type PassedHosts, passedChains } from "./auto-passthrough.ts";
 import type {
   Authorization,
   ChainMatch,
@@ -15,6 +16,7 @@ import type {
   Origin,
   Route,
   RouteMatch,
+  Upstream,
   VirtualHost,
 } from "./model.ts";
 import { bySpecificity, common, credential, fullHost, isHost, isPort } from "./names.ts";
@@ -150,6 +152,8 @@ export interface GatewayContext extends Omit<RouteContext, "port" | "gateways"> 
   target(port: number): number;
   /** Rules bound to a Gateway. */
   rules(gateway: string): readonly HostRules[];
+  /** Upstreams whose TLS may be handed on unopened. */
+  passed(hosts: PassedHosts): readonly Upstream[];
   /** What connections to some servers, which share a filter chain, are held to. */
   guard(
     servers: readonly Server[],
@@ -174,6 +178,10 @@ export function partKey(part: GatewayPart): string {
 /** Of an HTTP server's TLS only the redirect counts, as in Istio. */
 const isPlainHttp = ({ protocol }: Server): boolean =>
   protocol === "http" || protocol === "http2" || protocol === "grpc" || protocol === "grpc-web";
+
+/** It hands the mesh's TLS on by server name, without routes. */
+export const isAutoPassthrough = ({ tls, protocol }: Server): boolean =>
+  tls?.mode === "AUTO_PASSTHROUGH" && (protocol === "tls" || protocol === "https");
 
 const isTerminated = ({ tls }: Server): boolean =>
   tls?.mode !== undefined && tls.mode !== "PASSTHROUGH" && tls.mode !== "AUTO_PASSTHROUGH";
@@ -244,6 +252,7 @@ function chainsOf(server: Server, parts: GatewayPart[], context: GatewayContext)
   const names = server.hosts.map(({ host }) => host);
   if (names.length === 0) return [];
   const serverNames = names.includes("*") ? undefined : [...new Set(names)];
+  if (isAutoPassthrough(server)) return passedChains(context.passed(server.hosts), origins, context.mesh);
   const tls = isTerminated(server) ? downstreamTls(server, context) : undefined;
   if (tls && server.protocol === "https") {
     const table = `https.${server.port}.${server.portName}.${server.name}.${server.namespace}`;

@@ -72,7 +72,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
           const found = read.get(inputs.virtualServices, key);
           return found && { isDelegate: !found.spec?.hosts?.length };
         },
-        gateway: (key) => read.get(gateways.istioGatewayRules, key),
+        gateway: (key) => read.get(rules.istioGatewayRules, key),
         winner: (host, client) => rules.hostRulesOfHost(host, client, read),
         target: (namespace, { kind, name }) =>
           kind === "Service"
@@ -80,7 +80,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
             : read.get(gateways.gatewayRules, `${kind}/${namespace}/${name}`) !== undefined,
         pods: (namespace) => read.all(instances.workloadsByNamespace, namespace),
         services: () => read.list(services.meshServices),
-        gateways: () => read.list(gateways.istioGatewayRules),
+        gateways: () => read.list(rules.istioGatewayRules),
       }
     );
   });

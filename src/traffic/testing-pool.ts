@@ -97,6 +97,10 @@ kind: Gateway
 metadata: { name: main, namespace: istio-system }
 spec: { selector: { app: istio-ingressgateway }, servers: [{ port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] }] }
 ---
+kind: Gateway
+metadata: { name: east-west }
+spec: { selector: { app: istio-ingressgateway }, servers: [{ port: { number: 15443, name: tls, protocol: TLS }, hosts: ["*.local", "other/*"], tls: { mode: AUTO_PASSTHROUGH } }] }
+---
 kind: ServiceEntry
 metadata: { name: out }
 spec: { hosts: [out.example.com, "*.wild.example.com"], resolution: NONE, ports: [{ number: 443, name: tls, protocol: TLS }, { number: 80, name: http, protocol: HTTP }] }

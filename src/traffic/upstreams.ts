@@ -1,6 +1,7 @@
 /** A service's upstreams: one for each port, and one for each subset of it. */
 import type { MeshSettings } from "../api/index.ts";
 import { equal } from "../collections/index.ts";
+import { passedUpstreams } from "./auto-passthrough.ts";
 import { type EndpointsSpec, endpointsSpec, portOfEntry } from "./endpoints.ts";
 import type { Variants } from "./exports.ts";
 import type { Endpoint, Origin, Upstream, UpstreamTls } from "./model.ts";
@@ -29,7 +30,9 @@ import { selects } from "./workloads.ts";
 /** What clients of one kind have for one service. */
 export interface UpstreamSet {
   upstreams: readonly Upstream[];
-  /** Rows of endpoints that these need. */
+  /** Where gateways hand its TLS on unopened: the same once more, by server name. */
+  passed?: readonly Upstream[];
+  /** Rows of endpoints that all of these need. */
   endpoints: readonly EndpointsSpec[];
 }
 
@@ -40,6 +43,8 @@ export interface UpstreamContext {
   identities: readonly string[];
   /** All endpoints of the service speak mTLS: for what picks no endpoint itself. */
   allMesh: boolean;
+  /** Some gateway hands its TLS on unopened (AUTO_PASSTHROUGH). */
+  isPassed: boolean;
 }
 
 /** One for each port, one for each port and subset, one for each port's pods by name. */
@@ -58,7 +63,9 @@ export function upstreamsOf(service: MeshService, context: UpstreamContext): Ups
       if (part.endpoints) endpoints.push(part.endpoints);
     }
   }
-  return { upstreams, endpoints };
+  if (!context.isPassed) return { upstreams, endpoints };
+  const more = passedUpstreams(service, upstreams, context.rule);
+  return { upstreams, passed: more.passed, endpoints: [...endpoints, ...more.endpoints] };
 }
 
 /** Pods behind a headless service have names of their own below its, and clients that call one mean that one. */
@@ -106,15 +113,17 @@ export function withOwnEndpoints({ rest, byNamespace }: Variants<UpstreamSet>): 
       if (!known) first.set(spec.name, spec);
       else if (!equal(known, spec)) own.set(spec.name, { ...spec, name: `${spec.name}@${namespace}` });
     }
+    const withOwn = (upstream: Upstream) => {
+      const spec = own.get(upstream.endpointsName);
+      return spec ? { ...upstream, endpointsName: spec.name } : upstream;
+    };
     renamed.set(
       namespace,
       own.size === 0
         ? set
         : {
-            upstreams: set.upstreams.map((upstream) => {
-              const spec = own.get(upstream.endpointsName);
-              return spec ? { ...upstream, endpointsName: spec.name } : upstream;
-            }),
+            upstreams: set.upstreams.map(withOwn),
+            ...(set.passed && { passed: set.passed.map(withOwn) }),
             endpoints: set.endpoints.map((spec) => own.get(spec.name) ?? spec),
           },
     );

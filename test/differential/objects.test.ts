@@ -1,12 +1,14 @@
 /** Objects as people write them, through traffic/ and xds/, on real Envoy and on the embedded proxy. */
 import assert from "node:assert/strict";
-import { connect, createServer } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
+import { connect as connectTls, createServer as createTlsServer } from "node:tls";
 import { Listener } from "#protocols/envoy/config/listener/v3/listener.ts";
 import { endpoint, socketAddress } from "../../src/proxy/testing/resources.ts";
 import { type TestMesh, testMesh, workload } from "../../src/traffic/testing.ts";
 import { encodeListener } from "../../src/xds/encode/index.ts";
-import { listening, startBoth } from "./harness.ts";
+import { makeCa } from "../../src/xds/testing/certificates.ts";
+import { listening, type Resources, startBoth } from "./harness.ts";
 
 /** A gateway called `front` with these servers, its routes, and services `old`, `new` and `rest` behind it. */
 function meshWith(servers: string, ...yaml: string[]): TestMesh {
@@ -29,17 +31,20 @@ spec: { selector: { app: front }, servers: ${servers} }`,
   return mesh;
 }
 
-/** The gateway's listeners on both proxies; each upstream is a server that says its name and ends. */
-async function startGateway(t: TestContext, mesh: TestMesh) {
+/** The gateway's listeners on both proxies; each upstream is a server that says its name. */
+async function startGateway(t: TestContext, mesh: TestMesh, identity?: { cert: string; key: string }) {
   const config = mesh.config(
     mesh.connect({ namespace: "coolapp", type: "gateway", labels: { app: "front" } }),
   );
-  const clusters = [];
+  const clusters: Resources["clusters"] = [];
   for (const name of config.upstreams.keys()) {
-    const { port } = await listening(
-      t,
-      createServer((socket) => socket.on("error", () => undefined).end(name)),
-    );
+    const greet = (socket: Socket) => {
+      socket.on("error", () => undefined).write(name);
+    };
+    const server = identity
+      ? createTlsServer({ ...identity, ALPNProtocols: ["istio", "istio-h2", "istio-http/1.1"] }, greet)
+      : createServer(greet);
+    const { port } = await listening(t, server);
     clusters.push({
       name,
       clusterDiscoveryType: { $case: "type" as const, value: 0 as const },
@@ -55,14 +60,19 @@ async function startGateway(t: TestContext, mesh: TestMesh) {
   }));
 }
 
-/** What the server says that a connection to this address comes to. */
-function said(ip: string, port: number): Promise<string> {
+/** What the server says that a connection comes to; nothing where it is closed. */
+function said(
+  to: { host: string; port: number },
+  tls?: { servername: string; ALPNProtocols: string[] },
+): Promise<string> {
   return new Promise((resolve) => {
-    let text = "";
-    const socket = connect({ host: ip, port });
-    socket.on("data", (data) => (text += data));
+    const socket = tls ? connectTls({ ...to, ...tls, rejectUnauthorized: false }) : connect(to);
+    socket.on("data", (data) => {
+      resolve(String(data));
+      socket.destroy();
+    });
     socket.on("error", () => undefined);
-    socket.on("close", () => resolve(text));
+    socket.on("close", () => resolve(""));
   });
 }
 
@@ -87,6 +97,35 @@ spec:
   await both.same(async (proxy) => {
     const { port } = proxy.address("0.0.0.0_5432");
     for (const [ip, host] of Object.entries(wanted))
-      assert.equal(await said(ip, port), `outbound|5432||${host}.coolapp.svc.cluster.local`, ip);
+      assert.equal(await said({ host: ip, port }), `outbound|5432||${host}.coolapp.svc.cluster.local`, ip);
+  });
+});
+
+test("AUTO_PASSTHROUGH: the mesh's TLS goes to the upstream that its server name means, nothing else goes anywhere", async (t) => {
+  const mesh = meshWith(
+    "[{ port: { number: 15443, name: tls, protocol: TLS }, hosts: ['*.local'], tls: { mode: AUTO_PASSTHROUGH } }]",
+    `
+kind: DestinationRule
+metadata: { name: old }
+spec: { host: old, subsets: [{ name: V1, labels: { version: v1 } }] }`,
+  );
+  const both = await startGateway(t, mesh, await (await makeCa()).issue({ dns: ["any.example"] }));
+  const name = (subset: string, host: string) =>
+    `outbound_.5432_.${subset}_.${host}.coolapp.svc.cluster.local`;
+  await both.same(async (proxy) => {
+    const { port } = proxy.address("0.0.0.0_15443");
+    const call = (servername: string, ...ALPNProtocols: string[]) =>
+      said({ host: "127.0.0.1", port }, { servername, ALPNProtocols });
+    assert.equal(await call(name("", "old"), "istio-peer-exchange", "istio"), name("", "old"));
+    assert.equal(await call(name("V1", "old"), "istio-http/1.1", "istio", "http/1.1"), name("V1", "old"));
+    assert.equal(await call(name("", "new"), "istio-h2"), name("", "new"));
+    assert.equal(await call(name("v2", "old"), "istio"), "");
+    assert.equal(
+      await call(name("", "old"), "h2", "http/1.1"),
+      "",
+      "what is not of the mesh is not let through",
+    );
+    assert.equal(await call(name("", "old")), "");
+    assert.equal(await call("old.coolapp.svc.cluster.local", "istio"), "");
   });
 });

@@ -45,7 +45,6 @@ export function gatewayFindings(gateway: Gateway, look: Look): Finding[] {
       found.push(
         finding("WEFT0106", at(`${field}.tls`), { reason: `${server.port?.protocol} needs a tls.mode` }),
       );
-    const mode = server.tls?.mode;
     if (needsCredential(server) && !credentialOf(server))
       found.push(
         finding("WEFT0106", at(`${field}.tls.credentialName`), {
@@ -67,10 +66,6 @@ export function gatewayFindings(gateway: Gateway, look: Look): Finding[] {
           }),
         );
     });
-    if (mode === "AUTO_PASSTHROUGH")
-      found.push(
-        finding("WEFT0901", at(`${field}.tls.mode`), { reason: "AUTO_PASSTHROUGH is not served yet" }),
-      );
     if (behind.length > 0 && !behind.some(({ ports }) => ports.some(({ number }) => number === port)))
       found.push(finding("WEFT0104", at(`${field}.port.number`), { port }));
   });

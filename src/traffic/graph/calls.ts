@@ -1,5 +1,6 @@
 /** What a call to each service meets, for every kind of client: upstreams, endpoints, virtual hosts, listeners. */
 import { derive, equal, flatDerive, type Read } from "../../collections/index.ts";
+import { isPassed, type PassedHosts, passedHost } from "../auto-passthrough.ts";
 import { endpointsOf } from "../endpoints.ts";
 import { isExportedTo, seenBy, type Variants, variants } from "../exports.ts";
 import { type DraftHost, hostsOf, looseHost } from "../hosts.ts";
@@ -20,7 +21,7 @@ export function callGraph(
   { meshOf }: MeshGraph,
   { registry, servicesByHost, serviceAt }: ServiceGraph,
   { instancesByService, identities }: InstanceGraph,
-  { ruleOfHost, hostRules, hostContext }: RuleGraph,
+  { ruleOfHost, hostRules, hostContext, passedHosts }: RuleGraph,
 ) {
   // Upstreams of each service, and their endpoints.
   const upstreamSets = derive(
@@ -37,6 +38,7 @@ export function callGraph(
             rule,
             identities: facts?.identities ?? [],
             allMesh: facts?.allMesh ?? false,
+            isPassed: read.list(passedHosts).some((hosts) => isPassed(service, hosts)),
           });
         }, equal),
       );
@@ -114,12 +116,34 @@ export function callGraph(
   const upstreamAt = (name: string, client: string, read: Read): Upstream | undefined => {
     if (name === passthroughUpstream) return passthrough;
     if (name === blackHoleUpstream) return blackHole;
-    const service = serviceAt(name.slice(name.lastIndexOf("|") + 1), client, read);
+    const host = passedHost(name) ?? name.slice(name.lastIndexOf("|") + 1);
+    const service = serviceAt(host, client, read);
     if (!service || !isExportedTo(service.exports, client)) return undefined;
     const set = read.get(upstreamSets, registryKey(service));
-    return set && seenBy(set, client).upstreams.find((each) => each.name === name);
+    if (!set) return undefined;
+    const { upstreams, passed = [] } = seenBy(set, client);
+    return upstreams.find((each) => each.name === name) ?? passed.find((each) => each.name === name);
   };
-  return { upstreamSets, endpoints, hostSets, listenerSets, looseHosts, upstreamAt };
+  const passedServices = derive(
+    upstreamSets,
+    ({ rest }, read, key) => (rest.passed ? read.get(registry, key) : undefined),
+    { name: "passedServices" },
+  );
+  /** What a gateway of some namespace hands on unopened, in an order that does not depend on who came first. */
+  const passedTo = (hosts: PassedHosts, client: string, read: Read): Upstream[] => {
+    const upstreams = new Map<string, Upstream>();
+    for (const service of read.list(passedServices)) {
+      const key = registryKey(service);
+      // Of several services of one host it is the one that clients of the namespace call.
+      const called = serviceAt(service.host, client, read);
+      if (!called || registryKey(called) !== key) continue;
+      if (!isPassed(service, hosts) || !isExportedTo(service.exports, client)) continue;
+      const set = read.get(upstreamSets, key);
+      for (const each of (set && seenBy(set, client).passed) ?? []) upstreams.set(each.name, each);
+    }
+    return [...upstreams.keys()].sort().map((name) => upstreams.get(name)!);
+  };
+  return { upstreamSets, endpoints, hostSets, listenerSets, looseHosts, upstreamAt, passedTo };
 }
 
 /** What it hands on. */

@@ -7,7 +7,6 @@ import {
   type GatewayPart,
   type GatewayRules,
   gatewayParts,
-  gatewayRulesOf,
   partKey,
   type Server,
 } from "../gateways.ts";
@@ -31,21 +30,13 @@ export function gatewayGraph(
   inputs: TrafficInputs,
   { meshOf, meshFor }: MeshGraph,
   { meshServices, servicesByNamespace, serviceAt }: ServiceGraph,
-  { isGrantedTo, httpRouteRules, hostRulesByGateway, hashOf }: RuleGraph,
-  { upstreamAt }: CallGraph,
+  { istioGatewayRules, isGrantedTo, httpRouteRules, hostRulesByGateway, hashOf }: RuleGraph,
+  { upstreamAt, passedTo }: CallGraph,
   { allScopes }: ScopeGraph,
   { gatewayGuards }: GuardGraph,
 ) {
   const { engine } = inputs.mesh;
   // What gateways do.
-  const istioGatewayRules = derive(
-    inputs.gateways,
-    (gateway, read) => {
-      const mesh = meshFor(gateway, read);
-      return mesh && gatewayRulesOf(gateway, mesh);
-    },
-    { name: "istioGatewayRules" },
-  );
   const kubeGatewayRules = derive(
     inputs.kubeGateways,
     (gateway, read) => {
@@ -89,6 +80,7 @@ export function gatewayGraph(
         service: (host) => serviceAt(host, scope.namespace, read),
         hash: hashOf(scope.namespace, mesh, read, () => {}),
         mention: () => {},
+        passed: (hosts) => passedTo(hosts, scope.namespace, read),
         ...gatewayGuards(scope, mesh, read),
       });
     },
@@ -164,7 +156,7 @@ export function gatewayGraph(
     },
     { name: "routeStatuses" },
   );
-  return { istioGatewayRules, gatewayRules, gatewayConfigs, gatewayStatuses, routeStatuses };
+  return { gatewayRules, gatewayConfigs, gatewayStatuses, routeStatuses };
 }
 
 /** Where a gateway's process listens for a server's port: what its Service sends there. */

@@ -2,6 +2,7 @@
 import type { MeshSettings } from "../../api/index.ts";
 import { derive, index, joinPartitions, type Read } from "../../collections/index.ts";
 import { httpRouteRulesOf, isGranted } from "../gateway-api.ts";
+import { gatewayRulesOf, isAutoPassthrough } from "../gateways.ts";
 import type { HostContext } from "../hosts.ts";
 import type { TrafficInputs } from "../inputs.ts";
 import { patternsOf } from "../names.ts";
@@ -44,6 +45,24 @@ export function ruleGraph(
       mesh.namespace,
       mention,
     );
+
+  // Gateways, and the hosts for which some of them hand TLS on unopened.
+  const istioGatewayRules = derive(
+    inputs.gateways,
+    (gateway, read) => {
+      const mesh = meshFor(gateway, read);
+      return mesh && gatewayRulesOf(gateway, mesh);
+    },
+    { name: "istioGatewayRules" },
+  );
+  const passedHosts = derive(
+    istioGatewayRules,
+    ({ servers }) => {
+      const hosts = servers.filter(isAutoPassthrough).flatMap((server) => server.hosts);
+      return hosts.length > 0 ? hosts : undefined;
+    },
+    { name: "passedHosts" },
+  );
 
   // What namespaces let others refer to.
   const grantsByNamespace = index(inputs.referenceGrants, ({ metadata }) => metadata.namespace ?? "", {
@@ -143,6 +162,8 @@ export function ruleGraph(
     rules,
     rulesByHost,
     ruleOfHost,
+    istioGatewayRules,
+    passedHosts,
     isGrantedTo,
     httpRouteRules,
     hostRules,
