@@ -5,14 +5,15 @@ import { type TestContext, test } from "node:test";
 import { connect as connectTls, createServer as createTlsServer } from "node:tls";
 import { Listener } from "#protocols/envoy/config/listener/v3/listener.ts";
 import { endpoint, socketAddress } from "../../src/proxy/testing/resources.ts";
+import type { FilterChain } from "../../src/traffic/index.ts";
 import { type TestMesh, testMesh, workload } from "../../src/traffic/testing.ts";
 import { encodeListener } from "../../src/xds/encode/index.ts";
 import { makeCa } from "../../src/xds/testing/certificates.ts";
-import { listening, type Resources, startBoth } from "./harness.ts";
+import { exchange, listening, type Resources, startBoth } from "./harness.ts";
 
 /** A gateway called `front` with these servers, its routes, and services `old`, `new` and `rest` behind it. */
 function meshWith(servers: string, ...yaml: string[]): TestMesh {
-  const mesh = testMesh();
+  const mesh = testMesh({ accessLog: false });
   const tcp = { ports: "[{ name: tcp, port: 5432 }]" };
   mesh.apply(
     [
@@ -32,14 +33,20 @@ spec: { selector: { app: front }, servers: ${servers} }`,
 }
 
 /** The gateway's listeners on both proxies; each upstream is a server that says its name. */
-async function startGateway(t: TestContext, mesh: TestMesh, identity?: { cert: string; key: string }) {
+async function startGateway(
+  t: TestContext,
+  mesh: TestMesh,
+  { identity, isHttp = false }: { identity?: { cert: string; key: string }; isHttp?: boolean } = {},
+) {
   const config = mesh.config(
     mesh.connect({ namespace: "coolapp", type: "gateway", labels: { app: "front" } }),
   );
   const clusters: Resources["clusters"] = [];
   for (const name of config.upstreams.keys()) {
     const greet = (socket: Socket) => {
-      socket.on("error", () => undefined).write(name);
+      socket.on("error", () => undefined);
+      if (!isHttp) socket.write(name);
+      else socket.on("data", () => socket.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
     };
     const server = identity
       ? createTlsServer({ ...identity, ALPNProtocols: ["istio", "istio-h2", "istio-http/1.1"] }, greet)
@@ -51,10 +58,16 @@ async function startGateway(t: TestContext, mesh: TestMesh, identity?: { cert: s
       loadAssignment: { clusterName: name, endpoints: [{ lbEndpoints: [endpoint("127.0.0.1", port)] }] },
     });
   }
+  // Tables come as parts of their listeners here; over ADS they are asked for by name.
+  const inside = (chain: FilterChain): FilterChain => {
+    const { handler } = chain;
+    if (handler.kind !== "http" || typeof handler.routes !== "string") return chain;
+    return { ...chain, handler: { ...handler, routes: config.routes.get(handler.routes)! } };
+  };
   return startBoth(t, () => ({
     clusters,
     listeners: [...config.listeners.values()].map((listener) => ({
-      ...Listener.decode(encodeListener(listener).message),
+      ...Listener.decode(encodeListener({ ...listener, chains: listener.chains.map(inside) }).message),
       address: socketAddress("0.0.0.0", 0),
     })),
   }));
@@ -109,7 +122,8 @@ kind: DestinationRule
 metadata: { name: old }
 spec: { host: old, subsets: [{ name: V1, labels: { version: v1 } }] }`,
   );
-  const both = await startGateway(t, mesh, await (await makeCa()).issue({ dns: ["any.example"] }));
+  const identity = await (await makeCa()).issue({ dns: ["any.example"] });
+  const both = await startGateway(t, mesh, { identity });
   const name = (subset: string, host: string) =>
     `outbound_.5432_.${subset}_.${host}.coolapp.svc.cluster.local`;
   await both.same(async (proxy) => {
@@ -127,5 +141,48 @@ spec: { host: old, subsets: [{ name: V1, labels: { version: v1 } }] }`,
     );
     assert.equal(await call(name("", "old")), "");
     assert.equal(await call("old.coolapp.svc.cluster.local", "istio"), "");
+  });
+});
+
+test("25 rate limits at one listener: each counts its own requests, by header value too", async (t) => {
+  const limits = Array.from({ length: 25 }, (_, i) => {
+    const per = i % 2 === 0 ? "" : ", per: { header: x-user }";
+    return `{ name: n${i}, tokens: ${1 + (i % 3)}, interval: 1h, match: { headers: { x-limit: { exact: "${i}" } } }${per} }`;
+  });
+  const mesh = meshWith(
+    "[{ port: { number: 80, name: http, protocol: HTTP }, hosts: ['*'] }]",
+    `
+kind: VirtualService
+metadata: { name: rules }
+spec: { hosts: ["*"], gateways: [front], http: [{ route: [{ destination: { host: rest } }] }] }
+---
+kind: RateLimit
+metadata: { name: many }
+spec: { targetRefs: [{ kind: Gateway, name: front, group: networking.istio.io }], limits: [${limits.join(", ")}] }`,
+  );
+  const both = await startGateway(t, mesh, { isHttp: true });
+  await both.same(async (proxy) => {
+    const to = { ip: "127.0.0.1", port: proxy.address("0.0.0.0_80").port };
+    const ask = async (limit: number, user: string) => {
+      const head = `GET / HTTP/1.1\r\nhost: a\r\nx-limit: ${limit}\r\nx-user: ${user}\r\nconnection: close\r\n\r\n`;
+      return (await exchange(to, head))[0]!.status;
+    };
+    const got: Record<string, number[]> = {};
+    for (let i = 0; i < 25; i++) {
+      for (const user of ["ann", "bob"]) {
+        const statuses = [];
+        for (let n = 0; n < 4; n++) statuses.push(await ask(i, user));
+        // Without `per` both share a bucket, with it each has one.
+        const tokens = i % 2 === 0 && user === "bob" ? 0 : 1 + (i % 3);
+        assert.deepEqual(
+          statuses,
+          [0, 1, 2, 3].map((n) => (n < tokens ? 200 : 429)),
+          `limit ${i} of ${user}`,
+        );
+        got[`${i} ${user}`] = statuses;
+      }
+    }
+    assert.equal(await ask(99, "ann"), 200);
+    return got;
   });
 });

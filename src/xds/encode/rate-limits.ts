@@ -13,10 +13,29 @@ const type = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
 /** The filter that routes configure. */
 export const routeRateLimit = "envoy.filters.http.local_ratelimit";
 const statPrefix = "http_local_rate_limiter";
-// Keys of descriptors: whether query and head match, and the header's or client's value.
-const queryKey = "query";
-const matchKey = "match";
-const valueKey = "value";
+
+/** The stage of what a route itself says; a handler's limits have the others. */
+const routeStage = 0;
+/** Envoy has the stages 0 to 10. */
+const handlerStages = 10;
+
+/** How requests are told a limit apart from others: by the stage, and limits of one stage by the keys of their descriptors. */
+interface Slot {
+  stage: number;
+  /** Of descriptors' entries: whether query and head match, and the header's or client's value. */
+  queryKey: string;
+  matchKey: string;
+  valueKey: string;
+}
+
+function slotAt(stage: number, round: number): Slot {
+  const suffix = round === 0 ? "" : `.${round}`;
+  return { stage, queryKey: `query${suffix}`, matchKey: `match${suffix}`, valueKey: `value${suffix}` };
+}
+
+const routeSlot = slotAt(routeStage, 0);
+const handlerSlot = (i: number): Slot => slotAt(1 + (i % handlerStages), Math.floor(i / handlerStages));
+
 /** In place of the value, where there is none. */
 const noValue = "-";
 /** Buckets kept for the values of one limit; the least used goes. Envoy's own default is 20. */
@@ -32,12 +51,16 @@ export const idleRateLimit = {
 export function rateLimitFilters(limits: readonly LocalRateLimit[]) {
   return limits.map((limit, i) => ({
     name: `${routeRateLimit}.${i}`,
-    configType: { $case: "typedConfig" as const, value: rateLimitConfig(limit, i + 1) },
+    configType: { $case: "typedConfig" as const, value: rateLimitConfig(limit, handlerSlot(i)) },
   }));
 }
 
-/** What routes and handlers say about one limit; `stage` (0 to 10) tells limits by value apart. */
-export function rateLimitConfig(limit: LocalRateLimit, stage: number) {
+/** What a route's limit is, for the idle filter. */
+export function routeRateLimitConfig(limit: LocalRateLimit) {
+  return rateLimitConfig(limit, routeSlot);
+}
+
+function rateLimitConfig(limit: LocalRateLimit, slot: Slot) {
   const bucket = {
     maxTokens: uint32(limit.tokens),
     tokensPerFill: uint32(limit.fill),
@@ -54,9 +77,9 @@ export function rateLimitConfig(limit: LocalRateLimit, stage: number) {
         appendAction: 2 as const, // OVERWRITE_IF_EXISTS_OR_ADD
       },
     ],
-    stage,
+    stage: slot.stage,
   };
-  const entries = entriesOf(limit);
+  const entries = entriesOf(limit, slot);
   if (entries.length === 0) return pack(type, Config, { ...config, tokenBucket: bucket });
   const byEntries = pack(type, Config, {
     ...config,
@@ -69,7 +92,7 @@ export function rateLimitConfig(limit: LocalRateLimit, stage: number) {
 }
 
 /** What a request's descriptor must say for the limit to count it; an empty value stands for any, each with a bucket. */
-function entriesOf({ match, per }: LocalRateLimit) {
+function entriesOf({ match, per }: LocalRateLimit, { queryKey, matchKey, valueKey }: Slot) {
   return [
     ...(match?.query.length ? [{ key: queryKey, value: "true" }] : []),
     ...(match ? [{ key: matchKey, value: "true" }] : []),
@@ -77,29 +100,36 @@ function entriesOf({ match, per }: LocalRateLimit) {
   ];
 }
 
-/** Rate limit actions with which a limit tells requests apart; for the routes, at the limit's stage. */
-export function valueActions(limits: readonly LocalRateLimit[], firstStage: number): RateLimit[] {
-  return limits.flatMap((limit, i) => {
-    const { per } = limit;
-    const shared = matchActions(limit);
-    const sets = per
-      ? [
-          [...shared, valueAction(per)],
-          [...shared, noValueAction(per)],
-        ]
-      : [shared];
-    return sets
-      .filter((actions) => actions.length > 0)
-      .map((actions) => ({
-        stage: firstStage + i,
-        disableKey: "",
-        actions: actions.map((actionSpecifier) => ({ actionSpecifier })),
-      })) as RateLimit[];
-  });
+/** Rate limit actions with which a handler's limits tell requests apart; for its routes. */
+export function handlerActions(limits: readonly LocalRateLimit[]): RateLimit[] {
+  return limits.flatMap((limit, i) => actionsOf(limit, handlerSlot(i)));
+}
+
+/** The same for a route's own. */
+export function routeActions(limits: readonly LocalRateLimit[]): RateLimit[] {
+  return limits.slice(0, 1).flatMap((limit) => actionsOf(limit, routeSlot));
+}
+
+function actionsOf(limit: LocalRateLimit, slot: Slot): RateLimit[] {
+  const { per } = limit;
+  const shared = matchActions(limit, slot);
+  const sets = per
+    ? [
+        [...shared, valueAction(per, slot)],
+        [...shared, noValueAction(per, slot)],
+      ]
+    : [shared];
+  return sets
+    .filter((actions) => actions.length > 0)
+    .map((actions) => ({
+      stage: slot.stage,
+      disableKey: "",
+      actions: actions.map((actionSpecifier) => ({ actionSpecifier })),
+    })) as RateLimit[];
 }
 
 /** In the order of the descriptor's entries. */
-function matchActions({ match }: LocalRateLimit) {
+function matchActions({ match }: LocalRateLimit, { queryKey, matchKey }: Slot) {
   return [
     ...(match?.query.length
       ? [
@@ -134,7 +164,7 @@ function matchActions({ match }: LocalRateLimit) {
  * Those who come without the header, or without a certificate, have one bucket together: who leaves it out must not be
  * let through for it. A certificate is seen by the header that we put there, and by nobody else's.
  */
-function noValueAction(per: NonNullable<LocalRateLimit["per"]>) {
+function noValueAction(per: NonNullable<LocalRateLimit["per"]>, { valueKey }: Slot) {
   const name = per.kind === "header" ? per.name : "x-forwarded-client-cert";
   return {
     $case: "headerValueMatch" as const,
@@ -170,7 +200,7 @@ function pathMatch(path: RouteMatch["path"]): NamedMatch {
   }
 }
 
-function valueAction(per: NonNullable<LocalRateLimit["per"]>) {
+function valueAction(per: NonNullable<LocalRateLimit["per"]>, { valueKey }: Slot) {
   if (per.kind === "header") {
     return {
       $case: "requestHeaders" as const,

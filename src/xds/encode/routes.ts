@@ -22,7 +22,7 @@ import type {
 } from "../../traffic/index.ts";
 import { escapeRegex, headerMatcher, queryMatcher, regex, stringMatcher } from "./match.ts";
 import { duration, encode, encoded, fraction, once, originMetadata, pack } from "./pack.ts";
-import { rateLimitConfig, routeRateLimit, valueActions } from "./rate-limits.ts";
+import { handlerActions, routeActions, routeRateLimit, routeRateLimitConfig } from "./rate-limits.ts";
 
 export const encodeRouteTable = once((table: RouteTable) =>
   encoded("route", table.name, routeConfiguration(table, table.rateLimits)),
@@ -45,7 +45,7 @@ export function routeConfiguration(table: RouteTable, limits: readonly LocalRate
     // embedded proxy reads its peers before it routes, and adds its own after.
     requestHeadersToRemove: peerHeaders,
   });
-  const actions = valueActions(limits, 1);
+  const actions = handlerActions(limits);
   const hosts = actions.length
     ? virtualHosts.map((host) => encode(VirtualHost, { ...virtualHost(host), rateLimits: actions }))
     : virtualHosts.map(encodeHost);
@@ -207,7 +207,7 @@ function forwardOf(action: Forward, match: RouteMatch, rateLimits: readonly Loca
       runtimeFraction: { defaultValue: fraction(percent) },
     })),
     hashPolicy: hash.map(hashPolicy),
-    rateLimits: valueActions(rateLimits, 0),
+    rateLimits: routeActions(rateLimits),
   };
 }
 
@@ -338,7 +338,7 @@ function filterConfigs({ fault, cors, rateLimits }: Route): Record<string, Any> 
     );
   }
   const [limit] = rateLimits;
-  if (limit) configs[routeRateLimit] = rateLimitConfig(limit, 0);
+  if (limit) configs[routeRateLimit] = routeRateLimitConfig(limit);
   return configs;
 }
 
