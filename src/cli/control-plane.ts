@@ -10,10 +10,18 @@ import { type ControlPlane, startControlPlane } from "../control.ts";
 import { createDnsServer } from "../dns/index.ts";
 import { defaultImage, dnsPort, healthPort } from "../install/index.ts";
 import { transportFor } from "../kube/index.ts";
+import { sleep } from "../world/index.ts";
 import { leaseOption } from "./lease.ts";
 import { metrics } from "./metrics.ts";
 import { type HttpAnswer, log, ownCluster, resigned, serveHttp, stateOf, whyAnswer } from "./pod-process.ts";
 import { proxyOption } from "./proxy-option.ts";
+
+/**
+ * How long DNS is answered after SIGTERM, in milliseconds. Over UDP nobody is told that a pod has ended, and kube-proxy lets
+ * flows that are known go on to it for as long as it is ready. So it says at once that it is not: the kubelet hears that
+ * within 3 s (its probe), the nodes some seconds later (6 s in all were measured).
+ */
+const farewell = 10_000;
 
 interface Options {
   kubeconfig?: string;
@@ -48,19 +56,26 @@ async function run(options: Options): Promise<void> {
 
   // Probes are answered from the start, also while the cluster's id is waited for.
   let plane: ControlPlane | undefined;
+  let listening = false;
   await serveHttp({ port: Number(options.httpPort), address: options.address }, (path, query) =>
-    answer(plane, path, query),
+    path === "/readyz" && !listening
+      ? [503, "DNS is not answered yet, or not for long"]
+      : answer(plane, path, query),
   );
 
   const ended = new AbortController();
-  const end = (why: string) => {
+  const end = async (why: string, farewell = 0) => {
     log(why);
-    void resigned(plane).finally(() => {
-      ended.abort();
-      process.exit(0);
-    });
+    // Another leads from here on.
+    await resigned(plane);
+    const wait = listening ? farewell : 0;
+    listening = false;
+    await sleep(client.world, wait);
+    ended.abort();
+    process.exit(0);
   };
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => end(`ended by ${signal}`));
+  process.once("SIGTERM", () => void end("ended by SIGTERM", farewell));
+  process.once("SIGINT", () => void end("ended by SIGINT"));
   plane = await startControlPlane({
     client,
     connect: transportFor,
@@ -74,7 +89,7 @@ async function run(options: Options): Promise<void> {
   const { cluster } = plane;
   watchClusterId(client, cluster, {
     // The Deployment starts us again.
-    renamed: (id) => end(`the cluster is now called ${id}, no longer ${cluster}: beginning anew`),
+    renamed: (id) => void end(`the cluster is now called ${id}, no longer ${cluster}: beginning anew`),
     onRefused: (value) => log(`"${value}" cannot be a cluster's name; it goes on as ${cluster}`),
     signal: ended.signal,
   });
@@ -86,6 +101,7 @@ async function run(options: Options): Promise<void> {
     onBug: (error) => log("bug in DNS", error),
   });
   await dns.listen({ address: options.address, port: Number(options.dnsPort) });
+  listening = true;
   log(`control plane of ${plane.cluster}: DNS on ${options.address}:${options.dnsPort}`);
 }
 
