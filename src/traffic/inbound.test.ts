@@ -111,6 +111,16 @@ describe("mTLS of inbound connections", () => {
     assert.equal(upstreams.get("inbound|8080||")?.discovery, "original-destination");
     assert.equal(upstreams.get("inbound|80||"), undefined);
   });
+
+  test("metrics of the callee name the service, as those of its callers do", () => {
+    const mesh = meshWith();
+    const { upstreams } = mesh.config(mesh.connect({ namespace: "coolapp", labels: { app: "catalog" } }));
+    assert.deepEqual(upstreams.get("inbound|8080||")?.service, {
+      host: "catalog.coolapp.svc.cluster.local",
+      name: "catalog",
+      namespace: "coolapp",
+    });
+  });
 });
 
 const policy = (name: string, spec: string, namespace = "coolapp") => `

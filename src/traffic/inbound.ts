@@ -31,7 +31,7 @@ export interface InboundPort {
   number: number;
   protocol: Protocol;
   /** Of the service. */
-  host: string;
+  service: NonNullable<Upstream["service"]>;
   servicePort: number;
   origin: Origin;
 }
@@ -81,7 +81,7 @@ export function inboundConfig(context: InboundContext): ScopeConfig {
         : port.protocol === "auto"
           ? "auto"
           : "tcp";
-    const upstream = inboundUpstream(port.number, protocol, [port.origin]);
+    const upstream = inboundUpstream(port.number, protocol, port.service, [port.origin]);
     upstreams.set(upstream.name, upstream);
   }
   const listener = virtualInbound(context);
@@ -113,7 +113,11 @@ function virtualInbound(context: InboundContext): Listener {
         port.protocol,
         modeOfPort(peers, port.number),
         { destinationPort: port.number },
-        { name: `${port.host}:${port.servicePort}`, upstream, origins: [port.origin, ...peers.origins] },
+        {
+          name: `${port.service.host}:${port.servicePort}`,
+          upstream,
+          origins: [port.origin, ...peers.origins],
+        },
         context,
       ),
     );

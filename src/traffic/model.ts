@@ -296,6 +296,8 @@ export interface Upstream {
   name: string;
   /** The host and port that clients call; empty for what is no service. */
   host: string;
+  /** The service as metrics name it (Istio's metadata `istio.services`); absent for what is no service. */
+  service?: { host: string; name: string; namespace: string };
   port: number;
   subset: string;
   /** The protocol spoken to the endpoints: `auto` is what the client spoke. */

@@ -228,6 +228,15 @@ export function entriesOf(entry: ServiceEntry): MeshService[] {
   });
 }
 
+/** A ServiceEntry's hosts are services of their own: `example.com` is its name too. Source: Istio `addTelemetryMetadata`. */
+export function nameInMetrics({ kind, host, name, namespace }: MeshService): {
+  host: string;
+  name: string;
+  namespace: string;
+} {
+  return { host, name: kind === "ServiceEntry" ? host : name, namespace };
+}
+
 /** An address, or a range in CIDR notation. */
 export function isAddress(text: string): boolean {
   const [address = "", bits] = text.split("/");

@@ -214,6 +214,12 @@ describe("ServiceEntry", () => {
       [["api.example.com", 8080]],
     );
     assert.deepEqual(plain.tls, { mode: "none" });
+    // In metrics its name is the host, and its namespace that of the ServiceEntry, not parts of the host.
+    assert.deepEqual(plain.service, {
+      host: "api.example.com",
+      name: "api.example.com",
+      namespace: "coolapp",
+    });
     assert.deepEqual(config.routes.get("80")?.virtualHosts[0]?.domains, [
       "api.example.com",
       "api.example.com:80",

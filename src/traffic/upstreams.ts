@@ -23,7 +23,7 @@ import {
   warmupOf,
 } from "./policy.ts";
 import { isHttp, isHttp2 } from "./protocol.ts";
-import type { MeshPort, MeshService } from "./registry.ts";
+import { type MeshPort, type MeshService, nameInMetrics } from "./registry.ts";
 import type { MergedRule } from "./rules.ts";
 import { selects } from "./workloads.ts";
 
@@ -162,6 +162,7 @@ function upstreamOf(
   const upstream: Upstream = {
     name,
     host: service.host,
+    service: nameInMetrics(service),
     port: port.number,
     subset: subsetName,
     protocol,
@@ -294,12 +295,14 @@ export function withoutSecret(upstream: Upstream): Upstream {
 export function inboundUpstream(
   port: number,
   protocol: Upstream["protocol"],
+  service: NonNullable<Upstream["service"]>,
   origins: readonly Origin[],
 ): Upstream {
   const name = upstreamName("inbound", port, "", "");
   return {
     ...plain,
     name,
+    service,
     port,
     protocol,
     discovery: "original-destination",

@@ -14,7 +14,7 @@ import { type InboundPort, inboundConfig } from "../inbound.ts";
 import type { TrafficInputs } from "../inputs.ts";
 import type { ScopeConfig } from "../model.ts";
 import { limitWithin, rateLimitsOf } from "../rate-limits.ts";
-import type { MeshService } from "../registry.ts";
+import { type MeshService, nameInMetrics } from "../registry.ts";
 import type { Scope } from "../scopes.ts";
 import type { HostRules } from "../virtual-services.ts";
 import { selects } from "../workloads.ts";
@@ -143,7 +143,7 @@ function inboundPorts(services: readonly MeshService[], scope: Scope): InboundPo
       ports.set(number, {
         number,
         protocol: port.protocol,
-        host: service.host,
+        service: nameInMetrics(service),
         servicePort: port.number,
         origin: service.origin,
       });

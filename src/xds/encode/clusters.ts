@@ -99,12 +99,12 @@ function clusterOf(upstream: Upstream): Parameters<typeof Cluster.fromPartial>[0
 }
 
 /** For istioctl's DESTINATION RULE column, and for metrics: which service this is. */
-function metadata({ host, origins }: Upstream) {
+function metadata({ service, origins }: Upstream) {
   const rule = originMetadata(origins, "DestinationRule");
-  if (!host) return rule && { metadata: rule };
-  const [name = "", namespace = ""] = host.split(".");
-  const services = [{ host, name, namespace }];
-  return { metadata: { filterMetadata: { istio: { ...rule?.filterMetadata.istio, services } } } };
+  if (!service) return rule && { metadata: rule };
+  return {
+    metadata: { filterMetadata: { istio: { ...rule?.filterMetadata.istio, services: [service] } } },
+  };
 }
 
 function transport({ tls }: Upstream) {

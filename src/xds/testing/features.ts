@@ -531,6 +531,7 @@ const outside = {
 export const upstreams: Upstream[] = [
   upstream(catalog, {
     host: "catalog.coolapp.svc.cluster.local",
+    service: { host: "catalog.coolapp.svc.cluster.local", name: "catalog", namespace: "coolapp" },
     port: 8080,
     tls: meshUpstream(true),
     protocol: "auto",
