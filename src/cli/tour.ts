@@ -54,7 +54,9 @@ export function define(command: Command): void {
     .action(async (name: Tour, options: { once?: boolean; kubeconfig?: string }) => {
       const stop = new AbortController();
       for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-        process.once(signal, () => stop.abort(new Error(`stopped by ${signal}`)));
+        // Each time: npm hands on what the terminal has sent already, and people press Ctrl-C again. A second one
+        // must not end this process while it takes the lab down.
+        process.on(signal, () => stop.abort(new Error(`stopped by ${signal}; nothing is left behind`)));
       }
       let ours = false;
       let over = false;

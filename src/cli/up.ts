@@ -305,8 +305,9 @@ async function waitForPods(client: KubeClient, begun: number, signal?: AbortSign
 
 async function writeContexts(
   keys: Record<string, ClusterPki>,
-  { clusters, ports, kubeconfig }: BringUp,
+  { clusters, ports, kubeconfig, signal }: BringUp,
 ): Promise<void> {
+  signal?.throwIfAborted();
   await mergeContexts(
     kubeconfig,
     clusters.map(({ name }) => {

@@ -155,6 +155,22 @@ describe("the lab's lifecycle", { skip: reason, timeout: 240_000 }, () => {
     }
   }
 
+  test("Ctrl-C in npm start, pressed twice: nothing is left when the prompt is back", async () => {
+    // A group of its own stands for the terminal's: Ctrl-C goes to npm, to its shell and to what that runs.
+    const child = spawn("npm", ["start"], { cwd: root, env, stdio: "ignore", detached: true });
+    const ended = new Promise((resolve) => child.on("exit", resolve));
+    await eventually("the lab is up", () => existsSync(kubeconfig), 60_000);
+    const namespace = labNamespace();
+    assert.ok(namespace);
+    process.kill(-child.pid!, "SIGINT");
+    await new Promise((resolve) => setTimeout(resolve, 150)); // while it takes the lab down
+    process.kill(-child.pid!, "SIGINT");
+    await ended;
+    assert.deepEqual(processesIn(namespace), []);
+    assert.equal(existsSync(`${kubeconfig}.lock`), false);
+    await nothingIsLeft(namespace);
+  });
+
   test("a port that is in use is named, and nothing is left behind", async () => {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
