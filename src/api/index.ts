@@ -1,5 +1,6 @@
 /** The words: kinds, their types and URLs, names of labels, the table of errors. */
 export * from "./about.ts";
+export * from "./access-log-format.ts";
 export * from "./core.ts";
 export * from "./crds/index.ts";
 export * from "./duration.ts";
@@ -13,5 +14,6 @@ export * from "./multicluster.ts";
 export * from "./names.ts";
 export * from "./offer.ts";
 export * from "./offered-workloads.ts";
+export * from "./re2.ts";
 export * from "./security.ts";
 export * from "./weft-mesh.ts";

@@ -9,7 +9,7 @@ import type { HeaderMatcher } from "#protocols/envoy/config/route/v3/route_compo
 import type { MetadataMatcher } from "#protocols/envoy/type/matcher/v3/metadata.ts";
 import type { ValueMatcher } from "#protocols/envoy/type/matcher/v3/value.ts";
 import { type Downstream, Unservable } from "./contract.ts";
-import { compileStringMatcher, regexOf } from "./strings.ts";
+import { compileRegex, compileStringMatcher } from "./strings.ts";
 import { ipRange } from "./values.ts";
 
 /** What is judged. For a connection without HTTP there are no headers: their matchers do not match. */
@@ -219,7 +219,7 @@ function headerValueTest(matcher: HeaderMatcher): (value: string) => boolean {
     case "containsMatch":
       return (value) => value.includes(specifier.value);
     case "safeRegexMatch": {
-      const regex = regexOf(specifier.value.regex, true);
+      const regex = compileRegex(specifier.value);
       return (value) => regex.test(value);
     }
     case "rangeMatch":

@@ -11,6 +11,7 @@ import {
   type RouteAction_RequestMirrorPolicy,
 } from "#protocols/envoy/config/route/v3/route_components.ts";
 import type { RegexMatchAndSubstitute } from "#protocols/envoy/type/matcher/v3/regex.ts";
+import { type Groups, replaceAll } from "../../api/index.ts";
 import type { World } from "../../world/index.ts";
 import { Unservable } from "../contract.ts";
 import { regexOf } from "../strings.ts";
@@ -95,12 +96,11 @@ export interface Hash {
 export type Substitution = (text: string) => string;
 
 export function compileSubstitution(rewrite: RegexMatchAndSubstitute): Substitution {
-  const regex = regexOf(rewrite.pattern?.regex ?? "", false);
-  // RE2's \0 … \9 as JavaScript's; its own $ are text.
-  const replacement = rewrite.substitution
-    .replace(/\$/g, "$$$$")
-    .replace(/\\(\d|\\)/g, (_, c: string) => (c === "\\" ? "\\" : c === "0" ? "$&" : `$${c}`));
-  return (text) => text.replace(regex, replacement);
+  const regex = regexOf(rewrite.pattern?.regex ?? "");
+  const parts = rewrite.substitution.split(/\\([\d\\])/);
+  const by = (groups: Groups) =>
+    parts.map((part, i) => (i % 2 === 0 || part === "\\" ? part : (groups[Number(part)] ?? ""))).join("");
+  return (text) => replaceAll(regex, text, by);
 }
 
 export function compileForward(

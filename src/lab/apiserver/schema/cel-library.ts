@@ -31,7 +31,7 @@ export function makeCompiler(
     let made = known.get(expression);
     if (!made) {
       try {
-        const program = environment.parse(ownPresence(expression));
+        const program = environment.parse(withOwnNames(expression));
         const checked = program.check?.();
         if (checked && !checked.valid) throw checked.error ?? new Error("the expression has a type error");
         const bare = expression.replace(/"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'/g, '""');
@@ -47,13 +47,16 @@ export function makeCompiler(
   };
 }
 
+const ownNames: Record<string, string> = { has: "isPresent", matches: "matchesRe2" };
+
 /**
- * The library's `has` refuses an index on the way (`has(self[0].matches)`), which CEL allows; `isPresent` is our own
- * macro for the same. Texts in quotes stay as they are.
+ * The library's `has` refuses an index on the way (`has(self[0].matches)`), which CEL allows, and its `matches` is
+ * JavaScript's: functions of our own do the same. Texts in quotes stay as they are.
  */
-function ownPresence(expression: string): string {
-  return expression.replace(/"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w.])has(?=\s*\()/g, (part) =>
-    part === "has" ? "isPresent" : part,
+function withOwnNames(expression: string): string {
+  return expression.replace(
+    /"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w.])has(?=\s*\()|(?<=\.\s*)matches(?=\s*\()/g,
+    (part) => ownNames[part] ?? part,
   );
 }
 
@@ -344,11 +347,15 @@ const functions: Record<string, (...values: any[]) => unknown> = {
   "string.reverse(): string": (text: string) => [...text].reverse().join(""),
   "string.format(list): string": format,
   "StringsNamespace.quote(string): string": (_: unknown, text: string) => JSON.stringify(text),
-  "string.find(string): string": (text: string, source: string) => pattern(source).exec(text)?.[0] ?? "",
+  "string.matchesRe2(string): bool": (text: string, source: string) => pattern(source).test(text),
+  "string.find(string): string": (text: string, source: string) => {
+    for (const [whole] of pattern(source).matchAll(text)) return whole;
+    return "";
+  },
   "string.findAll(string): list": (text: string, source: string) =>
-    [...text.matchAll(new RegExp(pattern(source), "gu"))].map(([whole]) => whole),
+    [...pattern(source).matchAll(text)].map(([whole]) => whole),
   "string.findAll(string, int): list": (text: string, source: string, most: bigint) =>
-    [...text.matchAll(new RegExp(pattern(source), "gu"))]
+    [...pattern(source).matchAll(text)]
       .map(([whole]) => whole)
       .slice(0, most < 0n ? undefined : Number(most)),
   "list.isSorted(): bool": (list: unknown[]) =>

@@ -2,8 +2,6 @@
  * Whether a schema can be that of a custom kind. Source: apiextensions `apis/apiextensions/validation/validation.go`
  * (ValidateCustomResourceDefinitionOpenAPISchema), `schema/validation.go`, `schema/defaulting/validation.go`.
  */
-import { createRequire } from "node:module";
-import type { RE2JS } from "re2js";
 import { dropUnknown } from "./defaults.ts";
 import { type FieldError, forbidden, invalid, notSupported, required } from "./errors.ts";
 import { isKnownFormat } from "./formats.ts";
@@ -166,20 +164,10 @@ function checkDefault(schema: Schema, path: string): FieldError[] {
   }));
 }
 
-let re2: typeof RE2JS | undefined;
-
 /** What Go has against a regular expression; undefined when it takes it. */
 function patternProblem(pattern: string): string | undefined {
   try {
     compiled(pattern);
-    // What JavaScript knows and Go does not.
-    if (!/\(\?[=!<](?!P)|\\[1-9]/.test(pattern)) return undefined;
-  } catch {
-    // Go may still know it.
-  }
-  re2 ??= (createRequire(import.meta.url)("re2js") as { RE2JS: typeof RE2JS }).RE2JS;
-  try {
-    re2.compile(pattern);
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);

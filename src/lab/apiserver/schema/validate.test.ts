@@ -149,6 +149,19 @@ describe("structure of custom objects", () => {
     assert.notEqual(wrong(small, 1, 2), "");
   });
 
+  test("no pattern and no rule keeps the server busy, whatever the text", () => {
+    const text = `${"a".repeat(60)}!`;
+    for (const pattern of ["^(a+)+$", "(?i)^(a+)+$", "^(?:a{1,63})+$"]) {
+      const before = process.cpuUsage();
+      assert.match(wrong({ type: "string", pattern }, text), /should match/);
+      const rule = { rule: `self.matches('${pattern}')`, message: "no" };
+      const ruled = { type: "string", "x-kubernetes-validations": [rule] };
+      assert.match(wrong(ruled, text), /: no$/);
+      const { user, system } = process.cpuUsage(before);
+      assert.ok(user + system < 3_000_000, `${pattern}: ${user + system} µs`);
+    }
+  });
+
   test("Go's patterns work: flags, named groups, POSIX classes", () => {
     assert.equal(wrong({ type: "string", pattern: "(?i)^abc$" }, "ABC"), "");
     assert.equal(wrong({ type: "string", pattern: "^(?P<n>[[:alpha:]])$" }, "a"), "");

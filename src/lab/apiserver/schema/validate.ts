@@ -2,6 +2,7 @@
  * Validation of an object against a schema, with the texts of kube-openapi's validator (`validation/validate`) as
  * apiextensions turns them into field errors (`apiserver/validation`).
  */
+import { type Re2, re2 } from "../../../api/index.ts";
 import { objectMetaSchema } from "./builtin.ts";
 import { duplicate, type FieldError, invalid, notSupported, required, tooLong, tooMany } from "./errors.ts";
 import { matchesFormat } from "./formats.ts";
@@ -138,39 +139,18 @@ function checkString(schema: Schema, value: string, path: string, errors: FieldE
   }
 }
 
-const patterns = new Map<string, RegExp>();
+const patterns = new Map<string, Re2>();
 
-/** A Go (RE2) pattern as a JavaScript one. Inline flags at the start become flags; the rest is common to both. */
-export function compiled(pattern: string): RegExp {
+/** A pattern (Go's, which is RE2). Throws for what is none. */
+export function compiled(pattern: string): Re2 {
   let made = patterns.get(pattern);
   if (!made) {
-    const flags = /^\(\?([ims]+)\)/.exec(pattern);
-    const source = (flags ? pattern.slice(flags[0].length) : pattern)
-      .replace(/\(\?P</g, "(?<")
-      .replaceAll("\\A", "^")
-      .replaceAll("\\z", "$")
-      .replace(/\[\[:(\w+):\]\]/g, (whole, name: string) => (posix[name] ? `[${posix[name]}]` : whole));
-    try {
-      made = new RegExp(source, `${flags?.[1] ?? ""}u`);
-    } catch {
-      made = new RegExp(source, flags?.[1] ?? "");
-    }
+    made = re2(pattern);
     if (patterns.size > 5000) patterns.clear();
     patterns.set(pattern, made);
   }
   return made;
 }
-
-const posix: Record<string, string> = {
-  alnum: "0-9A-Za-z",
-  alpha: "A-Za-z",
-  digit: "0-9",
-  lower: "a-z",
-  space: "\\s",
-  upper: "A-Z",
-  word: "\\w",
-  xdigit: "0-9A-Fa-f",
-};
 
 function checkNumber(schema: Schema, value: number, path: string, errors: FieldError[]): void {
   const { maximum, minimum, multipleOf } = schema;
