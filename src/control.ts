@@ -2,6 +2,7 @@
  * The control plane on one page: sources → derivations → sinks. Whoever reads this knows the system.
  */
 import {
+  clusterAnnotation,
   clusterSetZone,
   endpointOffers,
   endpointSlices,
@@ -263,7 +264,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       name: heartbeatLease,
       identity: options.identity ?? cluster,
       durationSeconds: lease,
-      annotations: { [versionAnnotation]: weftVersion },
+      annotations: { [versionAnnotation]: weftVersion, [clusterAnnotation]: cluster },
       onError: (error) => log("renewing the heartbeat", error),
     });
     const unsubscribe = own.exports.subscribe((changes) => {

@@ -24,6 +24,8 @@ export const heartbeatLease = "weft-heartbeat";
 
 /** On the heartbeat: the version of the Weft that beats. */
 export const versionAnnotation = "weft.dev/version";
+/** On the heartbeat: what the cluster calls itself, so that a peer that knows it by another name can tell. */
+export const clusterAnnotation = "weft.dev/cluster";
 
 /** The Lease in `weft-system` by which a cluster's control planes agree on the one that writes. */
 export const leaderLease = "weft-leader";

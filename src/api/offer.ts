@@ -75,7 +75,7 @@ export interface PeerReport extends KubeObject {
     peer: string;
   };
   status?: {
-    /** `Reachable`: True = Live; Unknown = Stale or Refused (what came from it stands); False = Lost (it does not count). */
+    /** `Reachable`: True = Live; Unknown = Stale or Refused (what came from it stands); False = Lost, Renamed, SecretInvalid (it does not count). */
     conditions?: Condition[];
     /** How long the peer may be silent before it is lost: as its Lease says. */
     leaseDurationSeconds?: number;

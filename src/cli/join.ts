@@ -43,7 +43,10 @@ export function define(command: Command): void {
           return { client, server, ca: credentials.ca === undefined ? undefined : String(credentials.ca) };
         }),
       );
-      const names = await joinClusters(joiners);
+      const { names, forgotten } = await joinClusters(joiners);
       console.log(`${names.join(", ")} read each other's offers`);
+      for (const { reader, before, name } of forgotten) {
+        console.log(`${reader} forgot ${before}, which is called ${name} now`);
+      }
     });
 }

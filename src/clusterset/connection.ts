@@ -1,5 +1,6 @@
 /** One connection to one peer's API server: what it offers, and whether it lives. */
 import {
+  clusterAnnotation,
   type EndpointOffer,
   endpointOffers,
   heartbeatLease,
@@ -61,6 +62,8 @@ export interface Signs {
   lag: number | undefined;
   /** The Weft that runs there, as its heartbeat says. */
   version: string | undefined;
+  /** What it calls itself, where that is not what our Secret says. */
+  otherName: string | undefined;
   /** How long it may be silent: `leaseDurationSeconds` of its heartbeat, in milliseconds, once that was seen. */
   lease: number | undefined;
   /** It was asked since it was last heard, and did not answer. */
@@ -90,6 +93,8 @@ export interface ConnectionOptions {
   onSynced: () => void;
   /** It refuses us, in other words than before. */
   onRefused: (refusal: string) => void;
+  /** It calls itself otherwise than our Secret does, which it did not do before. */
+  onRenamed: (name: string) => void;
   /** An offer under another cluster's name; it is ignored. */
   onStranger: (kind: string, name: string, claims: string) => void;
 }
@@ -127,6 +132,7 @@ export class Connection {
       beatTime: undefined,
       lag: undefined,
       version: undefined,
+      otherName: undefined,
       lease: undefined,
       unanswered: false,
       reason: undefined,
@@ -153,12 +159,21 @@ export class Connection {
         beatTime: timestamp(world),
         lag: this.#lagOf(beat),
         version: beat.metadata.annotations?.[versionAnnotation]?.slice(0, 63),
+        otherName: this.#otherName(beat),
         ...(seconds && { lease: Math.min(Math.max(seconds, shortestLease), longestLease) * 1000 }),
       });
     });
     this.#watched.push(lease as unknown as WatchedSource<KubeObject>);
     this.trustBundles = this.#trust();
     this.#wait();
+  }
+
+  /** An earlier Weft does not say. */
+  #otherName({ metadata }: Lease): string | undefined {
+    const name = metadata.annotations?.[clusterAnnotation]?.slice(0, 63);
+    if (name === undefined || name === this.#options.cluster) return undefined;
+    if (name !== this.#signs.otherName) this.#options.onRenamed(name);
+    return name;
   }
 
   #lagOf({ spec }: Lease): number | undefined {

@@ -45,11 +45,12 @@ const lateAfter = (lease: number) => lease / 2;
  * answers but refuses us (a token that is not good) or says what we do not understand: nothing new waits for its
  * offers, and what was imported from it before stands until it is heard, lost or no peer any more. invalid: the
  * same, because its Secret cannot be used and never could since we run. A stopped control plane whose API server
- * answers is stale for as long as that lasts: stopping or upgrading a control plane interrupts nothing.
+ * answers is stale for as long as that lasts: stopping or upgrading a control plane interrupts nothing. renamed: it beats
+ * under another name than our Secret says, and so does not speak for who we think that it is.
  */
 export interface PeerState {
   cluster: string;
-  state: "live" | "stale" | "lost" | "refused" | "unheard" | "invalid";
+  state: "live" | "renamed" | "stale" | "lost" | "refused" | "unheard" | "invalid";
   /** Why it is not live, for people. */
   reason?: string;
   /** Why its Secret as it is now cannot be used; what it said before is. */
@@ -300,6 +301,7 @@ export class Peers {
       onSynced: () => {
         if (peer.next === connection) this.#takeOver(cluster, peer, connection);
       },
+      onRenamed: (name) => this.#note(cluster, "warning", "PeerRenamed", `${renamedTo(name)}.`),
       onStranger: (kind, name, claims) =>
         this.#note(
           cluster,
@@ -388,6 +390,7 @@ function stateOf(signs: Signs, lease: number, read: Read): PeerState {
     complete,
     trouble,
     version,
+    otherName,
   } = signs;
   const because = trouble ? `: ${trouble}` : "";
   const known = { cluster, lease: lease / 1000, ...(version && { version }) };
@@ -415,5 +418,10 @@ function stateOf(signs: Signs, lease: number, read: Read): PeerState {
   if (read.reached(beatAt + lateAfter(lease))) {
     return { ...silent, state: "stale", reason: `its heartbeat is late${because}` };
   }
+  if (otherName !== undefined) return { ...known, state: "renamed", reason: renamedTo(otherName) };
   return { ...known, state: "live" };
+}
+
+function renamedTo(name: string): string {
+  return `it calls itself '${name}' now; 'weft join' of both clusters makes it a peer by that name and forgets this one`;
 }

@@ -19,6 +19,7 @@ const conditions = {
     reason: "Unheard",
     message: "What was imported from it before stands, nothing new waits for it",
   },
+  renamed: { status: "False", reason: "Renamed", message: "What it offers does not count" },
   lost: { status: "False", reason: "Lost", message: "Its offers do not count" },
   invalid: { status: "False", reason: "SecretInvalid", message: "Its Secret cannot be used" },
 } as const;
@@ -34,7 +35,9 @@ export function peerReport(
 ): Applied<PeerReport> | undefined {
   const object = { metadata: { name: peer, namespace: systemNamespace }, spec: { cluster, peer } };
   if (early) return before && { ...object, ...(before.status && { status: before.status }) };
-  const beat = lastHeartbeat ?? (state === "live" ? undefined : before?.status?.lastHeartbeatTime);
+  const beat =
+    lastHeartbeat ??
+    (state === "live" || state === "renamed" ? undefined : before?.status?.lastHeartbeatTime);
   const { message, ...condition } = conditions[state];
   const detailed = [
     reason ? `${message}: ${sentence(reason)}` : message,

@@ -7,6 +7,7 @@ import {
   namespaces,
   type Resource,
   secrets,
+  serviceAccounts,
   serviceOffers,
   services,
 } from "../api/index.ts";
@@ -114,7 +115,7 @@ describe("join", () => {
       server: `https://${name}:6443`,
       ca: `-----BEGIN CERTIFICATE-----\n${name}\n-----END CERTIFICATE-----\n`,
     }));
-    assert.deepEqual(await joinClusters(joiners), ["a", "b", "c"]);
+    assert.deepEqual(await joinClusters(joiners), { names: ["a", "b", "c"], forgotten: [] });
     assert.deepEqual(await peersOf(clusters.a.client), ["b", "c"]);
 
     const secret = await clusters.a.client.get(secrets, "weft-system/weft-peer-b");
@@ -145,6 +146,26 @@ describe("join", () => {
     assert.deepEqual(await peersOf(clusters.a.client), []);
     assert.deepEqual(await peersOf(clusters.b.client), ["c"]);
     assert.notEqual(await refusal(peer.list(serviceOffers)), undefined, "the credential is void");
+  });
+
+  test("a cluster that was renamed without leaving is no peer under its former name any more", async () => {
+    const [a, b, c] = [await cluster("a"), await cluster("b"), await cluster("c")];
+    for (const [name, { client }] of Object.entries({ a, b, c })) await prepareCluster(client, { name });
+    const joiners = Object.entries({ a, b, c }).map(([name, { client }]) => ({
+      client,
+      server: `https://${name}:6443`,
+      ca: undefined,
+    }));
+    await joinClusters(joiners);
+    const value = "b-2";
+    await b.client.patch(clusterProperties, "cluster.clusterset.k8s.io", { spec: { value } });
+    const { forgotten } = await joinClusters(joiners.slice(0, 2));
+    assert.deepEqual(forgotten, [{ reader: "a", before: "b", name: "b-2" }]);
+    assert.deepEqual(await peersOf(a.client), ["b-2", "c"]);
+    assert.deepEqual(await peersOf(b.client), ["a", "c"], "what it knew stands");
+    assert.equal(await a.client.get(serviceAccounts, "weft-system/weft-peer-b"), undefined);
+    assert.ok(await a.client.get(serviceAccounts, "weft-system/weft-peer-b-2"));
+    assert.deepEqual((await joinClusters(joiners)).forgotten, [{ reader: "c", before: "b", name: "b-2" }]);
   });
 
   test("clusters without Weft, and two of one name, are refused before anything is written", async () => {

@@ -6,16 +6,18 @@
 import {
   clusterRoleBindings,
   configMaps,
+  nameOf,
   pathOf,
   peerLabel,
   roleBindings,
   roles,
+  type Secret,
   secrets,
   serviceAccounts,
   systemNamespace,
   WeftError,
 } from "../api/index.ts";
-import type { KubeClient } from "../kube/index.ts";
+import { type Credentials, type KubeClient, parseKubeconfig } from "../kube/index.ts";
 import { apply } from "./apply.ts";
 import { clusterName } from "./install.ts";
 import { clusterRoleBinding, installManager, labels, peerRole, role, roleBinding } from "./manifests.ts";
@@ -36,8 +38,17 @@ const tokenLifetime = 365 * 24 * 3600;
 
 const accountOf = (peer: string) => `weft-peer-${peer}`;
 
-/** Lets every one of the clusters read the offers of every other. Joining again renews credentials. */
-export async function joinClusters(joiners: readonly Joiner[], signal?: AbortSignal): Promise<string[]> {
+export interface Joined {
+  names: string[];
+  /** What `reader` called one of the others (`name`) before that has another name now: forgotten. */
+  forgotten: { reader: string; before: string; name: string }[];
+}
+
+/**
+ * Lets every one of the clusters read the offers of every other. Joining again renews credentials, and a cluster that was
+ * renamed without leaving is no peer under its former name any more.
+ */
+export async function joinClusters(joiners: readonly Joiner[], signal?: AbortSignal): Promise<Joined> {
   const members = await Promise.all(
     joiners.map(async (joiner) => {
       const name = await clusterName(joiner.client, signal);
@@ -48,17 +59,42 @@ export async function joinClusters(joiners: readonly Joiner[], signal?: AbortSig
   const names = members.map((member) => member.name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) throw new WeftError("CLUSTER_TWICE", { cluster: twice });
-  await Promise.all(
-    members.flatMap((reader) =>
-      members
-        .filter((offerer) => offerer !== reader)
-        .map(async (offerer) => {
-          const token = await admit(offerer.client, reader.name, signal);
-          await introduce(reader.client, offerer, token, signal);
-        }),
-    ),
+  const pairs = members.flatMap((reader) =>
+    members.filter((offerer) => offerer !== reader).map((offerer) => ({ reader, offerer })),
   );
-  return names;
+  await Promise.all(
+    pairs.map(async ({ reader, offerer }) => {
+      const token = await admit(offerer.client, reader.name, signal);
+      await introduce(reader.client, offerer, token, signal);
+    }),
+  );
+  const forgotten = await Promise.all(
+    pairs.map(async ({ reader, offerer }) => {
+      const former = await formerNames(reader.client, offerer, signal);
+      await Promise.all(former.map((name) => forgetPeer(reader.client, name, signal)));
+      return former.map((before) => ({ reader: reader.name, before, name: offerer.name }));
+    }),
+  );
+  return { names, forgotten: forgotten.flat() };
+}
+
+/** By which other names a cluster knows this peer: from credentials for the same API server. */
+async function formerNames(
+  reader: KubeClient,
+  { name, server, ca }: { name: string; server: string; ca: string | undefined },
+  signal: AbortSignal | undefined,
+): Promise<string[]> {
+  const selection = { namespace: systemNamespace, labelSelector: peerLabel, ...(signal && { signal }) };
+  return (await reader.list(secrets, selection)).items.flatMap((secret) => {
+    const other = secret.metadata.labels![peerLabel]!;
+    if (other === name || secret.metadata.name !== accountOf(other)) return [];
+    try {
+      const known = credentialsIn(secret);
+      return known.server === server && String(known.ca ?? "") === (ca ?? "") ? [other] : [];
+    } catch {
+      return []; // written by hand, and of no use: `weft check` says so
+    }
+  });
 }
 
 /** In the offering cluster: who the peer is, what it may do, and a token for it. */
@@ -149,6 +185,12 @@ async function introduce(
     },
     { manager: installManager, force: true, ...(signal && { signal }) },
   );
+}
+
+/** Throws KUBECONFIG_INVALID. */
+export function credentialsIn(secret: Secret): Credentials {
+  const text = Buffer.from(secret.data?.kubeconfig ?? "", "base64").toString("utf8");
+  return parseKubeconfig(text, `Secret ${nameOf(secret)}`).credentials();
 }
 
 /** The peers that a cluster has credentials for. */

@@ -268,7 +268,8 @@ export function meshes(inputs: MeshInputs): Meshes {
       const before = (standing && readPeerTrust(standing)) ?? [];
       const silent = before.filter(({ cluster }) => {
         const state = read.get(inputs.peers, cluster)?.state;
-        return state !== undefined && state !== "live" && !heard.some((each) => each.cluster === cluster);
+        const unheard = state !== undefined && state !== "live" && state !== "renamed";
+        return unheard && !heard.some((each) => each.cluster === cluster);
       });
       const claims = [...heard, ...silent];
       return claims.length > 0 ? [peerTrustFor(mesh, claims)] : [];

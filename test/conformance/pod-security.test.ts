@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Container, MeshSettings, Pod, PodSpec, ServiceMeshControlPlane } from "../../src/api/index.ts";
+import type { Container, MeshSettings, Pod, ServiceMeshControlPlane } from "../../src/api/index.ts";
 import { namespaces, pods, serviceAccounts } from "../../src/api/index.ts";
 import { inject, proxyContainer, proxyVolumes } from "../../src/injection/index.ts";
 import { deploymentManifest } from "../../src/install/index.ts";
@@ -15,6 +15,8 @@ import { gatewayDeployment } from "../../src/mesh/gateways.ts";
 import { discoveryDeployment } from "../../src/mesh/objects.ts";
 import { meshOf } from "../../src/mesh/spec.ts";
 import { realWorld } from "../../src/world/index.ts";
+
+type PodSpec = Pod["spec"];
 
 const owner: ServiceMeshControlPlane = {
   apiVersion: "maistra.io/v2",

@@ -121,19 +121,20 @@ export class Fleet {
 
   /**
    * Starts a cluster's control plane. With an `identity` it is one of several that elect a leader, and it is not
-   * the member's `plane` but for the caller to stop.
+   * the member's `plane` but for the caller to stop. `id`: what it calls itself, where that is not the member's name.
    */
   async startPlane(
     name: string,
-    settings: { lease?: number; identity?: string } = {},
+    settings: { lease?: number; identity?: string; id?: string } = {},
   ): Promise<ControlPlane> {
-    const { identity } = settings;
+    const { id = name, ...more } = settings;
+    const { identity } = more;
     const member = this.of(name);
     const client = new KubeClient({ transport: this.#between(name, name), world: this.world, cluster: name });
     const starting = startControlPlane({
-      ...settings,
+      ...more,
       client,
-      cluster: name,
+      cluster: id,
       elected: identity !== undefined,
       mesh: { image: "weft/control-plane:test", proxy: "embedded" },
       connect: ({ server }) => this.#between(name, new URL(server).hostname),

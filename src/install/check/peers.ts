@@ -1,7 +1,8 @@
 /** The credentials for peers, and what the control plane says of each. */
 import { X509Certificate } from "node:crypto";
-import { nameOf, peerLabel, peerReports, type Secret, secrets, systemNamespace } from "../../api/index.ts";
-import { type Credentials, type KubeClient, parseKubeconfig } from "../../kube/index.ts";
+import { peerLabel, peerReports, secrets, systemNamespace } from "../../api/index.ts";
+import type { Credentials, KubeClient } from "../../kube/index.ts";
+import { credentialsIn } from "../join.ts";
 import { type Check, check, type Finding, failed, ok, warning } from "./result.ts";
 
 const day = 24 * 3600_000;
@@ -35,12 +36,6 @@ export async function checkPeers(client: KubeClient, context: string): Promise<C
     ];
   });
   return (await Promise.all(rows)).flat();
-}
-
-/** Throws KUBECONFIG_INVALID. */
-export function credentialsIn(secret: Secret): Credentials {
-  const text = Buffer.from(secret.data?.kubeconfig ?? "", "base64").toString("utf8");
-  return parseKubeconfig(text, `Secret ${nameOf(secret)}`).credentials();
 }
 
 interface Life {

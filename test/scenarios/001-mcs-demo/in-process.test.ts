@@ -6,8 +6,10 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import {
   type Condition,
+  clusterProperties,
   type EndpointSlice,
   endpointSlices,
+  peerReports,
   serviceExports,
   serviceImports,
   serviceOffers,
@@ -568,6 +570,28 @@ describe("peers that go", () => {
     await fleet.setEndpoints("c2", "serve", ["10.12.0.71"]);
     await fleet.pass(3);
     assert.deepEqual(await imported(fleet, "c1"), ["serve c1 10.10.0.8", "serve c2 10.12.0.71"]);
+  });
+
+  test("a peer that is called otherwise now is said to be so, with what to do; and again by its name when it is", async () => {
+    const { person } = fleet.of("c2");
+    const reachable = async () => {
+      const report = await fleet.of("c1").person.get(peerReports, "weft-system/c2");
+      return report?.status?.conditions?.find(({ type }) => type === "Reachable");
+    };
+    const rename = async (value: string) => {
+      fleet.stopPlane("c2");
+      await person.patch(clusterProperties, "cluster.clusterset.k8s.io", { spec: { value } });
+      await fleet.startPlane("c2", { id: value });
+      await fleet.pass(15);
+    };
+    assert.equal((await reachable())?.reason, "Live");
+    await rename("west-2");
+    const said = await reachable();
+    assert.deepEqual([said?.status, said?.reason], ["False", "Renamed"]);
+    assert.match(said?.message ?? "", /calls itself 'west-2' now; 'weft join' of both/);
+    assert.equal(fleet.of("c1").log.filter((line) => line.includes("PeerRenamed")).length, 1);
+    await rename("c2");
+    assert.deepEqual([(await reachable())?.status, (await reachable())?.reason], ["True", "Live"]);
   });
 
   test("a peer that speaks in another's name is not heard", async () => {
