@@ -5,6 +5,7 @@ import type { ServiceMeshControlPlane } from "../api/index.ts";
 import { selectorOf } from "./gateways.ts";
 import { formOf, notServed } from "./served.ts";
 import { meshOf } from "./spec.ts";
+import { controlPlaneFields } from "./status.ts";
 
 const environment = {
   cluster: "c1",
@@ -42,6 +43,28 @@ describe("the form of a control plane", () => {
       assert.equal(formOf(spec as ServiceMeshControlPlane["spec"]), form);
     });
   }
+});
+
+test("a format of the access log that proxies would refuse is told of, and the default holds", () => {
+  const v2 = (format: string) => ({ proxy: { accessLogging: { file: { name: "/dev/stdout", format } } } });
+  const good = mesh(v2("%REQ(:METHOD)% 100%%"));
+  assert.deepEqual([good.settings.accessLogFormat, good.invalid], ["%REQ(:METHOD)% 100%%", []]);
+  const bad = mesh(v2("%METHOD%"));
+  assert.deepEqual(
+    [bad.settings.accessLog, bad.settings.accessLogFormat, bad.invalid],
+    [true, undefined, ["spec.proxy.accessLogging.file.format: the operator %METHOD% is not served"]],
+  );
+  const old = mesh({
+    istio: { global: { proxy: { accessLogFile: "/dev/stdout", accessLogFormat: "100%" } } },
+  });
+  assert.match(old.invalid.join(), /^spec\.istio\.global\.proxy\.accessLogFormat: "%" is no operator/);
+  const { status } = controlPlaneFields(bad, [], [], "1");
+  assert.deepEqual(status.conditions?.at(-1), {
+    type: "InvalidFields",
+    status: "True",
+    reason: "FieldsWithoutEffect",
+    message: `These fields cannot be read, their defaults hold: ${bad.invalid[0]}`,
+  });
 });
 
 describe("v1", () => {

@@ -3,7 +3,7 @@
  * generations differ, the form decides (a v1 control plane balances round robin, as Istio 1.4 did).
  */
 import type { Container, ProxyImplementation, Service, ServiceMeshControlPlane } from "../api/index.ts";
-import { discoveryName, type MeshSettings } from "../api/index.ts";
+import { accessLogFormatProblem, discoveryName, type MeshSettings } from "../api/index.ts";
 import { formOf, notServed } from "./served.ts";
 import { boolean, given, number, record, text, texts, valueAt } from "./values.ts";
 
@@ -43,6 +43,8 @@ export interface Mesh {
   gateways: readonly GatewaySpec[];
   /** Fields that ask for what is not served. */
   notServed: readonly string[];
+  /** Fields that cannot be what they say, as `path: why`; the default holds. */
+  invalid: readonly string[];
 }
 
 /** Requests of a proxy where nobody says: what the embedded one needs when it does little. */
@@ -62,6 +64,7 @@ export function meshOf(owner: ServiceMeshControlPlane, environment: MeshEnvironm
   const { name, namespace = "" } = owner.metadata;
   const trustDomain = asked.trustDomain ?? `${environment.cluster}.clusterset.local`;
   const aliases = asked.trustDomainAliases ?? [];
+  const badFormat = asked.accessLogFormat && accessLogFormatProblem(asked.accessLogFormat);
   const settings: MeshSettings = {
     name,
     namespace,
@@ -75,7 +78,7 @@ export function meshOf(owner: ServiceMeshControlPlane, environment: MeshEnvironm
     outboundPolicy: asked.outboundPolicy === "REGISTRY_ONLY" ? "REGISTRY_ONLY" : "ALLOW_ANY",
     traceSampling: Math.min(100, Math.max(0, asked.traceSampling ?? 1)),
     accessLog: asked.accessLog,
-    ...(asked.accessLogFormat && { accessLogFormat: asked.accessLogFormat }),
+    ...(asked.accessLogFormat && !badFormat && { accessLogFormat: asked.accessLogFormat }),
     proxy: {
       implementation: environment.proxy,
       image: environment.image,
@@ -93,8 +96,15 @@ export function meshOf(owner: ServiceMeshControlPlane, environment: MeshEnvironm
     },
     gateways: asked.gateways,
     notServed: notServed(owner.spec),
+    invalid: badFormat ? [`${formatFields[formOf(owner.spec)]}: ${badFormat}`] : [],
   };
 }
+
+/** Where the two forms have the format of the access log. */
+const formatFields = {
+  v1: "spec.istio.global.proxy.accessLogFormat",
+  v2: "spec.proxy.accessLogging.file.format",
+};
 
 interface Asked {
   mtls: boolean;

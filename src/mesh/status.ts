@@ -1,6 +1,6 @@
 /**
  * What is told on a ServiceMeshControlPlane. Types and reasons of conditions are Maistra's (maistra-2.6
- * `pkg/apis/maistra/status`); `NotServedYet` is ours.
+ * `pkg/apis/maistra/status`); `NotServedYet` and `InvalidFields` are ours.
  */
 import type {
   ControlPlaneStatus,
@@ -96,6 +96,14 @@ export function controlPlaneFields(
       status: "True",
       reason: "FieldsWithoutEffect",
       message: `Weft does not serve these fields yet, they have no effect: ${list(mesh.notServed)}`,
+    });
+  }
+  if (mesh.invalid.length > 0) {
+    conditions.push({
+      type: "InvalidFields",
+      status: "True",
+      reason: "FieldsWithoutEffect",
+      message: `These fields cannot be read, their defaults hold: ${mesh.invalid.join("; ")}`,
     });
   }
   return fields(mesh.owner, {

@@ -60,6 +60,8 @@ describe("a mesh", () => {
       [(await mesh()).status, (await mesh()).message],
       ["warning", "3/3 components ready; spec.addons"],
     );
+    await becomes(conditions("True", [{ type: "InvalidFields", status: "True", message: "spec.proxy: no" }]));
+    assert.deepEqual((await mesh()).message, "3/3 components ready; spec.proxy: no");
     const members = find(await checkCluster(client, "ctx"), "the mesh in istio-system has its members");
     assert.deepEqual(
       [members.status, members.fix],

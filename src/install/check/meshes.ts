@@ -26,10 +26,10 @@ export async function checkMeshes(client: KubeClient, context: string): Promise<
           const log = `-n weft-system logs deployment/weft`;
           return failed("nobody has looked at it: no control plane leads, or it is too old", kubectl(log));
         }
-        const unserved = find("NotServedYet");
+        const idle = [find("InvalidFields"), find("NotServedYet")].find((condition) => condition);
         const count = `${status?.annotations?.readyComponentCount ?? "all"} components ready`;
-        return unserved
-          ? warning(`${count}; ${says(unserved)}`, "leave these fields out (docs/mesh.md)")
+        return idle
+          ? warning(`${count}; ${says(idle)}`, "mend these fields or leave them out (docs/mesh.md)")
           : ok(count);
       }),
     ),
