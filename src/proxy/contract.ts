@@ -7,7 +7,7 @@
  * `stats.ts` are the core's; the access log's format (`http/access-log.ts`, `compileAccessLog`) is `http/`'s, and
  * the core's tcp_proxy uses it too.
  */
-import type { Socket } from "node:net";
+import type { OnReadOpts, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { AccessLog } from "#protocols/envoy/config/accesslog/v3/accesslog.ts";
 import type { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
@@ -277,6 +277,8 @@ export interface ConnectOptions {
   alpn?: readonly string[];
   /** For `auto_sni`, `auto_san_validation`: the request's host without its port. */
   serverName?: string;
+  /** Where a host without TLS is read into; its socket then tells no `data`. */
+  onread?: OnReadOpts;
 }
 
 export interface PendingConnect {

@@ -1,7 +1,9 @@
 /** TCP through real Envoy and through the embedded proxy: chains, balancing, TLS, limits, closing. */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { connect, createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { FileAccessLog } from "#protocols/envoy/extensions/access_loggers/file/v3/file.ts";
 import { RBAC } from "#protocols/envoy/extensions/filters/network/rbac/v3/rbac.ts";
 import {
@@ -84,6 +86,53 @@ test("round robin goes through the hosts in turn, and half-closed connections ca
     // Who is first is chance; the turns are not.
     assert.deepEqual(said.slice(2), said.slice(0, -2));
     return [...new Set(said)].sort();
+  });
+});
+
+test("much, to readers that are slow and quick at once, arrives whole and in order, both ways", async (t) => {
+  const size = 12 * 1024 * 1024;
+  // Every connection has bytes of its own: four counters, xor what the client chose.
+  const bytesOf = (own: number) => {
+    const bytes = Buffer.allocUnsafe(size);
+    for (let at = 0; at < size; at += 4) bytes.writeUInt32LE((at ^ (own * 0x01000193)) >>> 0, at);
+    return bytes;
+  };
+  const digest = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on("error", () => undefined);
+    const got: Buffer[] = [];
+    socket.on("data", (chunk: Buffer) => got.push(chunk));
+    // The digest of what came, then bytes by its first one.
+    socket.on("end", () => {
+      const all = Buffer.concat(got);
+      socket.end(Buffer.concat([Buffer.from(digest(all)), bytesOf(all[0]!)]));
+    });
+  });
+  const backend = await listening(t, server);
+  const both = await startBoth(t, () => ({
+    clusters: [cluster("much", [backend.port])],
+    listeners: [{ name: "l", address: any, filterChains: [{ filters: [tcpFilter("much")] }] }],
+  }));
+  await both.same(async (proxy) => {
+    const { ip: host, port } = proxy.address("l");
+    return await Promise.all(
+      [0, 1, 2, 3, 4, 5].map(async (own) => {
+        const socket = connect({ host, port, allowHalfOpen: true });
+        const sent = bytesOf(own);
+        sent[0] = own;
+        socket.end(sent);
+        const got: Buffer[] = [];
+        for await (const chunk of socket as AsyncIterable<Buffer>) {
+          got.push(chunk);
+          // Every other reader takes a breath after each piece.
+          if (own % 2 === 1) await setImmediate();
+        }
+        const all = Buffer.concat(got);
+        assert.equal(all.subarray(0, 64).toString(), digest(sent), "what the backend got");
+        assert.ok(all.subarray(64).equals(bytesOf(own)), "what came back");
+        return all.length;
+      }),
+    );
   });
 });
 

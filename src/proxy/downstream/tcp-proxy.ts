@@ -18,6 +18,7 @@ import {
 import { xxhash64 } from "../hash.ts";
 import { TcpMetrics, type TcpReport } from "../metrics.ts";
 import { milliseconds } from "../values.ts";
+import { ReadBuffer } from "./read-buffer.ts";
 
 const defaultIdle = 3_600_000;
 
@@ -106,6 +107,10 @@ class Passage {
   #last: number;
   #over = false;
   readonly #report: TcpReport;
+  /** The host is not read until what it sent has gone on. */
+  #held = false;
+  /** What is counted of bytes that the host sent. */
+  #countBack: (bytes: number) => void = () => undefined;
 
   constructor(handler: TcpProxyHandler, connection: Downstream) {
     this.#handler = handler;
@@ -152,7 +157,17 @@ class Passage {
     }
     this.#host = host;
     const { upstreamAlpn } = this.#connection;
-    this.#pending = host.connect({ ...(upstreamAlpn ? { alpn: upstreamAlpn } : {}) }, (result) => {
+    const read = new ReadBuffer();
+    const onread = {
+      buffer: read.next,
+      callback: (count: number, buffer: Uint8Array) => {
+        const goOn = this.#back(Buffer.from(buffer.buffer, buffer.byteOffset, count));
+        if (this.#connection.socket.writableLength > 0) read.giveAway();
+        read.filled(count);
+        return goOn;
+      },
+    };
+    this.#pending = host.connect({ ...(upstreamAlpn ? { alpn: upstreamAlpn } : {}), onread }, (result) => {
       this.#pending = undefined;
       if (result.ok) this.#flow(result, cluster);
       else this.#failed(result);
@@ -201,14 +216,16 @@ class Passage {
       if (!up.write(chunk)) down.pause();
     };
     down.on("data", forth);
-    down.on("end", () => up.end());
-    down.on("drain", () => up.resume());
-    up.on("data", (chunk: Buffer) => {
-      this.#sent += chunk.length;
-      sent.value += chunk.length;
-      upReceived.value += chunk.length;
+    this.#countBack = (bytes) => {
+      this.#sent += bytes;
+      sent.value += bytes;
+      upReceived.value += bytes;
       if (watched) this.#last = world.monotonic();
-      if (!down.write(chunk)) up.pause();
+    };
+    down.on("end", () => up.end());
+    // With TLS; without, what comes is read into a buffer of ours.
+    up.on("data", (chunk: Buffer) => {
+      if (!this.#back(chunk)) up.pause();
     });
     up.on("end", () => down.end());
     up.on("drain", () => down.resume());
@@ -220,6 +237,22 @@ class Passage {
     up.resume();
     if (watched) this.#watchIdle(idle);
   }
+
+  /** Bytes from the host go on to the client; false: no more of them until they went. */
+  #back(bytes: Buffer): boolean {
+    if (this.#over) return false;
+    const down = this.#connection.socket;
+    this.#countBack(bytes.length);
+    down.write(bytes, this.#written);
+    this.#held = down.writableNeedDrain;
+    return !this.#held;
+  }
+
+  readonly #written = (): void => {
+    if (!this.#held || this.#over || this.#connection.socket.writableLength > 0) return;
+    this.#held = false;
+    this.#upstream?.resume();
+  };
 
   #watchIdle(after: number): void {
     const { world } = this.#handler.deps;

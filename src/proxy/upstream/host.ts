@@ -198,7 +198,8 @@ export class EndpointHost implements Host {
             ? { localAddress: cluster.localAddress }
             : {}),
         };
-    const tcp = connectTcp({ ...target, noDelay: true, allowHalfOpen: true });
+    const onread = transport ? undefined : options.onread;
+    const tcp = connectTcp({ ...target, noDelay: true, allowHalfOpen: true, ...(onread && { onread }) });
     socket = tcp;
     tcp.once("close", released);
     const onError = (error: NodeJS.ErrnoException) =>
