@@ -132,7 +132,9 @@ async function passThrough(report: Report, rig: Rig): Promise<void> {
     const { cpu, bytes, processes } = await measure(report, rig, kind, path);
     const perGb = cpu / (bytes / 1e9);
     const limit =
-      kind === "Envoy" || envoy === undefined ? {} : { limit: Number((2 * envoy).toFixed(2)), note: "within 2x of Envoy" };
+      kind === "Envoy" || envoy === undefined
+        ? {}
+        : { limit: Number((2 * envoy).toFixed(2)), note: "within 2x of Envoy" };
     report.figure(`TCP, ${kind}: CPU for a GB`, perGb, "s", limit);
     if (kind === "Envoy") envoy = perGb;
     for (const each of processes) each.kill("SIGKILL");
