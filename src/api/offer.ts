@@ -65,6 +65,10 @@ export interface OfferedWorkload {
   trustDomain: string;
   /** Of its labels those that `isOfferedLabel` lets through, and no others (law 11). */
   labels?: Record<string, string>;
+  /** It refuses its mesh's mTLS (PeerAuthentication `DISABLE`): it is called in plain text. */
+  plainText?: boolean;
+  /** Ports of the pod for which that is the other way round. */
+  exceptPorts?: number[];
 }
 
 /** What this cluster sees of one peer. In `weft-system`, named as the peer. */
@@ -75,7 +79,7 @@ export interface PeerReport extends KubeObject {
     peer: string;
   };
   status?: {
-    /** `Reachable`: True = Live; Unknown = Stale or Refused (what came from it stands); False = Lost, Renamed, SecretInvalid (it does not count). */
+    /** `Reachable`: True = Live; Unknown = Stale or Refused (what came from it stands); False = Lost, Renamed (it does not count), SecretInvalid. */
     conditions?: Condition[];
     /** How long the peer may be silent before it is lost: as its Lease says. */
     leaseDurationSeconds?: number;

@@ -38,11 +38,24 @@ export function define(command: Command): void {
 
 const signs = { ok: "√", warning: "‼", failed: "×" };
 
+/** One line for all definitions of a cluster that are well: there are two dozen. */
+function inShort(checks: readonly Check[]): Check[] {
+  const isGood = ({ name, status }: Check) => name.startsWith("definition ") && status === "ok";
+  const counts = new Map<string, number>();
+  for (const { about } of checks.filter(isGood)) counts.set(about, (counts.get(about) ?? 0) + 1);
+  return checks.flatMap((check) => {
+    if (!isGood(check)) return [check];
+    const count = counts.get(check.about);
+    counts.delete(check.about);
+    return count ? [{ ...check, name: "its definitions are there", message: `${count}` }] : [];
+  });
+}
+
 /** One part for each cluster and pair; what is not well with what was found and what to do. */
 export function text(checks: readonly Check[]): string {
   const lines: string[] = [];
   let about: string | undefined;
-  for (const check of checks) {
+  for (const check of inShort(checks)) {
     if (check.about !== about) {
       about = check.about;
       if (lines.length > 0) lines.push("");

@@ -3,7 +3,13 @@ import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type ProxyImplementation, pods, systemNamespace, WeftError } from "../api/index.ts";
-import { deployControlPlane, joinClusters, prepareCluster, waitForControlPlane } from "../install/index.ts";
+import {
+  deployControlPlane,
+  joinClusters,
+  prepareCluster,
+  renewExpired,
+  waitForControlPlane,
+} from "../install/index.ts";
 import { KubeClient, kubeconfigToWrite, mergeContexts, removeContexts, transportFor } from "../kube/index.ts";
 import {
   type ClusterPki,
@@ -59,8 +65,8 @@ export function define(command: Command): void {
     )
     .option(
       "--port <number>",
-      "port of the first API server on 127.0.0.1 (default: any free ports)",
-      positive,
+      "port of the first API server on 127.0.0.1, the others follow (default: any free ports)",
+      port,
     )
     .addOption(proxyOption())
     .addOption(
@@ -71,7 +77,7 @@ export function define(command: Command): void {
       for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
         process.on(signal, () => stop.abort(new Error(`stopped by ${signal}; nothing is left behind`)));
       }
-      const { file, clusters, nodes, controlPlane, kubeconfig, port, proxy } = options;
+      const { file, clusters, nodes, controlPlane, kubeconfig, proxy } = options;
       const spec = file === undefined ? specOf(clusters?.split(","), nodes) : await readLabFile(file);
       if (controlPlane) for (const cluster of spec.clusters) cluster.controlPlane = controlPlane;
       if (proxy) spec.mesh = { proxy };
@@ -80,7 +86,7 @@ export function define(command: Command): void {
         spec,
         kept: told ? "same" : "any",
         kubeconfig,
-        port,
+        port: options.port,
         line: console.log,
         signal: stop.signal,
       });
@@ -112,6 +118,13 @@ function positive(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1)
     throw new InvalidArgumentError("It is not a whole number above 0.");
+  return value;
+}
+
+function port(text: string): number {
+  const value = positive(text);
+  // Room for the clusters that follow.
+  if (value > 65_000) throw new InvalidArgumentError("It should be 65000 at most.");
   return value;
 }
 
@@ -255,7 +268,10 @@ async function bringUp(world: World, state: LabState, launch: Launch, options: B
   done(`contexts ${contextsOf(clusters)} in ${options.kubeconfig}`);
 }
 
-/** Starts a lab that was kept. What is in its clusters is the user's business: nothing is installed or joined. */
+/**
+ * Starts a lab that was kept. What is in its clusters is the user's business: nothing is installed or joined. But
+ * credentials that ended meanwhile are renewed, as the control planes would have done.
+ */
 async function bringBack(world: World, state: LabState, launch: Launch, options: BringUp): Promise<void> {
   const { clusters, ports, signal, programs } = options;
   const done = progress(world, options.line);
@@ -265,17 +281,25 @@ async function bringBack(world: World, state: LabState, launch: Launch, options:
   await Promise.all([launch.ready("backbone"), programs]);
   done("network");
   launch.start();
-  await Promise.all(
-    clusters.map(async (cluster) => {
+  const members = clusters.map((cluster) => {
+    const { name } = cluster;
+    const client = adminClient(world, cluster, ports[name]!, keys[name]!);
+    return { client, cluster, name, ca: keys[name]!.ca.cert, server: `https://${cluster.apiAddress}:6443` };
+  });
+  const renewed = Promise.all(clusters.map(({ name }) => launch.ready(name))).then(() =>
+    renewExpired(members),
+  );
+  await Promise.all([
+    renewed,
+    ...members.map(async ({ client, cluster }) => {
       const { name, nodes } = cluster;
       await launch.ready(name);
       done(`${name}: API server at https://127.0.0.1:${ports[name]}`);
       await Promise.all(nodes.map((node) => launch.ready(node.name)));
-      const client = adminClient(world, cluster, ports[name]!, keys[name]!);
       const back = await waitForPods(client, begun, signal);
       done(`${name}: ${back ? "control plane ready" : "the control plane is not ready yet"}`);
     }),
-  );
+  ]);
   await writeContexts(keys, options);
   done(`contexts ${contextsOf(clusters)} in ${options.kubeconfig}`);
 }

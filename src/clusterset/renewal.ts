@@ -1,5 +1,5 @@
 /**
- * A peer's token is good for a while only: at two thirds of its life we ask the peer for a new one (which is all
+ * A peer's token is good for a while only: after a third of its life we ask the peer for a new one (which is all
  * that our ServiceAccount there may create, law 11) and write it into our own Secret. From there it is taken up
  * like any changed Secret: the new connection stands before the old one goes.
  */
@@ -52,7 +52,7 @@ export function renewInTime(options: RenewalOptions): (() => void) | undefined {
   const life = lifeOf(options.token);
   if (!life || !options.spec.secret) return undefined;
   const { world } = options.own;
-  const due = (life.issuedAt + ((life.expiresAt - life.issuedAt) * 2) / 3) * 1000;
+  const due = (life.issuedAt + (life.expiresAt - life.issuedAt) / 3) * 1000;
   let timer: Timer | undefined;
   let ended = false;
   const wait = (delay: number) => {

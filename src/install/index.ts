@@ -17,7 +17,14 @@ export {
   prepareCluster,
   waitForControlPlane,
 } from "./install.ts";
-export { type Joiner, joinClusters, leaveClusters, peersOf, serverForPeers } from "./join.ts";
+export {
+  type Joiner,
+  joinClusters,
+  leaveClusters,
+  peersOf,
+  renewExpired,
+  serverForPeers,
+} from "./join.ts";
 export {
   controlPlane,
   defaultImage,

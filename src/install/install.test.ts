@@ -16,7 +16,16 @@ import { type ApiServer, createApiServer } from "../lab/apiserver/index.ts";
 import { makeClusterPki } from "../lab/pki.ts";
 import { defaultCluster } from "../lab/spec.ts";
 import { realWorld } from "../world/index.ts";
-import { joinClusters, leaveClusters, manifests, peersOf, prepareCluster, serverForPeers } from "./index.ts";
+import { credentialsIn, expiryOf } from "./credentials.ts";
+import {
+  joinClusters,
+  leaveClusters,
+  manifests,
+  peersOf,
+  prepareCluster,
+  renewExpired,
+  serverForPeers,
+} from "./index.ts";
 
 const world = realWorld();
 const pki = (await makeClusterPki(world, defaultCluster("c1", 0))).cluster;
@@ -166,6 +175,38 @@ describe("join", () => {
     assert.equal(await a.client.get(serviceAccounts, "weft-system/weft-peer-b"), undefined);
     assert.ok(await a.client.get(serviceAccounts, "weft-system/weft-peer-b-2"));
     assert.deepEqual((await joinClusters(joiners)).forgotten, [{ reader: "c", before: "b", name: "b-2" }]);
+  });
+
+  test("credentials are good for a week; those that are over are made anew, and no others", async () => {
+    const [a, b] = [await cluster("a"), await cluster("b")];
+    for (const [name, { client }] of Object.entries({ a, b })) await prepareCluster(client, { name });
+    const joiners = Object.entries({ a, b }).map(([name, { client }]) => ({
+      client,
+      name,
+      server: `https://${name}:6443`,
+      ca: undefined,
+    }));
+    await joinClusters(joiners);
+    const life = async (of: Cluster, peer: string) => {
+      const secret = await of.client.get(secrets, `weft-system/weft-peer-${peer}`);
+      const { from, to } = expiryOf(credentialsIn(secret!))!;
+      return { days: (to - from) / (24 * 3600_000), left: to - world.now() };
+    };
+    assert.equal((await life(a, "b")).days, 7);
+    const secret = (await a.client.get(secrets, "weft-system/weft-peer-b"))!;
+    const claims = Buffer.from(JSON.stringify({ iat: 1, exp: 2 })).toString("base64url");
+    const text = Buffer.from(secret.data!.kubeconfig!, "base64").toString();
+    const over = text.replace(/"token":"[^"]*"/, `"token":"x.${claims}.x"`);
+    const data = { kubeconfig: Buffer.from(over).toString("base64") };
+    await a.client.patch(secrets, "weft-system/weft-peer-b", { data });
+    assert.ok((await life(a, "b")).left < 0);
+    const other = await b.client.get(secrets, "weft-system/weft-peer-a");
+    await renewExpired(joiners);
+    assert.ok((await life(a, "b")).left > 0);
+    assert.deepEqual(await b.client.get(secrets, "weft-system/weft-peer-a"), other);
+    await leaveClusters(a.client, [b.client]);
+    await renewExpired(joiners);
+    assert.deepEqual([await peersOf(a.client), await peersOf(b.client)], [[], []]);
   });
 
   test("clusters without Weft, and two of one name, are refused before anything is written", async () => {

@@ -6,7 +6,6 @@
 import {
   clusterRoleBindings,
   configMaps,
-  nameOf,
   pathOf,
   peerLabel,
   roleBindings,
@@ -17,8 +16,9 @@ import {
   systemNamespace,
   WeftError,
 } from "../api/index.ts";
-import { type Credentials, type KubeClient, parseKubeconfig } from "../kube/index.ts";
+import type { KubeClient } from "../kube/index.ts";
 import { apply } from "./apply.ts";
+import { credentialsIn, expiryOf } from "./credentials.ts";
 import { clusterName } from "./install.ts";
 import { clusterRoleBinding, installManager, labels, peerRole, role, roleBinding } from "./manifests.ts";
 
@@ -32,9 +32,10 @@ export interface Joiner {
 }
 
 /**
- * How long a peer's token is good for, in seconds: a year. API servers may shorten it. A peer may renew its own.
+ * How long a peer's token is good for, in seconds: a week. API servers may shorten it. Peers renew their own after a
+ * third of it (`clusterset/renewal.ts`), so a cluster may be out of reach for more than four days and needs no person.
  */
-const tokenLifetime = 365 * 24 * 3600;
+const tokenLifetime = 7 * 24 * 3600;
 
 const accountOf = (peer: string) => `weft-peer-${peer}`;
 
@@ -76,6 +77,32 @@ export async function joinClusters(joiners: readonly Joiner[], signal?: AbortSig
     }),
   );
   return { names, forgotten: forgotten.flat() };
+}
+
+/**
+ * The same for credentials that have expired, and for no others: of clusters that were switched off for longer than their
+ * peers' tokens are good, as a lab that was kept.
+ */
+export async function renewExpired(joiners: readonly (Joiner & { name: string })[]): Promise<void> {
+  await Promise.all(
+    joiners.flatMap((reader) =>
+      joiners.map(async (offerer) => {
+        const ref = { namespace: systemNamespace, name: accountOf(offerer.name) };
+        const secret = await reader.client.get(secrets, ref);
+        if (!secret || !isExpired(secret, reader.client.world.now())) return;
+        const token = await admit(offerer.client, reader.name, undefined);
+        await introduce(reader.client, offerer, token, undefined);
+      }),
+    ),
+  );
+}
+
+function isExpired(secret: Secret, now: number): boolean {
+  try {
+    return (expiryOf(credentialsIn(secret))?.to ?? Number.POSITIVE_INFINITY) <= now;
+  } catch {
+    return false; // what cannot be read is a person's to mend
+  }
 }
 
 /** By which other names a cluster knows this peer: from credentials for the same API server. */
@@ -185,12 +212,6 @@ async function introduce(
     },
     { manager: installManager, force: true, ...(signal && { signal }) },
   );
-}
-
-/** Throws KUBECONFIG_INVALID. */
-export function credentialsIn(secret: Secret): Credentials {
-  const text = Buffer.from(secret.data?.kubeconfig ?? "", "base64").toString("utf8");
-  return parseKubeconfig(text, `Secret ${nameOf(secret)}`).credentials();
 }
 
 /** The peers that a cluster has credentials for. */

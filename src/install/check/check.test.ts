@@ -9,7 +9,9 @@ import {
   leases,
   namespaces,
   nodes,
+  pods as podKind,
   secrets,
+  serviceAccounts,
   serviceMeshControlPlanes,
   serviceMeshMemberRolls,
 } from "../../api/index.ts";
@@ -137,10 +139,16 @@ describe("a cluster", () => {
     assert.equal(found.status, "failed");
     assert.match(found.message ?? "", /Secret weft-system\/weft-peer-b/);
     const day = 24 * 3600_000;
-    const life = { from: 0, to: 100 * day };
-    assert.equal(lifeFinding(life, 50 * day, "").status, "ok");
-    assert.equal(lifeFinding(life, 80 * day, "").status, "warning");
+    const life = { from: 0, to: 100 * day, byItself: true };
+    assert.equal(lifeFinding(life, 40 * day, "").status, "ok");
+    assert.match(
+      lifeFinding(life, 60 * day, "").message ?? "",
+      /expires on 1970-04-11 00:00 UTC and has not/,
+    );
     assert.equal(lifeFinding(life, 100 * day, "").status, "failed");
+    const certificate = { ...life, byItself: false };
+    assert.equal(lifeFinding(certificate, 60 * day, "").status, "ok");
+    assert.equal(lifeFinding(certificate, 80 * day, "").status, "warning");
   });
 });
 
@@ -151,6 +159,24 @@ describe("two clusters", () => {
     for (const [name, { client }] of Object.entries({ a, b })) await prepareCluster(client, { name });
     assert.equal(find(await pair(), "each has a credential for the other").status, "failed");
     await joinClusters([a, b].map(({ client }) => ({ client, server: "https://x:6443", ca: undefined })));
+    const pods = async () => {
+      const { status, message } = find(await pair(), "their pods have different addresses");
+      return `${status}: ${message}`;
+    };
+    assert.match(await pods(), /^ok: not known/);
+    const pod = async ({ client }: typeof a, name: string, ip: string) => {
+      const ref = { namespace: "default", name };
+      const spec = { containers: [{ name: "app", image: "app" }] };
+      await client.create(podKind, { metadata: ref, spec });
+      await client.patch(podKind, ref, { status: { podIPs: [{ ip }] } }, { subresource: "status" });
+    };
+    for (const { client } of [a, b])
+      await client.create(serviceAccounts, { metadata: { namespace: "default", name: "default" } });
+    await pod(a, "one", "10.244.0.5");
+    await pod(b, "one", "10.245.0.5");
+    assert.match(await pods(), /^ok: as far as their pods show/);
+    await pod(b, "two", "10.244.0.5");
+    assert.equal(await pods(), "failed: both have a pod at 10.244.0.5");
     const node = (name: string, podCIDR: string, address: string) => ({
       metadata: { name },
       spec: { podCIDR, podCIDRs: [podCIDR] },

@@ -37,10 +37,14 @@ export async function checkPair(a: Named, b: Named): Promise<Check[]> {
       const fix =
         "one of the clusters must be made anew with another pod range: addresses of pods cross clusters";
       const overlap = firstOverlap(x.pods, y.pods);
-      if (overlap) return failed(`${overlap[0]} and ${overlap[1]} overlap`, fix);
-      return x.pods.length > 0 && y.pods.length > 0
-        ? ok()
-        : ok("not known: the nodes do not say which addresses pods get");
+      if (overlap) {
+        const [a, b] = overlap;
+        return failed(a === b ? `both have a pod at ${a}` : `${a} and ${b} overlap`, fix);
+      }
+      if (x.pods.length === 0 || y.pods.length === 0) {
+        return ok("not known: the nodes do not say which addresses pods get, and there are no pods");
+      }
+      return ok(x.sampled || y.sampled ? "as far as their pods show; the nodes do not say" : undefined);
     }),
     check(about, "pods' addresses are not the other's services'", async () => {
       const [x, y] = await ranges;

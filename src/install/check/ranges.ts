@@ -1,11 +1,13 @@
 /** Address ranges of clusters, and whether they overlap. IPv4 and IPv6. */
 import { BlockList, isIP } from "node:net";
-import { configMaps, nodes, type Resource, services } from "../../api/index.ts";
+import { configMaps, nodes, type Pod, pathOf, pods, type Resource, services } from "../../api/index.ts";
 import { isForbidden, isNotFound, type KubeClient } from "../../kube/index.ts";
 
 export interface Ranges {
-  /** Of the nodes, `spec.podCIDRs`; empty where the network plugin gives pods other addresses. */
+  /** Of the nodes, `spec.podCIDRs`; where they do not say, the addresses that some pods have. */
   pods: string[];
+  /** Whether `pods` are single addresses: then ranges may overlap although these do not. */
+  sampled: boolean;
   /** What ServiceCIDRs or kubeadm's configuration say, or single addresses where neither is there. */
   services: string[];
   /** InternalIPs of the nodes. */
@@ -28,13 +30,23 @@ const serviceCidrs: Resource<ServiceCidr> = {
 
 export async function rangesOf(client: KubeClient): Promise<Ranges> {
   const [all, ranges] = await Promise.all([client.list(nodes), serviceRanges(client)]);
+  const said = all.items.flatMap(({ spec }) => spec?.podCIDRs ?? (spec?.podCIDR ? [spec.podCIDR] : []));
   return {
-    pods: all.items.flatMap(({ spec }) => spec?.podCIDRs ?? (spec?.podCIDR ? [spec.podCIDR] : [])),
+    pods: said.length > 0 ? said : await addressesOfPods(client),
+    sampled: said.length === 0,
     services: ranges,
     nodes: all.items.flatMap(({ status }) =>
       (status?.addresses ?? []).filter(({ type }) => type === "InternalIP").map(({ address }) => address),
     ),
   };
+}
+
+/** Of a part of the pods: ranges that overlap are given out from the same end. */
+async function addressesOfPods(client: KubeClient): Promise<string[]> {
+  const { items } = await client.json<{ items: Pod[] }>("GET", `${pathOf(pods)}?limit=500`);
+  return items
+    .filter(({ spec }) => !spec.hostNetwork)
+    .flatMap(({ status }) => (status?.podIPs ?? []).flatMap(({ ip }) => (ip ? [ip] : [])));
 }
 
 async function serviceRanges(client: KubeClient): Promise<string[]> {
