@@ -73,7 +73,14 @@ import {
   type WatchSourceOptions,
   watchSource,
 } from "./kube/index.ts";
-import { type Finding, type Proxy as MeshProxy, slimPod, type Traffic, traffic } from "./traffic/index.ts";
+import {
+  credentialOf,
+  type Finding,
+  type Proxy as MeshProxy,
+  slimPod,
+  type Traffic,
+  traffic,
+} from "./traffic/index.ts";
 import { acceptedOf, credentialsOf, startXds, statusOf, type XdsServer } from "./xds/index.ts";
 
 export interface DiscoveryOptions {
@@ -172,14 +179,20 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
     httpRoutes: watch(gatewayApi.httpRoutes),
     referenceGrants: watch(gatewayApi.referenceGrants),
   };
-  const credentials = flatDerive(watch(secrets, { namespace }), credentialsOf, {
+  const ownSecrets = watch(secrets, { namespace });
+  const credentials = flatDerive(ownSecrets, credentialsOf, {
     name: "credentials",
     key: (credential) => credential.name,
   });
 
   // … which proxies are there, and what they are to do …
   const proxies = source<MeshProxy>(engine, { name: "proxies", key: ({ id }) => id, synced: true });
-  const model = traffic({ ...cluster, mesh, proxies });
+  const model = traffic({
+    ...cluster,
+    credentials: derive(ownSecrets, credentialOf, { name: "credentialFacts" }),
+    mesh,
+    proxies,
+  });
 
   const settings = await settled(mesh, ended.signal, () => {
     const missing = `ConfigMap ${namespace}/${meshSettingsName(name)}`;

@@ -12,10 +12,11 @@ import {
   nameOf,
   namespaces,
   readMeshSettings,
+  secrets,
   WeftError,
 } from "../api/index.ts";
 import { Engine } from "../collections/index.ts";
-import { isNotFound, type KubeClient, loadKubeconfig } from "../kube/index.ts";
+import { isForbidden, isNotFound, type KubeClient, loadKubeconfig } from "../kube/index.ts";
 import { analyze, codes, type Finding, finding, inputOf, inputResources, served } from "../traffic/index.ts";
 import { realWorld } from "../world/index.ts";
 import { clientOf } from "./contexts.ts";
@@ -73,7 +74,13 @@ async function run(files: string[], options: Options): Promise<void> {
   );
   const inCluster = cluster ? await objectsOf(cluster.client) : [];
   const meshes = cluster ? await meshesOf(cluster.client) : [];
-  const found = analyzeAll(meshes, inCluster, written);
+  const credentials = cluster ? await secretsOf(cluster.client, meshes) : new Map();
+  const found = analyzeAll(
+    meshes,
+    [...inCluster, ...[...credentials.values()].flat()],
+    written,
+    new Set(credentials.keys()),
+  );
   const fromFile = new Map(written.map((each) => [keyOf(each.object), each]));
   const messages = found
     .filter(
@@ -167,6 +174,8 @@ export function analyzeAll(
   meshes: readonly MeshSettings[],
   inCluster: readonly KubeObject[],
   written: readonly { object: KubeObject }[],
+  /** Namespaces of meshes of which all Secrets are among them. */
+  secretsKnown: ReadonlySet<string> = new Set(),
 ): Finding[] {
   const objects = new Map<string, KubeObject>();
   for (const object of inCluster) objects.set(keyOf(object), object);
@@ -213,7 +222,7 @@ export function analyzeAll(
       },
     });
     try {
-      return [...analyze(engine, mesh, seen).values()].flat();
+      return [...analyze(engine, mesh, seen, secretsKnown.has(mesh.namespace)).values()].flat();
     } finally {
       engine.dispose();
     }
@@ -282,6 +291,21 @@ async function objectsOf(client: KubeClient): Promise<KubeObject[]> {
     }),
   );
   return lists.flat();
+}
+
+/** Secrets of the meshes' namespaces, of those that we may read: gateways' credentials are among them. */
+async function secretsOf(
+  client: KubeClient,
+  meshes: readonly MeshSettings[],
+): Promise<Map<string, KubeObject[]>> {
+  const found = new Map<string, KubeObject[]>();
+  for (const { namespace } of meshes)
+    try {
+      found.set(namespace, (await client.list(secrets, { namespace })).items);
+    } catch (error) {
+      if (!isForbidden(error)) throw error;
+    }
+  return found;
 }
 
 async function meshesOf(client: KubeClient): Promise<MeshSettings[]> {

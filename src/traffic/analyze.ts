@@ -14,6 +14,8 @@ import {
   pods,
   type Resource,
   rateLimits,
+  type Secret,
+  secrets,
   serviceEntries,
   serviceImports,
   services,
@@ -21,12 +23,13 @@ import {
   virtualServices,
   workloadEntries,
 } from "../api/index.ts";
-import { type Engine, type Source, source } from "../collections/index.ts";
+import { derive, type Engine, type Source, source } from "../collections/index.ts";
+import { credentialOf } from "./credentials.ts";
 import { traffic } from "./index.ts";
 import type { TrafficInputs } from "./inputs.ts";
 import type { Finding, Proxy as MeshProxy } from "./model.ts";
 
-type ObjectInput = Exclude<keyof TrafficInputs, "mesh" | "proxies">;
+type ObjectInput = Exclude<keyof TrafficInputs, "mesh" | "proxies" | "credentials">;
 
 /** The kinds that traffic reads, by the input that they feed. */
 export const inputResources: Readonly<Record<ObjectInput, Resource>> = {
@@ -65,6 +68,8 @@ export function analyze(
   engine: Engine,
   mesh: MeshSettings,
   objects: Iterable<KubeObject>,
+  /** Whether all Secrets of the mesh's namespace are among them. */
+  secretsKnown = false,
 ): ReadonlyMap<string, readonly Finding[]> {
   const sources = new Map<string, Source<KubeObject>>();
   const input = (name: ObjectInput) => {
@@ -77,11 +82,20 @@ export function analyze(
   const inputs = Object.fromEntries(
     (Object.keys(inputResources) as ObjectInput[]).map((name) => [name, input(name)]),
   );
-  const { findings } = traffic({ ...inputs, mesh: settings, proxies } as unknown as TrafficInputs);
+  const credentials = source<KubeObject>(engine, { name: "secrets", key: nameOf, synced: true });
+  const { findings } = traffic({
+    ...inputs,
+    mesh: settings,
+    proxies,
+    ...(secretsKnown && {
+      credentials: derive(credentials, (each) => credentialOf(each as Secret), { name: "credentials" }),
+    }),
+  } as unknown as TrafficInputs);
   settings.put(mesh);
   for (const object of objects) {
     const name = inputOf(object);
     if (name) sources.get(name)?.put(object);
+    else if (object.kind === secrets.kind && object.apiVersion === "v1") credentials.put(object);
   }
   engine.settle();
   return new Map(findings.entries());

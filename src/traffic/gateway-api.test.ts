@@ -267,8 +267,13 @@ spec: { type: ClusterSetIP, ips: [10.11.9.9], ports: [{ port: 80, name: http, pr
       ]),
       [
         ["http", 1, ["True", "True", "True"]],
-        ["https", 0, ["True", "True", "True"]],
+        ["https", 0, ["True", "False", "False"]],
       ],
+    );
+    // Discovery reads the Secrets of its own namespace, and a Gateway that names another's has no certificate.
+    assert.match(
+      status.listeners![1]!.conditions.find(({ type }) => type === "ResolvedRefs")!.message,
+      /Secret coolapp\/cert: certificates are read in the mesh's own namespace, istio-system, only/,
     );
   });
 

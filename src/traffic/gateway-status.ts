@@ -22,6 +22,8 @@ export interface GatewayStatusLook {
   service: Service | undefined;
   /** Undefined where no pods carry it. */
   rules: GatewayRules | undefined;
+  /** Why a Secret, by the name that proxies ask for it by, is no certificate to serve with. */
+  secretProblem(name: string): string | undefined;
   /** Routes bound to a listener. */
   routes(listener: string): readonly HostRules[];
 }
@@ -29,7 +31,7 @@ export interface GatewayStatusLook {
 /** Undefined for a Gateway of another class. */
 export function gatewayStatus(
   { metadata, spec }: gatewayApi.Gateway,
-  { service, rules, routes }: GatewayStatusLook,
+  { service, rules, routes, secretProblem }: GatewayStatusLook,
 ): gatewayApi.GatewayStatus | undefined {
   if (spec.gatewayClassName !== gatewayClass) return undefined;
   const { namespace = "", name, generation = 0 } = metadata;
@@ -42,6 +44,10 @@ export function gatewayStatus(
     );
     const protocol = namedProtocol(listener.protocol);
     const resolved = !protocol || !rules || server !== undefined || spec.tls?.frontend !== undefined;
+    const secret = server?.tls?.credentialName;
+    const problem = resolved
+      ? secret && secretProblem(secret)
+      : "there is no certificateRef that may be used: a Secret of this namespace, or one that a ReferenceGrant allows";
     const attachedRoutes = server
       ? routes(server.gateway).filter((route) => shares(server, route)).length
       : 0;
@@ -56,16 +62,10 @@ export function gatewayStatus(
         protocol
           ? said("Accepted", true, "Accepted", "", generation)
           : said("Accepted", false, "UnsupportedProtocol", `${listener.protocol} is not served`, generation),
-        resolved
-          ? said("ResolvedRefs", true, "ResolvedRefs", "", generation)
-          : said(
-              "ResolvedRefs",
-              false,
-              "InvalidCertificateRef",
-              "there is no certificateRef that may be used: a Secret of this namespace, or one that a ReferenceGrant allows",
-              generation,
-            ),
-        server
+        problem
+          ? said("ResolvedRefs", false, "InvalidCertificateRef", problem, generation)
+          : said("ResolvedRefs", true, "ResolvedRefs", "", generation),
+        server && !problem
           ? said("Programmed", true, "Programmed", "", generation)
           : said("Programmed", false, "Invalid", "the listener is not served", generation),
       ] as Condition[],

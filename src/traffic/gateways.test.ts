@@ -288,7 +288,7 @@ spec: { host: web, trafficPolicy: { tls: { mode: SIMPLE, credentialName: ca } } 
       assert.equal(config().listeners.size, 0, check);
       assert.deepEqual(
         mesh.findings.get("Gateway/coolapp/front")?.map(({ code }) => code),
-        ["WEFT0901"],
+        ["WEFT0101", "WEFT0901"],
       );
     }
   });

@@ -17,6 +17,7 @@ import type { Traffic, TrafficInputs } from "./inputs.ts";
 import { patternsOf } from "./names.ts";
 
 export { analyze, inputOf, inputResources } from "./analyze.ts";
+export { type Credential, credentialOf, credentialTexts } from "./credentials.ts";
 export { type Code, codes, finding } from "./findings/index.ts";
 export type { Traffic, TrafficInputs } from "./inputs.ts";
 export { localityFor } from "./locality.ts";
@@ -78,6 +79,12 @@ export function traffic(inputs: TrafficInputs): Traffic {
           kind === "Service"
             ? read.get(services.meshServices, `${namespace}/${name}`) !== undefined
             : read.get(gateways.gatewayRules, `${kind}/${namespace}/${name}`) !== undefined,
+        ...(inputs.credentials && {
+          credentials: {
+            get: (name) => read.get(inputs.credentials!, name),
+            reached: (time) => read.reached(time),
+          },
+        }),
         pods: (namespace) => read.all(instances.workloadsByNamespace, namespace),
         services: () => read.list(services.meshServices),
         gateways: () => read.list(rules.istioGatewayRules),

@@ -19,6 +19,7 @@ import type {
   WorkloadEntry,
 } from "../api/index.ts";
 import type { Collection } from "../collections/index.ts";
+import type { Credential } from "./credentials.ts";
 import type { Finding, Proxy as MeshProxy, ScopeConfig, UpstreamEndpoints } from "./model.ts";
 
 /**
@@ -50,6 +51,8 @@ export interface TrafficInputs {
   kubeGateways: Collection<gatewayApi.Gateway>;
   httpRoutes: Collection<gatewayApi.HTTPRoute>;
   referenceGrants: Collection<gatewayApi.ReferenceGrant>;
+  /** What Secrets of the mesh's namespace are good for (`credentialOf`). Absent: nothing is said of Secrets. */
+  credentials?: Collection<Credential>;
 }
 
 /** What comes out. */

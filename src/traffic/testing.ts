@@ -1,8 +1,9 @@
 /** For tests: a mesh whose objects are written as YAML, as people write them. */
 import { parseAllDocuments } from "yaml";
-import { type KubeObject, type MeshSettings, memberOfLabel, nameOf } from "../api/index.ts";
-import { type Bug, Engine, type Source, source } from "../collections/index.ts";
+import { type KubeObject, type MeshSettings, memberOfLabel, nameOf, type Secret } from "../api/index.ts";
+import { type Bug, derive, Engine, type Source, source } from "../collections/index.ts";
 import { SimulatedWorld } from "../world/index.ts";
+import { credentialOf } from "./credentials.ts";
 import { type Traffic, type TrafficInputs, traffic } from "./index.ts";
 import type { Proxy as MeshProxy, ScopeConfig } from "./model.ts";
 
@@ -23,7 +24,7 @@ export const meshSettings: MeshSettings = {
 };
 
 /** Kind → the input it belongs to. */
-const inputOf: Record<string, keyof TrafficInputs> = {
+const inputOf: Record<string, keyof TrafficInputs | "secrets"> = {
   Namespace: "namespaces",
   Service: "services",
   EndpointSlice: "endpointSlices",
@@ -41,6 +42,7 @@ const inputOf: Record<string, keyof TrafficInputs> = {
   RateLimit: "rateLimits",
   HTTPRoute: "httpRoutes",
   ReferenceGrant: "referenceGrants",
+  Secret: "secrets",
 };
 
 export interface TestMesh extends Traffic {
@@ -99,6 +101,7 @@ export function testMesh(settings: Partial<MeshSettings> = {}): TestMesh {
     kubeGateways: input("kubeGateways"),
     httpRoutes: input("httpRoutes"),
     referenceGrants: input("referenceGrants"),
+    credentials: derive(input<Secret>("secrets"), credentialOf, { name: "credentials" }),
   };
   let current = { ...meshSettings, ...settings };
   mesh.put(current);

@@ -66,6 +66,12 @@ export const codes = {
     says: "it shares port {port} with {winner}, which is older and speaks {protocol}: this server is not used",
     fix: "Take another port, or make both speak the same",
   },
+  WEFT0161: {
+    name: "InvalidGatewayCredential",
+    level: "error",
+    says: 'The credential "{name}" cannot be used: {reason}',
+    fix: "Put a certificate with its key (and a CA, where peers are checked) into the Secret. Until then connections that need it are refused",
+  },
   WEFT0901: {
     name: "FieldNotServed",
     level: "warning",

@@ -7,6 +7,7 @@ import { isTcp, namedProtocol } from "../protocol.ts";
 import { isAddress, timeOf } from "../registry.ts";
 import { isSubsetName } from "../rules.ts";
 import { finding } from "./codes.ts";
+import { policyCredentialFindings } from "./credentials.ts";
 import type { Look } from "./look.ts";
 import { type At, originOf } from "./origin.ts";
 
@@ -57,18 +58,18 @@ export function destinationRuleFindings(rule: DestinationRule, look: Look): Find
           winner: winner ? `DestinationRule ${winner.key}` : "an earlier entry of this object",
         }),
       );
-    if (subset.trafficPolicy) policyFindings(subset.trafficPolicy, `${field}.trafficPolicy`, at, found);
+    if (subset.trafficPolicy) policyFindings(subset.trafficPolicy, `${field}.trafficPolicy`, at, look, found);
   });
   const winner = older.find((other) => other.policy);
   if (spec.trafficPolicy && winner)
     found.push(
       finding("WEFT0909", at("spec.trafficPolicy"), { host, winner: `DestinationRule ${winner.key}` }),
     );
-  if (spec.trafficPolicy) policyFindings(spec.trafficPolicy, "spec.trafficPolicy", at, found);
+  if (spec.trafficPolicy) policyFindings(spec.trafficPolicy, "spec.trafficPolicy", at, look, found);
   return found;
 }
 
-function policyFindings(policy: TrafficPolicy, field: string, at: At, found: Finding[]): void {
+function policyFindings(policy: TrafficPolicy, field: string, at: At, look: Look, found: Finding[]): void {
   for (const [i, part] of [policy, ...(policy.portLevelSettings ?? [])].entries()) {
     const own = i === 0 ? field : `${field}.portLevelSettings[${i - 1}]`;
     const locality = part.loadBalancer?.localityLbSetting;
@@ -112,6 +113,7 @@ function policyFindings(policy: TrafficPolicy, field: string, at: At, found: Fin
         );
     }
     const tls = part.tls;
+    found.push(...policyCredentialFindings(tls, at, own, look));
     if (tls?.mode === "MUTUAL" && !tls.credentialName && !(tls.clientCertificate && tls.privateKey))
       found.push(
         finding("WEFT0106", at(`${own}.tls`), {

@@ -7,6 +7,7 @@ import { isHost, isPort } from "../names.ts";
 import { namedProtocol } from "../protocol.ts";
 import { selects } from "../workloads.ts";
 import { finding } from "./codes.ts";
+import { serverCredentialFindings } from "./credentials.ts";
 import type { Look } from "./look.ts";
 import { labelText, originOf } from "./origin.ts";
 
@@ -51,6 +52,7 @@ export function gatewayFindings(gateway: Gateway, look: Look): Finding[] {
           reason: "there must be one: certificates come from Secrets",
         }),
       );
+    found.push(...serverCredentialFindings(server, at, field, look));
     (server.hosts ?? []).forEach((text, j) => {
       const host = text.slice(text.indexOf("/") + 1).toLowerCase();
       if (!isHost(host))

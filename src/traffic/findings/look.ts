@@ -1,5 +1,6 @@
 import type { MeshSettings } from "../../api/index.ts";
 import type { PolicyTarget } from "../authorization.ts";
+import type { Credential } from "../credentials.ts";
 import type { Server } from "../gateways.ts";
 import type { MeshService } from "../registry.ts";
 import type { MergedRule, Rule } from "../rules.ts";
@@ -22,6 +23,8 @@ export interface Look {
   winner(host: string, client: string): HostRules | undefined;
   /** Whether what a policy is for is there, and ours. */
   target(namespace: string, target: PolicyTarget): boolean;
+  /** Secrets of the mesh's namespace, by `namespace/name`; absent where nobody knows them. */
+  credentials?: { get(name: string): Credential | undefined; reached(time: number): boolean };
   pods(namespace: string): readonly Workload[];
   services(): readonly MeshService[];
   /** Gateways that select pods with these labels or fewer, by key. */

@@ -137,6 +137,15 @@ export function gatewayGraph(
       return gatewayStatus(gateway, {
         service: read.get(inputs.services, `${behind.namespace}/${behind.name}`),
         rules: read.get(kubeGatewayRules, key),
+        secretProblem: (secret) => {
+          if (!inputs.credentials) return undefined;
+          const [, full = ""] = secret.split("://");
+          if (!full.startsWith(`${mesh.namespace}/`))
+            return `Secret ${full}: certificates are read in the mesh's own namespace, ${mesh.namespace}, only`;
+          const found = read.get(inputs.credentials, full);
+          if (!found) return `Secret ${full}: there is none`;
+          return found.certificateProblem && `Secret ${full}: ${found.certificateProblem}`;
+        },
         routes: (listener) => read.all(hostRulesByGateway, listener),
       });
     },
