@@ -51,14 +51,15 @@ import { Zones } from "./dns/index.ts";
 import {
   type Credentials,
   EventRecorder,
-  elect,
   type FieldSink,
   fieldSink,
   type KubeClient,
+  labelsOnly,
   type Mark,
   type ObjectSink,
   objectSink,
   startHeartbeat,
+  startLeading,
   type Transport,
   type WatchedSource,
   type WatchSourceOptions,
@@ -112,9 +113,6 @@ export interface ControlPlane {
   /** Ends at once, as if killed: whoever is to lead next waits until its turn. */
   stop(): void;
 }
-
-/** How control planes of one cluster elect: a leader that was killed is replaced in 4.2 s at most. */
-const election = { leaseDuration: 3_000, renewDeadline: 2_000, retryPeriod: 1_000 };
 
 /** Starts it; resolves when the cluster's id is known. It runs until `stop`. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
@@ -309,26 +307,18 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       ...meshes.collections,
     }),
   );
-  const ended = new AbortController();
-  const candidacy = options.elected
-    ? elect({
-        client,
-        namespace: systemNamespace,
-        name: leaderLease,
-        identity: options.identity ?? cluster,
-        ...election,
-        onLeading: (term) => {
-          log("this control plane leads");
-          term.addEventListener("abort", () => log("this control plane does not lead any more"));
-          lead(term);
-        },
-        onError: (error) => log("electing a leader", error),
-      })
-    : undefined;
-  if (!candidacy) lead(ended.signal);
+  const leadership = startLeading({
+    client,
+    namespace: systemNamespace,
+    name: leaderLease,
+    identity: options.identity ?? cluster,
+    elected: options.elected ?? false,
+    what: "control plane",
+    lead,
+    log,
+  });
   const stop = () => {
-    candidacy?.abandon();
-    ended.abort();
+    leadership.abandon();
     for (const { reflection } of watched) reflection.stop();
     meshes.stop();
     peers.stop();
@@ -355,21 +345,12 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     get leading() {
       return sinks.size > 0;
     },
-    async resign() {
-      await candidacy?.stop();
-      ended.abort();
-    },
+    resign: () => leadership.resign(),
     async idle() {
       await Promise.all([...sinks.values()].map((sink) => sink.idle()));
     },
     stop,
   };
-}
-
-/** Nodes report their health all the time; only their labels say where endpoints are. */
-function labelsOnly<T extends KubeObject>({ apiVersion, kind, metadata }: T): T {
-  const { name, labels, resourceVersion, uid } = metadata;
-  return { apiVersion, kind, metadata: { name, labels, resourceVersion, uid } } as unknown as T;
 }
 
 /** The cluster in the key of a joined offer. */

@@ -19,6 +19,7 @@ import {
   managedByLabel,
   memberOfLabel,
   meshSettingsName,
+  nameOf,
   namespaces,
   nodes,
   peerAuthentications,
@@ -63,12 +64,13 @@ import {
 import { type WebhookAnswer, webhook } from "./injection/index.ts";
 import {
   type Applied,
-  elect,
   type FieldSink,
   fieldSink,
   type KubeClient,
+  labelsOnly,
   type ObjectSink,
   objectSink,
+  startLeading,
   type WatchedSource,
   type WatchSourceOptions,
   watchSource,
@@ -129,9 +131,6 @@ export interface PostRequest {
   headers: Readonly<Record<string, string | string[] | undefined>>;
   body: Uint8Array;
 }
-
-/** As the control plane elects: a leader that was killed is replaced in 4.2 s at most. */
-const election = { leaseDuration: 3_000, renewDeadline: 2_000, retryPeriod: 1_000 };
 
 /** Starts it; resolves when the mesh's settings are known and its authority is open. It runs until `stop`. */
 export async function startDiscovery(options: DiscoveryOptions): Promise<Discovery> {
@@ -235,10 +234,13 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
       data: rootsData(trustDomain, bundles),
     });
     const spec = { cluster: settings.cluster, trustDomain, certificates: authority.roots };
-    // It goes with the mesh, as the settings do.
-    const { apiVersion, kind, metadata } = ownConfigMaps.get(nameOfSettings(namespace, name))!;
-    const owner = { apiVersion, kind, name: metadata.name, uid: metadata.uid ?? "" };
-    trust.put({ metadata: { namespace, name, ownerReferences: [owner] }, spec });
+    // It goes with the mesh, as the settings do: while these are away, what was told stands.
+    const of = ownConfigMaps.get(nameOfSettings(namespace, name));
+    if (of) {
+      const { apiVersion, kind, metadata } = of;
+      const owner = { apiVersion, kind, name: metadata.name, uid: metadata.uid ?? "" };
+      trust.put({ metadata: { namespace, name, ownerReferences: [owner] }, spec });
+    }
     const refused = accepted.refused.map((each) => `${each.trustDomain} by ${each.cluster}: ${each.reason}`);
     if (refused.join() !== refusals) for (const line of refused) log(`roots do not count: ${line}`);
     refusals = refused.join();
@@ -293,42 +295,13 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
   // While we lead, into the API: the roots, and what is wrong with objects.
   const sinks = new Map<string, ObjectSink | FieldSink>();
   const onError = (kind: string) => (of: string, error: unknown) => log(`writing ${kind} ${of}`, error);
-  const conditions = <T extends KubeObject>(
-    resource: Resource<T>,
-    observed: Collection<T>,
-    statusFor: (findings: readonly Finding[]) => object | undefined = statusOf,
-  ) => {
-    const manager = `weft-conditions-${resource.plural}`;
-    const desired = derive(
-      observed,
-      ({ metadata }, read, key) => {
-        const status = statusFor(read.get(model.findings, `${resource.kind}/${key}`) ?? []);
-        const { namespace: of, name: called } = metadata;
-        return status && ({ metadata: { namespace: of, name: called }, status } as unknown as Applied<T>);
-      },
-      { name: manager },
-    );
-    return () =>
-      sinks.set(
-        manager,
-        fieldSink({
-          client,
-          resource,
-          desired,
-          observed,
-          manager,
-          rowKey: ({ metadata }) => `${metadata.namespace}/${metadata.name}`,
-          onError: onError(resource.kind),
-        }),
-      );
-  };
-  /** What others than analysis say of an object, by `namespace/name`. */
+  /** Writes others' objects' `status`, by `namespace/name`. */
   const statuses = <T extends KubeObject>(
+    manager: string,
     resource: Resource<T>,
     observed: Collection<T>,
     status: Collection<object>,
   ) => {
-    const manager = `weft-status-${resource.plural}`;
     const desired = derive(
       status,
       (each, _read, key) => {
@@ -346,14 +319,28 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
           desired,
           observed,
           manager,
-          rowKey: ({ metadata }) => `${metadata.namespace}/${metadata.name}`,
+          rowKey: nameOf,
           onError: onError(resource.kind),
         }),
       );
   };
+  /** What analysis says of objects. */
+  const conditions = <T extends KubeObject>(
+    resource: Resource<T>,
+    observed: Collection<T>,
+    statusFor: (findings: readonly Finding[]) => object | undefined = statusOf,
+  ) => {
+    const manager = `weft-conditions-${resource.plural}`;
+    const status = derive(
+      observed,
+      (_, read, key) => statusFor(read.get(model.findings, `${resource.kind}/${key}`) ?? []),
+      { name: `statuses of ${resource.plural}` },
+    );
+    return statuses(manager, resource, observed, status);
+  };
   const writers = [
-    statuses(gatewayApi.gateways, cluster.kubeGateways, model.gatewayStatuses),
-    statuses(gatewayApi.httpRoutes, cluster.httpRoutes, model.routeStatuses),
+    statuses("weft-status-gateways", gatewayApi.gateways, cluster.kubeGateways, model.gatewayStatuses),
+    statuses("weft-status-httproutes", gatewayApi.httpRoutes, cluster.httpRoutes, model.routeStatuses),
     conditions(virtualServices, cluster.virtualServices),
     conditions(destinationRules, cluster.destinationRules),
     conditions(gateways, cluster.gateways),
@@ -400,22 +387,16 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
       { once: true },
     );
   };
-  const candidacy = options.elected
-    ? elect({
-        client,
-        namespace,
-        name: `weft-discovery-${name}`,
-        identity: options.identity,
-        ...election,
-        onLeading: (term) => {
-          log("this discovery leads");
-          term.addEventListener("abort", () => log("this discovery does not lead any more"));
-          lead(term);
-        },
-        onError: (error) => log("electing a leader", error),
-      })
-    : undefined;
-  if (!candidacy) lead(ended.signal);
+  const leadership = startLeading({
+    client,
+    namespace,
+    name: `weft-discovery-${name}`,
+    identity: options.identity,
+    elected: options.elected ?? false,
+    what: "discovery",
+    lead,
+    log,
+  });
 
   const collections = new Map<string, Collection<unknown>>([
     ...model.collections,
@@ -425,7 +406,7 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
     ["findings", model.findings],
   ]);
   const stop = () => {
-    candidacy?.abandon();
+    leadership.abandon();
     ended.abort();
     xds.stop();
     tls.stop();
@@ -465,9 +446,7 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
       const collection = collections.get(of);
       return collection && why(collection, key);
     },
-    async resign() {
-      await candidacy?.stop();
-    },
+    resign: () => leadership.resign(),
     stop,
   };
 }
@@ -509,10 +488,4 @@ function peerOf(connection: Duplex, trustDomain: string) {
 async function hasNativeSidecars(client: KubeClient, signal: AbortSignal): Promise<boolean> {
   const { minor = "0" } = await client.json<{ minor?: string }>("GET", "/version", { signal });
   return Number.parseInt(minor, 10) >= 29;
-}
-
-/** Nodes report their health all the time; only their labels say where endpoints are. */
-function labelsOnly<T extends KubeObject>({ apiVersion, kind, metadata }: T): T {
-  const { name, labels, resourceVersion, uid } = metadata;
-  return { apiVersion, kind, metadata: { name, labels, resourceVersion, uid } } as unknown as T;
 }

@@ -8,6 +8,7 @@ export * from "./https.ts";
 export * from "./informer.ts";
 export * from "./kubeconfig.ts";
 export * from "./kubeconfig-write.ts";
+export { type Leading, type LeadOptions, startLeading } from "./leading.ts";
 export * from "./lease.ts";
 export type { Mark } from "./mark.ts";
 export * from "./object-sink.ts";

@@ -12,6 +12,12 @@ export interface WatchSourceOptions<T extends KubeObject> extends ReflectOptions
 /** A source with the reflection that feeds it. */
 export type WatchedSource<T extends KubeObject> = Source<T> & { readonly reflection: Reflection };
 
+/** For sources of nodes: they report their health all the time, and only their labels say where endpoints are. */
+export function labelsOnly<T extends KubeObject>({ apiVersion, kind, metadata }: T): T {
+  const { name, labels, resourceVersion, uid } = metadata;
+  return { apiVersion, kind, metadata: { name, labels, resourceVersion, uid } } as unknown as T;
+}
+
 /**
  * A source, keyed by `nameOf`, that holds what the API server has and is synced once it is complete. Objects
  * are deeply shared with derivations and must not be changed. Each batch of the watch settles as one.

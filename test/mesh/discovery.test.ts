@@ -19,6 +19,8 @@ import {
   meshSettingsData,
   meshSettingsName,
   namespaces,
+  peerTrustConfigMap,
+  peerTrustData,
   pods,
   rateLimits,
   rootCertificateConfigMap,
@@ -360,4 +362,23 @@ test("Gateway API's objects are told whether they are served", async () => {
       ["ResolvedRefs", "False", "BackendNotFound"],
     ],
   );
+});
+
+test("a mesh that is taken away: what is heard after its settings are gone harms nothing", async () => {
+  await person.delete(configMaps, { namespace: "istio-system", name: meshSettingsName("basic") });
+  await eventually(
+    () => discovery.collections.get("mesh")!.size === 0 || undefined,
+    "the end of the settings",
+  );
+  const roots = discovery.authority.roots;
+  const of = { cluster: "c2", trustDomain: "c2.example", certificates: roots };
+  await person.create(configMaps, {
+    metadata: { namespace: "istio-system", name: peerTrustConfigMap },
+    data: peerTrustData([of]),
+  });
+  await eventually(async () => {
+    const said = await person.get(configMaps, { namespace: "istio-system", name: rootCertificateConfigMap });
+    return said?.data?.["trust-bundles.json"]?.includes("c2.example") || undefined;
+  }, "the peer's roots");
+  assert.equal(discovery.engine.work.bugs, 0, log.filter((line) => /^bug/.test(line)).join("\n"));
 });
