@@ -24,6 +24,10 @@ export const errorTable = {
     says: "port {port} on {address} is in use",
     fix: "free it, or choose another with {option}",
   },
+  PORT_DENIED: {
+    says: "this user may not listen on port {port} of {address}",
+    fix: "choose one above 1023 with {option}, or none: any free port will do",
+  },
   RANGE_IN_USE: {
     says: "the address range {range} overlaps {other}",
     fix: "choose another range for {cluster}",

@@ -1,5 +1,5 @@
 /** The table of commands. A command's file is loaded when it is called for. */
-import { type Command, CommanderError, program } from "commander";
+import { type Command, CommanderError, Help, program } from "commander";
 import { WeftError } from "../api/index.ts";
 
 /** What a command's file exports: puts options, arguments and the action on the command. */
@@ -84,6 +84,16 @@ export async function run(argv: string[]): Promise<void> {
     .version("0.1.0")
     .helpCommand("help [command]", "show how a command is used")
     .configureOutput({ outputError: (text, write) => write(text) })
+    .showHelpAfterError(
+      `  fix: 'weft help${named && commands[named] ? ` ${named}` : ""}' shows how it is used`,
+    )
+    // An option that may be repeated begins with none, which nobody needs to be told.
+    .configureHelp({
+      optionDescription: (option) =>
+        new Help().optionDescription(
+          Array.isArray(option.defaultValue) ? Object.create(option, { defaultValue: {} }) : option,
+        ),
+    })
     .exitOverride();
   for (const [name, entry] of Object.entries(commands)) {
     const command = program

@@ -73,6 +73,9 @@ export function define(command: Command): void {
           print: (text) => process.stdout.write(text),
         });
         over = true;
+      } catch (error) {
+        // What was being waited for says only that it was aborted.
+        throw stop.signal.aborted ? stop.signal.reason : error;
       } finally {
         // A tour that was stopped or failed leaves nothing behind; one that is over leaves the clusters.
         if (ours && (options.once || !over)) await down();

@@ -61,7 +61,7 @@ export async function readLabFile(file: string): Promise<LabSpec> {
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    const reason = (error as Error).message.replace(/,.*/, "");
+    const reason = (error as Error).message.replace(/^E[A-Z]+: /, "").replace(/,.*/, "");
     throw new WeftError("LAB_FILE_INVALID", { at: file, reason }, error);
   }
   return parseLabFile(file, text);

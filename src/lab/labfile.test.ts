@@ -136,6 +136,16 @@ clusters:
       "LAB_FILE_INVALID lab.yaml:3:3: clusters[1]: there is another with the name c1",
     ],
     [
+      "two clusters on a port",
+      "clusters:\n- name: c1\n  apiPort: 7001\n- name: c2\n  apiPort: 7001",
+      "LAB_FILE_INVALID lab.yaml:4:3: clusters[1]: there is another with the apiPort 7001",
+    ],
+    [
+      "more than one document",
+      "clusters: [{ name: c1 }]\n---\nclusters: [{ name: c2 }]",
+      "LAB_FILE_INVALID lab.yaml:2:1: it should be one document, without '---'",
+    ],
+    [
       "a range that is none",
       "clusters:\n- name: c1\n  podRange: 10.0.0/8",
       "LAB_FILE_INVALID lab.yaml:3:13: clusters[0].podRange: '10.0.0/8' is no IPv4 range; write it as 10.10.0.0/16",

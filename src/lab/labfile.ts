@@ -27,6 +27,7 @@ export function parseLabFile(name: string, text: string): LabSpec {
   const taken = new Ranges();
   const clusters = items.map((item, i) => clusterOf(item, i, taken));
   refuseTwice(items, "name", (i) => clusters[i]!.name);
+  refuseTwice(items, "apiPort", (i) => clusters[i]!.hostPort);
   checkNodeNames(items, clusters);
   const network = fields.network?.oneOf(["flat", "gateway"]);
   const links = fields.links && linksOf(fields.links, clusters);
@@ -251,10 +252,16 @@ function imagesOf(field: Field): NonNullable<LabSpec["images"]> {
   });
 }
 
-function refuseTwice(items: readonly Field[], name: string, key: (i: number) => string): void {
-  const seen = new Set<string>();
+function refuseTwice(
+  items: readonly Field[],
+  name: string,
+  key: (i: number) => string | number | undefined,
+): void {
+  const seen = new Set<string | number>();
   for (const [i, item] of items.entries()) {
-    if (seen.has(key(i))) throw item.invalid(`there is another with the ${name} ${key(i)}`);
-    seen.add(key(i));
+    const value = key(i);
+    if (value === undefined) continue;
+    if (seen.has(value)) throw item.invalid(`there is another with the ${name} ${value}`);
+    seen.add(value);
   }
 }

@@ -99,7 +99,9 @@ function setting(path: string): string | undefined {
   }
 }
 
-/** The given ports of 127.0.0.1 when they are free, else PORT_IN_USE; any that is free for each undefined. */
+/**
+ * The given ports of 127.0.0.1 when they are free, else PORT_IN_USE or PORT_DENIED; any that is free for each undefined.
+ */
 export async function freePorts(asked: readonly (number | undefined)[]): Promise<number[]> {
   const servers = asked.map(() => createServer());
   try {
@@ -107,9 +109,10 @@ export async function freePorts(asked: readonly (number | undefined)[]): Promise
       servers.map((server, i) => {
         const port = asked[i] ?? 0;
         return new Promise<void>((resolve, reject) => {
-          server.once("error", (error) =>
-            reject(new WeftError("PORT_IN_USE", { port, address: "127.0.0.1", option: "--port" }, error)),
-          );
+          server.once("error", (error: NodeJS.ErrnoException) => {
+            const code = error.code === "EACCES" ? "PORT_DENIED" : "PORT_IN_USE";
+            reject(new WeftError(code, { port, address: "127.0.0.1", option: "--port" }, error));
+          });
           server.listen(port, "127.0.0.1", resolve);
         });
       }),

@@ -127,7 +127,9 @@ export function parseFields(name: string, text: string): Field {
   const [error] = document.errors;
   if (error) {
     const { line, col } = lines.linePos(error.pos[0]);
-    throw new WeftError("LAB_FILE_INVALID", { at: `${name}:${line}:${col}`, reason: error.message });
+    const reason =
+      error.code === "MULTIPLE_DOCS" ? "it should be one document, without '---'" : error.message;
+    throw new WeftError("LAB_FILE_INVALID", { at: `${name}:${line}:${col}`, reason });
   }
   return new Field({ name, lines, document }, "", document.contents, 0);
 }

@@ -147,7 +147,8 @@ describe("the lab's lifecycle", { skip: reason, timeout: 240_000 }, () => {
         const namespace = labNamespace();
         child.kill(signal);
         const status = await ended;
-        if (status === 0) return; // it was up before the signal came; afterEach ends it
+        // It was up before the signal came: then it is a lab like any other.
+        if (status === 0) assert.equal((await weft("down")).status, 0);
         await eventually("the directory is gone", () => !existsSync(join(home, "weft/lab/lab.sock")), 5_000);
         if (signal === "SIGKILL") await weft("down"); // what only a next command can take away: files
         await nothingIsLeft(namespace);
@@ -180,6 +181,16 @@ describe("the lab's lifecycle", { skip: reason, timeout: 240_000 }, () => {
     assert.deepEqual(
       [up.status, up.stderr],
       [1, `error: port ${port} on 127.0.0.1 is in use\n  fix: free it, or choose another with --port\n`],
+    );
+    await nothingIsLeft(undefined);
+  });
+
+  test("a port that only administrators may use is named as such", async () => {
+    // Whoever is root only in a user namespace is nobody special on the machine's network.
+    const up = await run("unshare", ["--user", "--map-root-user", bin, "up", "--port", "1023"], env);
+    assert.deepEqual(
+      [up.status, up.stderr.split("\n")[0]],
+      [1, "error: this user may not listen on port 1023 of 127.0.0.1"],
     );
     await nothingIsLeft(undefined);
   });
