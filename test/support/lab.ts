@@ -7,7 +7,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { KubeClient, loadKubeconfig, transportFor } from "../../src/kube/index.ts";
 import type { BalancerStatus } from "../../src/lab/index.ts";
+import { realWorld } from "../../src/world/index.ts";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
 export const samples = join(root, "samples");
@@ -54,6 +56,8 @@ export interface Lab {
   weft(...args: string[]): Promise<string>;
   /** `cluster` is the cluster's name; the context is `weft-<cluster>`. */
   kubectl(cluster: string, ...args: string[]): Promise<string>;
+  /** A client of the cluster in this process: for what is asked over and over, where kubectl would take its time. */
+  client(cluster: string): KubeClient;
   /** The same without judging the exit code, and with standard input. */
   tryKubectl(cluster: string, args: string[], input?: string): Promise<Result>;
   /** Where Services of type LoadBalancer are reached from this machine. */
@@ -129,11 +133,23 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
   const kubeconfig = join(home, "kubeconfig");
   const env = { ...process.env, WEFT_HOME: home, KUBECONFIG: kubeconfig };
   const { up, status, down, patience } = setting(clusters, flags);
+  const clients = new Map<string, KubeClient>();
+  const closing: { close(): void }[] = [];
   const lab: Lab = {
     home,
     kubeconfig,
     env,
     weft: (...args) => succeed(weftBin, args, env),
+    client(cluster) {
+      let client = clients.get(cluster);
+      if (!client) {
+        const transport = transportFor(loadKubeconfig(kubeconfig).credentials(`weft-${cluster}`));
+        client = new KubeClient({ transport, world: realWorld(), cluster });
+        clients.set(cluster, client);
+        closing.push(transport);
+      }
+      return client;
+    },
     kubectl: (cluster, ...args) => succeed("kubectl", ["--context", `weft-${cluster}`, ...args], env),
     tryKubectl: (cluster, args, input) =>
       run("kubectl", ["--context", `weft-${cluster}`, ...args], env, input),
@@ -142,6 +158,7 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
       return (JSON.parse(said) as { balancers: BalancerStatus[] }).balancers;
     },
     async down() {
+      for (const transport of closing) transport.close();
       await run(down[0]!, down.slice(1), env);
       rmSync(home, { recursive: true, force: true });
     },
@@ -157,7 +174,10 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
 
 type Falsy = false | 0 | "" | null | undefined;
 
-/** Asks again until `attempt` neither throws nor gives a falsy value; then fails with the last error. */
+/**
+ * Asks again until `attempt` neither throws nor gives a falsy value; then fails with the last error. Attempts that start
+ * programs take a third of the time at most: what they wait for needs the processors too.
+ */
 export async function eventually<T>(
   what: string,
   attempt: () => Promise<T> | T,
@@ -166,13 +186,15 @@ export async function eventually<T>(
   const end = performance.now() + timeout;
   let last: unknown = "it never came";
   while (performance.now() < end) {
+    const began = performance.now();
     try {
       const value = await attempt();
       if (value) return value as Exclude<T, Falsy>;
     } catch (error) {
       last = error;
     }
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    const pause = Math.min(Math.max(100, 2 * (performance.now() - began)), 1_000);
+    await new Promise((resolve) => setTimeout(resolve, pause));
   }
   throw new Error(`${what}: not within ${timeout} ms`, { cause: last });
 }

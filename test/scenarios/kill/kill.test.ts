@@ -9,8 +9,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pods } from "../../../src/api/index.ts";
-import { KubeClient, loadKubeconfig, transportFor } from "../../../src/kube/index.ts";
-import { realWorld, SimulatedWorld } from "../../../src/world/index.ts";
+import { SimulatedWorld } from "../../../src/world/index.ts";
 import { eventually, type Lab, labUnavailable, startLab } from "../../support/lab.ts";
 import {
   change,
@@ -30,7 +29,7 @@ import {
   restartsOf,
 } from "./state.ts";
 
-const rounds = Number(process.env.WEFT_KILL_ROUNDS ?? 20);
+const rounds = Number(process.env.WEFT_KILL_ROUNDS ?? 12);
 const seed = Number(process.env.WEFT_KILL_SEED ?? Math.floor(Math.random() * 2 ** 31));
 /** Milliseconds in which all must be well again, on a machine that is busy with other things. */
 const patience = 60_000;
@@ -42,19 +41,16 @@ describe("processes are killed", { skip: reason, timeout: 120_000 + rounds * pat
   let lab: Lab;
   let labDir: string;
   let clusters: Cluster[];
-  const closing: { close(): void }[] = [];
 
   before(async () => {
     lab = await startLab(["c1", "c2"]);
     labDir = join(lab.home, "lab");
-    const config = loadKubeconfig(lab.kubeconfig);
-    clusters = ["c1", "c2"].map((name) => {
-      const credentials = config.credentials(`weft-${name}`);
-      const transport = transportFor(credentials);
-      closing.push(transport);
-      const client = new KubeClient({ transport, world: realWorld(), cluster: name });
-      return { name, node: `${name}-control-plane`, client, wanted: new Map() };
-    });
+    clusters = ["c1", "c2"].map((name) => ({
+      name,
+      node: `${name}-control-plane`,
+      client: lab.client(name),
+      wanted: new Map(),
+    }));
     for (const cluster of clusters) {
       await makeNamespace(cluster);
       await setReplicas(cluster, "a", 2);
@@ -69,7 +65,6 @@ describe("processes are killed", { skip: reason, timeout: 120_000 + rounds * pat
     await allIsWell();
   });
   after(async () => {
-    for (const transport of closing) transport.close();
     await lab?.down();
   });
 
