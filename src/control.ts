@@ -15,6 +15,7 @@ import {
   namespaces,
   nodes,
   type ProxyImplementation,
+  peerAuthentications,
   peerReports,
   pods,
   type Resource,
@@ -151,6 +152,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     // Who is behind endpoints is told of pods that speak their mesh's mTLS; of others there is nothing to tell.
     pods: watch(pods, slimPod, { labelSelector: `${tlsModeLabel}=istio` }),
     trustBundles: watch(trustBundles),
+    peerAuthentications: watch(peerAuthentications),
     // mcs-api lets one be without a spec; there is nothing to be made of it.
     imports: watch(serviceImports, (import_) => (import_.spec ? import_ : undefined)),
     published: watch(serviceOffers),

@@ -14,6 +14,7 @@ export * from "./multicluster.ts";
 export * from "./names.ts";
 export * from "./offer.ts";
 export * from "./offered-workloads.ts";
+export * from "./peer-authentication.ts";
 export * from "./re2.ts";
 export * from "./security.ts";
 export * from "./weft-mesh.ts";

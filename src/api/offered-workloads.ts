@@ -97,8 +97,13 @@ const isText = (value: unknown, most = 253): value is string =>
 /** Whether it is one: a peer, or whoever wrote an annotation, may have sent anything. */
 export function isOfferedWorkload(value: unknown): value is OfferedWorkload {
   if (typeof value !== "object" || value === null) return false;
-  const { name, serviceAccount, trustDomain, labels } = value as Partial<Record<string, unknown>>;
+  const { name, serviceAccount, trustDomain, labels, plainText, exceptPorts } = value as Partial<
+    Record<string, unknown>
+  >;
   if (!isText(name) || !isText(serviceAccount) || !isText(trustDomain, 255)) return false;
+  if (plainText !== undefined && typeof plainText !== "boolean") return false;
+  if (exceptPorts !== undefined && !(Array.isArray(exceptPorts) && exceptPorts.every(Number.isInteger)))
+    return false;
   if (labels === undefined) return true;
   return (
     typeof labels === "object" &&

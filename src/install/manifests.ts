@@ -70,7 +70,7 @@ export interface InstallOptions {
  * Counts up with every change of a definition below `api/crds/`, so that an older Weft leaves a newer one's
  * definitions alone. A test holds the two together.
  */
-export const definitionRevision = 6;
+export const definitionRevision = 7;
 export const revisionAnnotation = "weft.dev/definition-revision";
 
 /**

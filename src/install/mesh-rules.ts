@@ -29,6 +29,7 @@ export const meshRules: PolicyRule[] = [
   // Who is behind exported endpoints: other clusters' meshes are told (law 11), as EndpointOffers.
   { apiGroups: [""], resources: ["pods"], verbs: read },
   { apiGroups: ["offer.weft.dev"], resources: ["trustbundles"], verbs: read },
+  { apiGroups: ["security.istio.io"], resources: ["peerauthentications"], verbs: read },
   // The label of members.
   { apiGroups: [""], resources: ["namespaces"], verbs: ["patch"] },
   { apiGroups: [""], resources: ["serviceaccounts", "configmaps"], verbs: [...read, ...writeOnly] },

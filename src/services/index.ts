@@ -9,7 +9,9 @@ import {
   type Namespace,
   type Node,
   nameOf,
+  type PeerAuthentication,
   type Pod,
+  peerPolicyOf,
   regionLabel,
   type Service,
   type ServiceExport,
@@ -63,6 +65,8 @@ export interface OwnCluster {
   pods: Collection<Pod>;
   /** What the meshes of this cluster publish: whose trust domain is which. */
   trustBundles: Collection<TrustBundle>;
+  /** Which workloads refuse their mesh's mTLS. */
+  peerAuthentications: Collection<PeerAuthentication>;
   namespaces: Collection<Namespace>;
 }
 
@@ -74,6 +78,7 @@ export interface OwnOffers {
 /** What this cluster offers; published at home, read by the peers. */
 export function offers(own: OwnCluster): OwnOffers {
   const { cluster, exports, services, endpointSlices, nodes, pods, trustBundles, namespaces } = own;
+  const { peerAuthentications } = own;
   const slicesByService = index(endpointSlices, offeredServiceOf, { name: "slicesByService" });
   const regions = derive(
     nodes,
@@ -87,7 +92,7 @@ export function offers(own: OwnCluster): OwnOffers {
   const trustDomains = group(
     trustBundles,
     ({ metadata }) => metadata.namespace ?? "",
-    (_namespace, all) => ({ trustDomain: all[0]!.spec.trustDomain }),
+    (root, all) => ({ root, trustDomain: all[0]!.spec.trustDomain }),
     { name: "trustDomains" },
   );
   const meshOfNamespace = derive(
@@ -96,11 +101,21 @@ export function offers(own: OwnCluster): OwnOffers {
       read.get(trustDomains, name) ?? read.get(trustDomains, labels?.[memberOfLabel] ?? ""),
     { name: "meshOfNamespace" },
   );
+  const peerPolicies = derive(peerAuthentications, peerPolicyOf, { name: "peerPolicies" });
+  const peerPoliciesByNamespace = index(peerPolicies, ({ namespace }) => namespace, {
+    name: "peerPoliciesByNamespace",
+  });
   const offeredWorkloads = derive(
     pods,
     (pod, read) => {
-      const mesh = read.get(meshOfNamespace, pod.metadata.namespace ?? "");
-      return mesh && offeredWorkloadOf(pod, mesh.trustDomain);
+      const { namespace = "" } = pod.metadata;
+      const mesh = read.get(meshOfNamespace, namespace);
+      if (!mesh) return undefined;
+      const own = read.all(peerPoliciesByNamespace, namespace);
+      return offeredWorkloadOf(pod, mesh.trustDomain, {
+        own,
+        root: read.all(peerPoliciesByNamespace, mesh.root),
+      });
     },
     { name: "offeredWorkloads" },
   );

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { EndpointSlice, Pod, Service, ServiceExport } from "../api/index.ts";
+import {
+  type EndpointSlice,
+  type PeerAuthentication,
+  type Pod,
+  peerPolicyOf,
+  type Service,
+  type ServiceExport,
+} from "../api/index.ts";
 import { endpointOfferOf, offeredServiceOf, offeredWorkloadOf, serviceOfferOf } from "./offers.ts";
 
 const export_: ServiceExport = {
@@ -163,6 +170,7 @@ describe("who is behind an endpoint", () => {
       },
       spec: { serviceAccountName: "serve", containers: [{ name: "serve", env: [{ name: "SECRET" }] }] },
     }) as unknown as Pod;
+  const nobody = { own: [], root: [] };
   const inMesh = { "security.istio.io/tlsMode": "istio" };
 
   test("is offered with what subsets select on, and no other label", () => {
@@ -174,7 +182,7 @@ describe("who is behind an endpoint", () => {
       "service.istio.io/canonical-revision": "v1",
       team: "secret",
     };
-    assert.deepEqual(offeredWorkloadOf(pod({ ...labels, ...inMesh }), "c1.clusterset.local"), {
+    assert.deepEqual(offeredWorkloadOf(pod({ ...labels, ...inMesh }), "c1.clusterset.local", nobody), {
       name: "serve-v1",
       serviceAccount: "serve",
       trustDomain: "c1.clusterset.local",
@@ -188,7 +196,38 @@ describe("who is behind an endpoint", () => {
   });
 
   test("is not offered where it does not speak its mesh's mTLS", () => {
-    assert.equal(offeredWorkloadOf(pod({ app: "serve" }), "c1.clusterset.local"), undefined);
+    assert.equal(offeredWorkloadOf(pod({ app: "serve" }), "c1.clusterset.local", nobody), undefined);
+  });
+
+  test("says whether and where it refuses mTLS: by workload before namespace before mesh, by port before all", () => {
+    const policy = (spec: object, namespace = "demo", created = "2026-01-01") =>
+      peerPolicyOf({
+        metadata: { namespace, name: "p", creationTimestamp: created },
+        spec,
+      } as unknown as PeerAuthentication)!;
+    const selector = { matchLabels: { app: "serve" } };
+    const of = (own: object[], root: object[] = []) => {
+      const { plainText, exceptPorts } = offeredWorkloadOf(pod({ app: "serve", ...inMesh }), "c1", {
+        own: own.map((spec) => policy(spec)),
+        root: root.map((spec) => policy(spec, "istio-system")),
+      })!;
+      return [plainText, exceptPorts];
+    };
+    const disable = { mtls: { mode: "DISABLE" } };
+    const strict = { mtls: { mode: "STRICT" } };
+    assert.deepEqual(of([]), [undefined, undefined]);
+    assert.deepEqual(of([strict]), [undefined, undefined]);
+    assert.deepEqual(of([disable]), [true, undefined]);
+    assert.deepEqual(of([], [disable]), [true, undefined]);
+    assert.deepEqual(of([strict], [disable]), [undefined, undefined]);
+    assert.deepEqual(of([strict, { ...disable, selector }]), [true, undefined]);
+    assert.deepEqual(of([{ ...disable, selector: { matchLabels: { app: "other" } } }]), [
+      undefined,
+      undefined,
+    ]);
+    const ports = { 9000: disable.mtls, 8000: disable.mtls, 7000: strict.mtls };
+    assert.deepEqual(of([{ selector, portLevelMtls: ports }]), [undefined, [8000, 9000]]);
+    assert.deepEqual(of([{ ...disable, selector, portLevelMtls: ports }]), [true, [7000]]);
   });
 
   test("is told of the pod that the slice names", () => {

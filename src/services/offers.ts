@@ -9,7 +9,10 @@ import {
   type OfferedEndpoint,
   type OfferedPort,
   type OfferedWorkload,
+  type PeerPolicy,
   type Pod,
+  peerModeOf,
+  refusalOf,
   type Service,
   type ServiceExport,
   type ServiceOffer,
@@ -112,15 +115,24 @@ export function slimPod({ apiVersion, kind, metadata, spec }: Pod): Pod {
 }
 
 /** A pod that speaks its mesh's mTLS, as other clusters are to know it; undefined for others. */
-export function offeredWorkloadOf({ metadata, spec }: Pod, trustDomain: string): OfferedWorkload | undefined {
+export function offeredWorkloadOf(
+  { metadata, spec }: Pod,
+  trustDomain: string,
+  { own, root }: { own: readonly PeerPolicy[]; root: readonly PeerPolicy[] },
+): OfferedWorkload | undefined {
   const labels = metadata.labels ?? {};
   if (labels[tlsModeLabel] !== "istio") return undefined;
+  // Without a policy all take mTLS, whatever the mesh's default.
+  const peers = peerModeOf(labels, own, root, { mtls: { mode: "PERMISSIVE", auto: true } });
+  const { plainText, exceptPorts } = refusalOf(peers);
   const offered = Object.entries(labels).filter(([name]) => isOfferedLabel(name));
   return {
     name: workloadName(metadata.name, metadata.ownerReferences, labels),
     serviceAccount: spec.serviceAccountName ?? "default",
     trustDomain,
     ...(offered.length > 0 && { labels: Object.fromEntries(offered.sort(([a], [b]) => (a < b ? -1 : 1))) }),
+    ...(plainText && { plainText }),
+    ...(exceptPorts.length > 0 && { exceptPorts }),
   };
 }
 

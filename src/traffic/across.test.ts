@@ -110,6 +110,31 @@ describe("endpoints of other clusters", () => {
     ]);
   });
 
+  test("who refuses mTLS there is called in plain text, on the ports where it does", () => {
+    const workload = (more: object) => ({ ...far("v1"), ...more });
+    const mesh = meshWith(
+      slice("c2", [
+        { addresses: ["10.12.0.1"], workload: workload({ plainText: true }) },
+        { addresses: ["10.12.0.2"], workload: workload({ exceptPorts: [8080] }) },
+        { addresses: ["10.12.0.3"], workload: workload({ plainText: true, exceptPorts: [8080] }) },
+        { addresses: ["10.12.0.4"], workload: workload({ exceptPorts: [9000] }) },
+      ]),
+      rule("subsets: [{ name: v1, labels: { version: v1 } }]"),
+    );
+    mesh.remove("EndpointSlice", "coolapp/imported-c1");
+    const wanted = [
+      ["10.12.0.1", false],
+      ["10.12.0.2", false],
+      ["10.12.0.3", true],
+      ["10.12.0.4", true],
+    ];
+    for (const name of [upstream, `outbound|8080|v1|${host}`])
+      assert.deepEqual(
+        endpointsOf(mesh, name).map(({ address, meshTls }) => [address, meshTls]),
+        wanted,
+      );
+  });
+
   test("an address that is also that of a pod here is not taken for it", () => {
     const mesh = meshWith(slice("c2", [{ addresses: ["10.10.0.1"] }]));
     mesh.remove("EndpointSlice", "coolapp/imported-c1");

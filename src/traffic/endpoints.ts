@@ -67,8 +67,8 @@ function isOfSubset(wanted: Readonly<Record<string, string>>, instance: Instance
   return true;
 }
 
-function speaksMeshTls({ meshTls, plainPorts }: Instance, port: number): boolean {
-  return meshTls && !plainPorts.includes(port);
+function speaksMeshTls({ meshTls, exceptPorts }: Instance, port: number): boolean {
+  return meshTls !== exceptPorts.includes(port);
 }
 
 function endpointOf(instance: Instance, port: number, priorityLabels: readonly string[]): Endpoint {
@@ -103,6 +103,7 @@ export function portOfEntry(instance: Pick<Instance, "ports">, port: MeshPort): 
 export function identitiesOf(slices: readonly Instances[]): readonly string[] {
   const all = new Set<string>();
   for (const { instances } of slices)
-    for (const { identity, meshTls } of instances) if (meshTls && identity) all.add(identity);
+    for (const { identity, meshTls, exceptPorts } of instances)
+      if ((meshTls || exceptPorts.length > 0) && identity) all.add(identity);
   return [...all].sort();
 }

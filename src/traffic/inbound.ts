@@ -2,7 +2,7 @@
  * What a sidecar does with connections to its application. Source: Istio
  * `pilot/pkg/networking/core/listener_inbound.go`, `pilot/pkg/security/authn/utils`.
  */
-import type { MeshSettings } from "../api/index.ts";
+import { type MeshSettings, modeOfPort, type PeerMode, type PeerTlsMode } from "../api/index.ts";
 import type {
   Authorization,
   ChainMatch,
@@ -19,7 +19,6 @@ import type {
 } from "./model.ts";
 import { blackHoleUpstream, inboundPassthroughUpstream, upstreamName } from "./names.ts";
 import { inspectTimeout, plainHttp } from "./outbound.ts";
-import { type Mode, modeOfPort, type PeerMode } from "./peer-authentication.ts";
 import { isHttp, isHttp2, type Protocol } from "./protocol.ts";
 import { anyPath, defaultRetries, noChanges, only } from "./routes.ts";
 import { accessLogOf, tcpHandler, weighted } from "./tcp.ts";
@@ -156,7 +155,7 @@ function catchAll(name: string, origins: readonly Origin[]): Target {
 /** The chains of one port for one mode: which connections are HTTP, which are in the mesh's TLS, which are plain. */
 function chainsOf(
   protocol: Protocol,
-  mode: Mode,
+  mode: PeerTlsMode,
   base: ChainMatch,
   target: Target,
   context: InboundContext,

@@ -110,9 +110,9 @@ export interface Instance {
   locality: Locality;
   labels: Readonly<Record<string, string>>;
   weight: number;
-  /** Takes mTLS, but not on these ports. */
+  /** Takes its mesh's mTLS; on these ports it is the other way round. */
   meshTls: boolean;
-  plainPorts: readonly number[];
+  exceptPorts: readonly number[];
   /** `spiffe://…`; empty where nobody knows. */
   identity: string;
   workload: Endpoint["workload"];
@@ -149,7 +149,7 @@ export function instancesOf(
     pod: (name: string) => Workload | undefined;
     podAt: (address: string) => Workload | undefined;
     locality: (node: string) => Locality | undefined;
-    mtls: (workload: Workload) => { meshTls: boolean; plainPorts: readonly number[] };
+    mtls: (workload: Workload) => { meshTls: boolean; exceptPorts: readonly number[] };
     /** The mesh's own. */
     trustDomain: string;
     cluster: string;
@@ -177,7 +177,7 @@ export function instancesOf(
       locality,
       labels: workload?.labels ?? {},
       weight: 1,
-      ...(workload ? lookUp.mtls(workload) : { meshTls: false, plainPorts: [] }),
+      ...(workload ? lookUp.mtls(workload) : { meshTls: false, exceptPorts: [] }),
       identity: workload ? identityOf(lookUp.trustDomain, workload.namespace, workload.serviceAccount) : "",
       workload: workload?.workload ?? { ...nobody, namespace, cluster: lookUp.cluster },
     });
@@ -211,8 +211,8 @@ function farInstances(slice: EndpointSlice, cluster: string): Instance[] {
         locality: { region, zone: endpoint.zone ?? "" },
         labels,
         weight: 1,
-        meshTls: workload !== undefined,
-        plainPorts: [],
+        meshTls: workload !== undefined && !workload.plainText,
+        exceptPorts: workload?.exceptPorts ?? [],
         identity: workload ? identityOf(workload.trustDomain, namespace, workload.serviceAccount) : "",
         workload: workload
           ? {
@@ -246,7 +246,7 @@ export function instanceOfEntry(entry: WorkloadEntry): Instance | undefined {
     labels,
     weight: weightOf(spec.weight),
     meshTls: labels[tlsModeLabel] === "istio",
-    plainPorts: [],
+    exceptPorts: [],
     identity: "",
     workload: {
       name: metadata.name,

@@ -76,7 +76,16 @@ export const endpointOfferDefinition = crd({
             region: string(),
             zone: string(),
             workload: object(
-              { name: string(), serviceAccount: string(), trustDomain: string(), labels: strings() },
+              {
+                name: string(),
+                serviceAccount: string(),
+                trustDomain: string(),
+                labels: strings(),
+                plainText: boolean({ description: "It refuses its mesh's mTLS." }),
+                exceptPorts: atomicList(int32(), {
+                  description: "Ports for which that is the other way round.",
+                }),
+              },
               { required: ["name", "serviceAccount", "trustDomain"] },
             ),
           },

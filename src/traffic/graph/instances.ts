@@ -1,9 +1,15 @@
 /** Who answers: pods and what ServiceEntries select, where they are, what mTLS they take. */
-import { clusterSetZone, type MeshSettings, tlsModeLabel } from "../../api/index.ts";
+import {
+  clusterSetZone,
+  type MeshSettings,
+  peerModeOf,
+  peerPolicyOf,
+  refusalOf,
+  tlsModeLabel,
+} from "../../api/index.ts";
 import { derive, group, index, joinPartitions, type Read } from "../../collections/index.ts";
 import { identitiesOf } from "../endpoints.ts";
 import type { TrafficInputs } from "../inputs.ts";
-import { peerModeOf, peerPolicyOf } from "../peer-authentication.ts";
 import { serviceKey } from "../registry.ts";
 import {
   type Instances,
@@ -62,10 +68,11 @@ export function instanceGraph(
   );
   const localities = derive(inputs.nodes, localityOf, { name: "localities" });
   const mtlsOf = (workload: Workload, mesh: MeshSettings, read: Read) => {
-    if (workload.labels[tlsModeLabel] !== "istio") return { meshTls: false, plainPorts: [] };
-    const { mode, ports } = peerModeFor(workload.namespace, workload.labels, mesh, read);
-    const plainPorts = [...ports].flatMap(([port, each]) => (each === "disable" ? [port] : []));
-    return { meshTls: mode !== "disable", plainPorts };
+    if (workload.labels[tlsModeLabel] !== "istio") return { meshTls: false, exceptPorts: [] };
+    const { plainText, exceptPorts } = refusalOf(
+      peerModeFor(workload.namespace, workload.labels, mesh, read),
+    );
+    return { meshTls: !plainText, exceptPorts };
   };
   const sliceInstances = derive(
     inputs.endpointSlices,

@@ -151,6 +151,24 @@ describe(`seed 002: a mesh in each of two clusters, with the ${proxy} proxy`, {
     await eventuallyFrom("all of them again", ["c1 v1", "c2 v1", "c2 v2"]);
   });
 
+  test("who refuses mTLS in c2 is called in plain text from c1, by itself", async () => {
+    await apply(
+      "c2",
+      JSON.stringify({
+        apiVersion: "security.istio.io/v1",
+        kind: "PeerAuthentication",
+        metadata: { name: "plain", namespace: "coolapp" },
+        spec: { selector: { matchLabels: { version: "v2" } }, mtls: { mode: "DISABLE" } },
+      }),
+    );
+    await eventually("c2 says so", async () =>
+      (await inCoolapp("c2", "get", "endpointoffers", "-o", "yaml")).includes("plainText: true"),
+    );
+    await eventuallyFrom("all of them, v2 in plain text", ["c1 v1", "c2 v1", "c2 v2"]);
+    await inCoolapp("c2", "delete", "peerauthentication/plain");
+    await eventuallyFrom("all of them, in mTLS again", ["c1 v1", "c2 v1", "c2 v2"]);
+  });
+
   test("who looks for outliers is answered nearby, and from afar when nobody is near", async () => {
     await apply("c1", rule({ trafficPolicy: { outlierDetection: { consecutive5xxErrors: 2 } } }));
     await eventuallyFrom("the near ones", ["c1 v1"]);

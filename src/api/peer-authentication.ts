@@ -1,15 +1,12 @@
 /**
- * Which mTLS a workload takes. Source: Istio `pilot/pkg/model/authentication.go`, `pilot/pkg/security/authn`
+ * Which mTLS a workload takes: discovery goes by it, and what a cluster tells others of its endpoints. Source: Istio `pilot/pkg/model/authentication.go`, `pilot/pkg/security/authn`
  * (ComposePeerAuthentication): workload over namespace over mesh, by port over whole; the oldest of equals.
  */
-import type { MeshSettings, MutualTlsMode, PeerAuthentication } from "../api/index.ts";
-import type { Origin } from "./model.ts";
-import { isPort } from "./names.ts";
-import { byAge, timeOf } from "./registry.ts";
-import { selects } from "./workloads.ts";
+import type { MeshSettings } from "./mesh-settings.ts";
+import type { MutualTlsMode, PeerAuthentication } from "./security.ts";
 
 /** What is taken: plain text, both, mTLS only. */
-export type Mode = "disable" | "permissive" | "strict";
+export type PeerTlsMode = "disable" | "permissive" | "strict";
 
 /** A PeerAuthentication, resolved. */
 export interface PeerPolicy {
@@ -17,11 +14,11 @@ export interface PeerPolicy {
   name: string;
   created: string;
   selector: Readonly<Record<string, string>> | undefined;
-  mode: Mode | undefined;
-  ports: Readonly<Record<string, Mode | undefined>>;
+  mode: PeerTlsMode | undefined;
+  ports: Readonly<Record<string, PeerTlsMode | undefined>>;
 }
 
-const modes: Record<MutualTlsMode, Mode | undefined> = {
+const modes: Record<MutualTlsMode, PeerTlsMode | undefined> = {
   UNSET: undefined,
   DISABLE: "disable",
   PERMISSIVE: "permissive",
@@ -36,13 +33,13 @@ export function peerPolicyOf({ metadata, spec }: PeerAuthentication): PeerPolicy
   return {
     namespace: metadata.namespace ?? "",
     name: metadata.name,
-    created: timeOf(metadata.creationTimestamp),
+    created: metadata.creationTimestamp ?? "9999",
     selector,
     mode: modes[spec?.mtls?.mode ?? "UNSET"],
     ports: selector
       ? Object.fromEntries(
           Object.entries(spec?.portLevelMtls ?? {})
-            .filter(([port]) => isPort(Number(port)))
+            .filter(([port]) => /^\d+$/.test(port) && Number(port) > 0 && Number(port) <= 65_535)
             .map(([port, { mode }]) => [port, modes[mode ?? "UNSET"]]),
         )
       : {},
@@ -51,10 +48,11 @@ export function peerPolicyOf({ metadata, spec }: PeerAuthentication): PeerPolicy
 
 /** What one workload takes. */
 export interface PeerMode {
-  mode: Mode;
+  mode: PeerTlsMode;
   /** By the workload's port; what is not here has `mode`. */
-  ports: ReadonlyMap<number, Mode>;
-  origins: readonly Origin[];
+  ports: ReadonlyMap<number, PeerTlsMode>;
+  /** The objects that say so, the closest first. */
+  origins: readonly { kind: string; namespace: string; name: string; field: string }[];
 }
 
 /** `own` are the policies of the workload's namespace, `root` those of the mesh's. */
@@ -62,18 +60,20 @@ export function peerModeOf(
   labels: Readonly<Record<string, string>>,
   own: readonly PeerPolicy[],
   root: readonly PeerPolicy[],
-  mesh: MeshSettings,
+  mesh: Pick<MeshSettings, "mtls">,
 ): PeerMode {
   const oldest = (policies: readonly PeerPolicy[]) => [...policies].sort(byAge)[0];
+  const selects = (selector: Readonly<Record<string, string>>) =>
+    Object.entries(selector).every(([name, value]) => labels[name] === value);
   const meshWide = oldest(root.filter(({ selector }) => !selector));
   const ofNamespace = oldest(own.filter(({ selector }) => !selector));
-  const ofWorkload = oldest(own.filter(({ selector }) => selector && selects(selector, labels)));
-  const mode: Mode =
+  const ofWorkload = oldest(own.filter(({ selector }) => selector && selects(selector)));
+  const mode: PeerTlsMode =
     ofWorkload?.mode ??
     ofNamespace?.mode ??
     meshWide?.mode ??
     (mesh.mtls.mode === "STRICT" ? "strict" : "permissive");
-  const ports = new Map<number, Mode>();
+  const ports = new Map<number, PeerTlsMode>();
   for (const [port, own] of Object.entries(ofWorkload?.ports ?? {})) {
     const inherited = ofNamespace?.mode ?? meshWide?.mode ?? mode;
     ports.set(Number(port), own ?? ofWorkload?.mode ?? inherited);
@@ -87,6 +87,23 @@ export function peerModeOf(
 }
 
 /** What one of its ports takes. */
-export function modeOfPort({ mode, ports }: PeerMode, port: number): Mode {
+export function modeOfPort({ mode, ports }: PeerMode, port: number): PeerTlsMode {
   return ports.get(port) ?? mode;
+}
+
+/**
+ * Which ports of a workload with a sidecar are called in its mesh's mTLS: all or none, and those for which it is the
+ * other way round.
+ */
+export function refusalOf({ mode, ports }: PeerMode): { plainText: boolean; exceptPorts: number[] } {
+  const plainText = mode === "disable";
+  const exceptPorts = [...ports].flatMap(([port, each]) =>
+    (each === "disable") === plainText ? [] : [port],
+  );
+  return { plainText, exceptPorts: exceptPorts.sort((a, b) => a - b) };
+}
+
+function byAge(a: PeerPolicy, b: PeerPolicy): number {
+  const key = ({ created, namespace, name }: PeerPolicy) => `${created} ${namespace}/${name}`;
+  return key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0;
 }
