@@ -248,6 +248,58 @@ spec: { http: [{ match: [{ uri: { prefix: /api/v1 } }, { uri: { prefix: /else } 
       ],
     );
   });
+
+  test("what a root asks of requests holds for its delegate: a delegate cannot widen it", () => {
+    const merged = (root: string, part: string) => {
+      const mesh = testMesh();
+      mesh.apply(workload("catalog"));
+      mesh.apply(`
+kind: VirtualService
+apiVersion: networking.istio.io/v1
+metadata: { name: root }
+spec: { hosts: [catalog], http: [{ match: [${root}], delegate: { name: part, namespace: other } }] }
+---
+kind: VirtualService
+apiVersion: networking.istio.io/v1
+metadata: { name: part, namespace: other }
+spec: { http: [{ match: [${part}], route: [{ destination: { host: ${host} } }] }] }
+`);
+      const client = mesh.connect({ namespace: "coolapp" });
+      const routes = mesh.config(client).routes.get("8080")!.virtualHosts[0]?.routes ?? [];
+      return routes
+        .filter(({ origins }) => origins.some(({ name }) => name === "part"))
+        .map(({ match: { path, headers } }) => [
+          "value" in path ? path.value : "",
+          ...headers.map(
+            ({ name, match, invert }) => `${invert ? "not " : ""}${name} ${JSON.stringify(match)}`,
+          ),
+        ]);
+    };
+    const gone: string[][] = [];
+    // Another value of the same header, method or parameter: both can never be.
+    assert.deepEqual(
+      merged("{ headers: { team: { exact: a } } }", "{ headers: { team: { exact: b } } }"),
+      gone,
+    );
+    assert.deepEqual(
+      merged("{ queryParams: { v: { exact: a } } }", "{ queryParams: { v: { exact: b } } }"),
+      gone,
+    );
+    assert.deepEqual(merged("{ method: { exact: GET } }", "{ method: { exact: POST } }"), gone);
+    assert.deepEqual(merged("{ uri: { exact: /a } }", "{ uri: { prefix: / } }"), gone);
+    // Without a header of the root's stays without it, whatever the delegate's own are.
+    assert.deepEqual(merged("{ withoutHeaders: { a: { exact: x } } }", "{ withoutHeaders: { b: {} } }"), [
+      ["/", 'not a {"kind":"exact","value":"x"}', 'not b {"kind":"present"}'],
+    ]);
+    // What is narrower counts, whoever says it.
+    assert.deepEqual(merged("{ headers: { team: { prefix: a } } }", "{ headers: { team: { exact: ab } } }"), [
+      ["/", 'team {"kind":"exact","value":"ab"}'],
+    ]);
+    assert.deepEqual(merged("{ headers: { team: { exact: a } } }", "{ headers: { team: {} } }"), [
+      ["/", 'team {"kind":"exact","value":"a"}'],
+    ]);
+    assert.deepEqual(merged("{ sourceLabels: { app: a } }", "{ sourceLabels: { version: v1 } }"), gone);
+  });
 });
 
 describe("several VirtualServices", () => {

@@ -1,5 +1,12 @@
 /** VirtualServices with their hosts, gateways and exports resolved. Source: Istio `pilot/pkg/model/virtualservice.go`. */
-import type { HttpRoute, MeshSettings, TcpRoute, TlsRoute, VirtualService } from "../api/index.ts";
+import type {
+  HttpRoute,
+  MeshSettings,
+  StringMatch,
+  TcpRoute,
+  TlsRoute,
+  VirtualService,
+} from "../api/index.ts";
 import { type Exports, exportsOf, isExportedTo } from "./exports.ts";
 import { bySpecificity, fullHost, isHost } from "./names.ts";
 import { byAge, timeOf } from "./registry.ts";
@@ -115,34 +122,74 @@ function mergeDelegate(root: HttpRoute, route: HttpRoute): HttpRoute | undefined
 
 type Match = NonNullable<HttpRoute["match"]>[number];
 
+/** What matches both; undefined where nothing could, or where that cannot be said in one match. */
 function mergeMatch(above: Match, below: Match): Match | undefined {
-  const uri = mergeUri(above.uri, below.uri);
-  if (uri === null) return undefined;
-  for (const field of ["method", "scheme", "authority", "port", "sourceNamespace"] as const)
-    if (
-      above[field] !== undefined &&
-      below[field] !== undefined &&
-      JSON.stringify(above[field]) !== JSON.stringify(below[field])
-    )
-      return undefined;
-  return {
-    ...above,
-    ...below,
-    ...(uri && { uri }),
-    ...((above.headers || below.headers) && { headers: { ...above.headers, ...below.headers } }),
-    ...((above.queryParams || below.queryParams) && {
-      queryParams: { ...above.queryParams, ...below.queryParams },
-    }),
-  };
+  for (const field of ["port", "sourceNamespace"] as const)
+    if (above[field] && below[field] && above[field] !== below[field]) return undefined;
+  if (above.uri && below.uri && Boolean(above.ignoreUriCase) !== Boolean(below.ignoreUriCase))
+    return undefined;
+  const texts = (field: "uri" | "scheme" | "method" | "authority") => narrower(above[field], below[field]);
+  const [uri, scheme, method, authority] = [
+    texts("uri"),
+    texts("scheme"),
+    texts("method"),
+    texts("authority"),
+  ];
+  const headers = both(above.headers, below.headers, narrower);
+  const queryParams = both(above.queryParams, below.queryParams, narrower);
+  // What is to be absent grows narrower as what it names grows wider: only the same is sure.
+  const withoutHeaders = both(above.withoutHeaders, below.withoutHeaders, same);
+  const sourceLabels = both(above.sourceLabels, below.sourceLabels, same);
+  const gateways =
+    above.gateways?.length && below.gateways?.length
+      ? below.gateways.filter((each) => above.gateways!.includes(each))
+      : (below.gateways ?? above.gateways);
+  const merged = { uri, scheme, method, authority, headers, queryParams, withoutHeaders, sourceLabels };
+  if (Object.values(merged).includes(null) || (gateways?.length === 0 && above.gateways?.length))
+    return undefined;
+  const name = [above.name, below.name].filter((each) => each).join("-");
+  const given = Object.entries({ ...merged, gateways }).filter(([, value]) => value !== undefined);
+  return { ...above, ...below, ...(name && { name }), ...(Object.fromEntries(given) as Match) };
 }
 
-/** The narrower of the two; null if neither is narrower. */
-function mergeUri(above: Match["uri"], below: Match["uri"]): Match["uri"] | null {
+/** Entry by entry; null if two of one name cannot be put together. */
+function both<T>(
+  above: Readonly<Record<string, T>> | undefined,
+  below: Readonly<Record<string, T>> | undefined,
+  merge: (above: T | undefined, below: T | undefined) => T | null | undefined,
+): Record<string, T> | null | undefined {
+  if (!above && !below) return undefined;
+  const all: Record<string, T> = {};
+  for (const name of new Set([...Object.keys(above ?? {}), ...Object.keys(below ?? {})])) {
+    const merged = merge(above?.[name], below?.[name]);
+    if (merged === null) return null;
+    if (merged !== undefined) all[name] = merged;
+  }
+  return all;
+}
+
+function same<T>(above: T | undefined, below: T | undefined): T | null | undefined {
+  if (above === undefined || below === undefined) return below ?? above;
+  return JSON.stringify(above) === JSON.stringify(below) ? below : null;
+}
+
+/** The narrower of the two; null if neither is known to be. Source: Istio `stringMatchConflict`. */
+function narrower(
+  above: StringMatch | undefined,
+  below: StringMatch | undefined,
+): StringMatch | null | undefined {
   if (!above || !below) return below ?? above;
   if (JSON.stringify(above) === JSON.stringify(below)) return below;
+  if (isAny(above)) return below;
+  if (isAny(below)) return above;
   if (above.prefix === undefined) return null;
-  if (below.exact?.startsWith(above.prefix) || below.prefix?.startsWith(above.prefix)) return below;
-  return null;
+  const within = below.exact?.startsWith(above.prefix) || below.prefix?.startsWith(above.prefix);
+  return within ? below : null;
+}
+
+/** It has to be there, whatever it is. */
+function isAny({ exact, prefix, regex }: StringMatch): boolean {
+  return exact === undefined && !prefix && !regex;
 }
 
 /**
