@@ -273,6 +273,26 @@ test("metrics of the application are asked for by the agent", () => {
   assert.deepEqual(asked, { scrape: "true", path: "", port: "9100" });
 });
 
+test("volumes of the author's own are mounted in the proxy: certificates that a DestinationRule names as files", () => {
+  const volume = { name: "client-certs", secret: { secretName: "client-certs" } };
+  const mount = { name: "client-certs", mountPath: "/etc/client-certs", readOnly: true };
+  const { name, ...rest } = volume;
+  // Both forms that Istio's users write: a list, or objects by name.
+  for (const userVolume of [[volume], { [name]: rest }]) {
+    const pod = injected(
+      catalog({
+        annotations: {
+          "sidecar.istio.io/userVolume": JSON.stringify(userVolume),
+          "sidecar.istio.io/userVolumeMount": JSON.stringify([mount]),
+        },
+      }),
+    );
+    assert.deepEqual(pod.spec.volumes?.at(-1), volume);
+    const proxy = pod.spec.initContainers?.find((each) => each.name === "istio-proxy");
+    assert.deepEqual(proxy?.volumeMounts?.at(-1), mount);
+  }
+});
+
 test("what cannot be is refused with a sentence that names it; what is not served is a warning", () => {
   const t = "traffic.sidecar.istio.io";
   const cases: [Parameters<typeof catalog>[0], RegExp][] = [
@@ -285,6 +305,8 @@ test("what cannot be is refused with a sentence that names it; what is not serve
     [{ annotations: { "sidecar.istio.io/interceptionMode": "TPROXY" } }, /TPROXY/],
     [{ annotations: { "proxy.istio.io/config": "concurrency: -1" } }, /concurrency: '-1'/],
     [{ annotations: { "proxy.istio.io/config": "a: [" } }, /no YAML/],
+    [{ annotations: { "sidecar.istio.io/userVolume": "[" } }, /userVolume: '\[' cannot be; no JSON/],
+    [{ annotations: { "sidecar.istio.io/userVolumeMount": "[1]" } }, /a list of objects with a name/],
     [{ annotations: { "proxy.istio.io/config": "terminationDrainDuration: soon" } }, /'soon'/],
     [{ spec: { containers: [{ name: "istio-proxy", image: "x" }] } }, /a container 'istio-proxy' of its own/],
     [{ spec: { volumes: [{ name: "istio-token" }] } }, /a volume 'istio-token' of its own/],
@@ -300,10 +322,17 @@ test("what cannot be is refused with a sentence that names it; what is not serve
       },
     );
   }
-  const annotations = { "sidecar.istio.io/logLevel": "debug", "proxy.istio.io/config": "tracing: {}" };
+  const annotations = {
+    "sidecar.istio.io/logLevel": "debug",
+    "readiness.status.sidecar.istio.io/periodSeconds": "2",
+    "inject.istio.io/templates": "sidecar",
+    "proxy.istio.io/config": "tracing: {}",
+  };
   const spec = { containers: [{ name: "a", image: "x", ports: [{ containerPort: 15021 }] }] };
   assert.deepEqual(inject(catalog({ annotations, spec }), context).warnings, [
     "annotation sidecar.istio.io/logLevel is not served: it has no effect",
+    "annotation readiness.status.sidecar.istio.io/periodSeconds is not served: it has no effect",
+    "annotation inject.istio.io/templates is not served: it has no effect",
     "annotation proxy.istio.io/config: tracing is not served: it has no effect",
     "container a: port 15021 is the sidecar's own",
   ]);

@@ -80,7 +80,12 @@ export function inject(pod: Pod, context: InjectionContext): PodPatch | NotInjec
           ...insertAt(pod.spec.initContainers, "/spec/initContainers", added.init, initContainers.length),
           ...insertAt(containers, "/spec/containers", [added.proxy], settings.hold ? 0 : containers.length),
         ]),
-    ...insertAt(pod.spec.volumes, "/spec/volumes", proxyVolumes(), pod.spec.volumes?.length ?? 0),
+    ...insertAt(
+      pod.spec.volumes,
+      "/spec/volumes",
+      [...proxyVolumes(), ...settings.volumes],
+      pod.spec.volumes?.length ?? 0,
+    ),
     ...merge(pod.metadata.labels, "/metadata/labels", labels),
     ...merge(pod.metadata.annotations, "/metadata/annotations", annotationsFor(pod, about, init)),
   ];
@@ -175,7 +180,7 @@ function sidecar(pod: Pod, { mesh }: InjectionContext, settings: SidecarSettings
   const usual = usualDrain(pod.spec.terminationGracePeriodSeconds ?? defaultGrace);
   // A native sidecar is told to end when the application has ended: there is nobody left to go on for.
   const least = about.native ? 0 : Math.min(usual.least, drainSeconds ?? usual.least);
-  return proxyContainer({
+  const proxy = proxyContainer({
     role: "sidecar",
     mesh,
     workload: about.workload,
@@ -193,6 +198,7 @@ function sidecar(pod: Pod, { mesh }: InjectionContext, settings: SidecarSettings
       ...settings.env,
     ],
   });
+  return { ...proxy, volumeMounts: [...(proxy.volumeMounts ?? []), ...settings.mounts] };
 }
 
 /** Started before everything else, which waits for the startup probe; ended after everything else. */

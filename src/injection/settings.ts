@@ -5,7 +5,7 @@
  */
 import { isIP } from "node:net";
 import { parse } from "yaml";
-import type { MeshSettings, Pod } from "../api/index.ts";
+import type { Container, MeshSettings, Pod, Volume } from "../api/index.ts";
 import type { Resources } from "./container.ts";
 import { implementationAnnotation, injectKey, statusAnnotation } from "./names.ts";
 
@@ -25,8 +25,13 @@ export interface SidecarSettings {
   /** None where the pod wants no redirection (interceptionMode NONE). */
   redirection?: string[];
   env: { name: string; value: string }[];
+  /** The pod's author's, beside our own: files that DestinationRules name, for example. */
+  volumes: Volume[];
+  mounts: VolumeMount[];
   warnings: string[];
 }
+
+type VolumeMount = NonNullable<Container["volumeMounts"]>[number];
 
 const sidecar = (name: string) => `sidecar.istio.io/${name}`;
 const traffic = (name: string) => `traffic.sidecar.istio.io/${name}`;
@@ -56,6 +61,8 @@ const served = new Set([
   sidecar("nativeSidecar"),
   sidecar("interceptionMode"),
   sidecar("rewriteAppHTTPProbers"),
+  sidecar("userVolume"),
+  sidecar("userVolumeMount"),
   ...Object.keys(resourceAnnotations),
   ...Object.keys(redirections),
 ]);
@@ -64,7 +71,7 @@ const served = new Set([
 export function readSettings(pod: Pick<Pod, "metadata">): SidecarSettings {
   const annotations = pod.metadata.annotations ?? {};
   const warnings = Object.keys(annotations)
-    .filter((key) => /^(?:traffic\.|status\.)?sidecar\.istio\.io\/|^proxy\.istio\.io\//.test(key))
+    .filter((key) => /^(?:[a-z]+\.)*sidecar\.istio\.io\/|^(?:proxy|inject)\.istio\.io\//.test(key))
     .filter((key) => !served.has(key))
     .map((key) => `annotation ${key} is not served: it has no effect`);
   const config = readConfig(annotations[configAnnotation], warnings);
@@ -79,6 +86,8 @@ export function readSettings(pod: Pick<Pod, "metadata">): SidecarSettings {
     ...(resources && { resources }),
     ...(native !== undefined && { native }),
     hold: config.hold ?? true,
+    volumes: readVolumes<Volume>(annotations, sidecar("userVolume")),
+    mounts: readVolumes<VolumeMount>(annotations, sidecar("userVolumeMount")),
     rewriteProbes: flag(annotations, sidecar("rewriteAppHTTPProbers")) ?? true,
     ...(mode !== "NONE" && { redirection: readRedirection(annotations) }),
     warnings,
@@ -170,6 +179,26 @@ function readRedirection(annotations: Annotations): string[] {
     }
     return value === "" ? [] : [`${flag}=${entries.join(",")}`];
   });
+}
+
+/**
+ * A list of volumes or of mounts, as JSON; volumes may also be an object by name. Source: Istio's template, `userVolume`
+ * and `userVolumeMount`. What a volume holds is for the API server to check.
+ */
+function readVolumes<T extends { name: string }>(annotations: Annotations, key: string): T[] {
+  const text = annotations[key];
+  if (!text) return [];
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    refuse(key, text, `no JSON: ${error instanceof Error ? error.message : ""}`);
+  }
+  const list = Array.isArray(value)
+    ? value
+    : Object.entries(value ?? {}).map(([name, each]) => ({ name, ...(each as object) }));
+  const ours = list.every((each: unknown) => typeof (each as { name?: unknown } | null)?.name === "string");
+  return ours ? (list as T[]) : refuse(key, text, "a list of objects with a name");
 }
 
 function isPort(text: string): boolean {
