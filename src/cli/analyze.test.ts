@@ -119,3 +119,45 @@ spec: { hosts: [catalog], http: [{ route: [{ destination: { host: catalog, subse
     }
   });
 });
+
+test("files are told what an API server would refuse: kinds that are not served, words and types that cannot be", async () => {
+  const written = file(
+    "refused.yaml",
+    `
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: { name: filter }
+spec: { configPatches: [] }
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: words }
+spec: { mtls: { mode: STRICTT } }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: types }
+spec: { action: ALOW, rules: [{ to: [{ operation: { ports: [8080] } }] }] }
+---
+apiVersion: networking.istio.io/v2
+kind: Sidecar
+metadata: { name: version }
+spec: {}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: nobodys-business }
+`,
+  );
+  const { code, stdout } = await analyze("-o", "json", written);
+  assert.equal(code, 79);
+  const messages = JSON.parse(stdout) as { code: string; resource: string; field: string; message: string }[];
+  assert.deepEqual(messages.map((each) => [each.code, each.resource.split(" ")[0], each.field]).sort(), [
+    ["WEFT0106", "AuthorizationPolicy", "spec.action"],
+    ["WEFT0106", "AuthorizationPolicy", "spec.rules[0].to[0].operation.ports[0]"],
+    ["WEFT0106", "PeerAuthentication", "spec.mtls.mode"],
+    ["WEFT0106", "Sidecar", "apiVersion"],
+    ["WEFT0910", "EnvoyFilter", ""],
+  ]);
+  assert.ok(messages.some(({ message }) => message === '"ALOW" is none of ALLOW, DENY, AUDIT, CUSTOM'));
+});

@@ -20,6 +20,7 @@ import { isForbidden, isNotFound, type KubeClient, loadKubeconfig } from "../kub
 import { analyze, codes, type Finding, finding, inputOf, inputResources, served } from "../traffic/index.ts";
 import { realWorld } from "../world/index.ts";
 import { clientOf } from "./contexts.ts";
+import { fileFindings } from "./file-findings.ts";
 
 interface Options {
   filename: string[];
@@ -227,7 +228,15 @@ export function analyzeAll(
       engine.dispose();
     }
   });
-  return [...found, ...inNoMesh];
+  const told = new Set(found.map(placeOf));
+  const inFiles = written
+    .flatMap(({ object }) => fileFindings(object))
+    .filter((each) => !told.has(placeOf(each)));
+  return [...found, ...inNoMesh, ...inFiles];
+}
+
+function placeOf({ origin: { kind, namespace, name, field } }: Finding): string {
+  return `${kind}/${namespace}/${name} ${field}`;
 }
 
 /** The gateways of a mesh that is not there yet. */

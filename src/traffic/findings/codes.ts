@@ -120,6 +120,12 @@ export const codes = {
     says: 'The trafficPolicy for the host "{host}" is not used: {winner} is older and has one',
     fix: "Put the policies into one object",
   },
+  WEFT0910: {
+    name: "KindNotServed",
+    level: "warning",
+    says: "{kind} of {group} is not served: Weft brings no definition of it, and in a cluster that has one it has no effect",
+    fix: "Do without it. What is served is listed in docs/mesh.md",
+  },
 } as const satisfies Record<string, { name: string; level: Finding["level"]; says: string; fix: string }>;
 
 /** One of its codes. */
