@@ -17,6 +17,7 @@ import { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
 import { Listener } from "#protocols/envoy/config/listener/v3/listener.ts";
 import { RBAC } from "#protocols/envoy/extensions/filters/http/rbac/v3/rbac.ts";
 import { HttpConnectionManager } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
+import { leanNode } from "../../src/lab/images/bundle.ts";
 import { clientTls, pack, serverTls, socketAddress, tcpFilter } from "../../src/proxy/testing/resources.ts";
 import type { Issued } from "../../src/xds/testing/certificates.ts";
 import { findEnvoy } from "../../src/xds/testing/envoy.ts";
@@ -192,7 +193,7 @@ export async function dataPath(): Promise<Rig> {
       writeFileSync(join(own, "cluster"), Cluster.encode(Cluster.fromPartial(cluster)).finish());
       const profile = wanted.profile ? ["--cpu-prof", `--cpu-prof-dir=${wanted.profile}`] : [];
       const program = new URL("proxy-server.ts", import.meta.url).pathname;
-      return start("taskset", "-c", "1", process.execPath, ...profile, program, own);
+      return start("taskset", "-c", "1", process.execPath, ...leanNode, ...profile, program, own);
     },
     [Symbol.dispose]() {
       for (const child of children) child.kill("SIGKILL");
