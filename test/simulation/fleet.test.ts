@@ -11,7 +11,7 @@ import { play } from "./history.ts";
 import { actualState, rightState } from "./state.ts";
 
 const first = Number(process.env.WEFT_SEED ?? Math.floor(Math.random() * 2 ** 31));
-const histories = process.env.WEFT_ONLY ? 1 : Math.ceil(30 * Number(process.env.WEFT_RUNS ?? 1));
+const histories = process.env.WEFT_ONLY ? 1 : Math.ceil(50 * Number(process.env.WEFT_RUNS ?? 1));
 const steps = 40;
 
 test(`${histories} histories from seed ${first} end in the right state`, async () => {

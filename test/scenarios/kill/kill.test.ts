@@ -29,7 +29,7 @@ import {
   restartsOf,
 } from "./state.ts";
 
-const rounds = Number(process.env.WEFT_KILL_ROUNDS ?? 12);
+const rounds = Number(process.env.WEFT_KILL_ROUNDS ?? 20);
 const seed = Number(process.env.WEFT_KILL_SEED ?? Math.floor(Math.random() * 2 ** 31));
 /** Milliseconds in which all must be well again, on a machine that is busy with other things. */
 const patience = 60_000;
