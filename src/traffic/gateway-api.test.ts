@@ -149,7 +149,7 @@ metadata: { name: g, namespace: other }
 spec: { from: [{ group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: coolapp }], to: [{ group: "", kind: Service }] }
 `);
     assert.deepEqual(upstreamsOf(hosts("http.8080")[0]), ["outbound|8080||shop.other.svc.cluster.local"]);
-    assert.equal(mesh.findings.size, 0);
+    assert.equal(mesh.findings.get("HTTPRoute/coolapp/r"), undefined);
   });
 
   test("a ServiceImport is a backend (GEP-1748)", () => {
@@ -274,6 +274,27 @@ spec: { type: ClusterSetIP, ips: [10.11.9.9], ports: [{ port: 80, name: http, pr
     assert.match(
       status.listeners![1]!.conditions.find(({ type }) => type === "ResolvedRefs")!.message,
       /Secret coolapp\/cert: certificates are read in the mesh's own namespace, istio-system, only/,
+    );
+    assert.deepEqual(
+      mesh.findings.get("KubeGateway/coolapp/front")?.map(({ code, origin }) => [code, origin.field]),
+      [["WEFT0106", "spec.listeners[1].tls.certificateRefs"]],
+    );
+  });
+
+  test("a Gateway of another class is another controller's: it is said in analysis and nowhere else", () => {
+    const mesh = testMesh();
+    mesh.apply(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: theirs }
+spec:
+  gatewayClassName: istio
+  infrastructure: { labels: { a: b } }
+  listeners: [{ name: http, port: 80, protocol: HTTP }]`);
+    assert.equal(mesh.gatewayStatuses.get("coolapp/theirs"), undefined);
+    assert.deepEqual(
+      mesh.findings.get("KubeGateway/coolapp/theirs")?.map(({ code, level }) => [code, level]),
+      [["WEFT0911", "info"]],
     );
   });
 

@@ -55,7 +55,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
     ({ problems }) => (problems.length > 0 ? problems : undefined),
     { name: "routeFindings" },
   );
-  const findings = findingsOf(inputs, routeFindings, (object, read) => {
+  const findings = findingsOf(inputs, routeFindings, gateways.gatewayStatuses, (object, read) => {
     const settings = mesh.meshFor(object, read);
     return (
       settings && {

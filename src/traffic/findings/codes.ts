@@ -126,6 +126,12 @@ export const codes = {
     says: "{kind} of {group} is not served: Weft brings no definition of it, and in a cluster that has one it has no effect",
     fix: "Do without it. What is served is listed in docs/mesh.md",
   },
+  WEFT0911: {
+    name: "GatewayClassOfOthers",
+    level: "info",
+    says: 'The class "{class}" is not that of the mesh\'s gateways: it is left to the controller of that class, if there is one',
+    fix: "Name the class weft, for the mesh's gateways to serve it",
+  },
 } as const satisfies Record<string, { name: string; level: Finding["level"]; says: string; fix: string }>;
 
 /** One of its codes. */

@@ -1,5 +1,5 @@
 /** What is wrong with each object, or not served of it. */
-import type { KubeObject } from "../../api/index.ts";
+import { gatewayApi, type KubeObject } from "../../api/index.ts";
 import { type Collection, derive, joinPartitions, type Read } from "../../collections/index.ts";
 import type { TrafficInputs } from "../inputs.ts";
 import type { Finding } from "../model.ts";
@@ -24,6 +24,7 @@ export type { Look } from "./look.ts";
 export function findingsOf(
   inputs: TrafficInputs,
   routeFindings: Collection<readonly Finding[]>,
+  gatewayStatuses: Collection<gatewayApi.GatewayStatus>,
   look: (object: KubeObject, read: Read) => Look | undefined,
 ): Collection<readonly Finding[]> {
   const all = joinPartitions<readonly Finding[]>(inputs.mesh.engine, { name: "findings" });
@@ -53,7 +54,18 @@ export function findingsOf(
   add("PeerAuthentication", inputs.peerAuthentications, peerAuthenticationFindings);
   add("AuthorizationPolicy", inputs.authorizationPolicies, authorizationPolicyFindings);
   add("RateLimit", inputs.rateLimits, rateLimitFindings);
-  add("KubeGateway", inputs.kubeGateways, () => []);
+  all.add(
+    "KubeGateway",
+    derive(
+      inputs.kubeGateways,
+      (gateway, read, key) => {
+        if (!look(gateway, read) || gateway.metadata.deletionTimestamp) return undefined;
+        const found = kubeGatewayFindings(gateway, read.get(gatewayStatuses, key));
+        return found.length > 0 ? found : undefined;
+      },
+      { name: "findings.KubeGateway" },
+    ),
+  );
   all.add(
     "HTTPRoute",
     derive(
@@ -67,6 +79,27 @@ export function findingsOf(
     ),
   );
   return all;
+}
+
+/** What a Gateway of the Gateway API is told in its status; one of another class is not ours to judge. */
+function kubeGatewayFindings(
+  gateway: gatewayApi.Gateway,
+  status: gatewayApi.GatewayStatus | undefined,
+): Finding[] {
+  const at = originOf("KubeGateway", gateway);
+  const { gatewayClassName } = gateway.spec;
+  if (gatewayClassName !== gatewayApi.gatewayClass)
+    return [finding("WEFT0911", at("spec.gatewayClassName"), { class: gatewayClassName })];
+  const found = fieldFindings("KubeGateway", gateway);
+  for (const [i, { conditions }] of (status?.listeners ?? []).entries())
+    for (const { type, status: is, message } of conditions)
+      if (is === "False" && type === "ResolvedRefs")
+        found.push(
+          finding("WEFT0106", at(`spec.listeners[${i}].tls.certificateRefs`), { reason: message ?? "" }),
+        );
+      else if (is === "False" && type === "Accepted")
+        found.push(finding("WEFT0901", at(`spec.listeners[${i}].protocol`), { reason: message ?? "" }));
+  return found;
 }
 
 /** Fields that have no effect, and (in files; an API server drops them) fields that nobody knows. */
