@@ -235,3 +235,87 @@ spec: { selector: { matchLabels: { app: catalog } }, limits: [{ name: all, token
     },
   ]);
 });
+
+describe("a Sidecar's ingress", () => {
+  const sidecar = (spec: string) => `
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: { name: own }
+spec: { workloadSelector: { labels: { app: web } }, ${spec} }`;
+  const configOf = (...yaml: string[]) => {
+    const mesh = testMesh();
+    mesh.apply(
+      [
+        workload("web", { ports: "[{ name: http, port: 80, targetPort: 8080 }, { name: tcp, port: 9000 }]" }),
+        ...yaml,
+      ].join("\n---\n"),
+    );
+    const config = mesh.config(mesh.connect({ namespace: "coolapp", labels: { app: "web", version: "v1" } }));
+    assert.deepEqual(mesh.bugs, []);
+    return { mesh, config };
+  };
+
+  test("its ports take the place of those that services name; the application is where it says", () => {
+    const { mesh, config } = configOf(
+      sidecar(`ingress: [
+        { port: { number: 8080, name: http, protocol: HTTP }, defaultEndpoint: "127.0.0.1:18080" },
+        { port: { number: 7000, name: tcp, protocol: TCP }, defaultEndpoint: "0.0.0.0:17000", connectionPool: { tcp: { maxConnections: 3 } } },
+        { port: { number: 6000, name: grpc, protocol: GRPC } }],
+      inboundConnectionPool: { tcp: { maxConnections: 9 } }`),
+    );
+    const { chains } = config.listeners.get("virtualInbound")!;
+    const ports = new Set(chains.flatMap(({ match }) => match.destinationPort ?? []));
+    assert.deepEqual([...ports], [15_006, 8080, 7000, 6000]);
+    const upstream = (port: number) => config.upstreams.get(`inbound|${port}||`)!;
+    assert.deepEqual(
+      [8080, 7000, 6000].map((port) => {
+        const { discovery, protocol, originalPort, connections, service, endpoints } = upstream(port);
+        const at = endpoints.map((each) => `${each.address}:${each.port}`).join();
+        return [discovery, protocol, originalPort, connections.maxConnections, service?.name, at];
+      }),
+      [
+        ["static", "http1", undefined, 9, "web", "127.0.0.1:18080"],
+        ["original-destination", "tcp", 17_000, 3, "own", ""],
+        ["original-destination", "http2", undefined, 9, "own", ""],
+      ],
+    );
+    assert.equal(config.upstreams.has("inbound|9000||"), false);
+    assert.deepEqual(mesh.findings.get("Sidecar/coolapp/own"), undefined);
+  });
+
+  test("for others, and without it, services name the ports", () => {
+    const { config } = configOf(sidecar("inboundConnectionPool: { tcp: { maxConnections: 4 } }"));
+    assert.equal(config.upstreams.get("inbound|9000||")?.connections.maxConnections, 4);
+    const others = configOf(
+      sidecar("ingress: [{ port: { number: 1, protocol: TCP } }]").replace("app: web", "app: other"),
+    ).config;
+    assert.ok(others.upstreams.has("inbound|8080||"));
+  });
+
+  test("what is no port and no place of the application is not there, and its author is told", () => {
+    const { mesh, config } = configOf(
+      sidecar(`ingress: [
+        { port: { number: 0, protocol: HTTP } },
+        { port: { number: 80, protocol: x } },
+        { port: { number: 81, protocol: TCP }, defaultEndpoint: "unix:///x" },
+        { port: { number: 82, protocol: TCP }, defaultEndpoint: "10.0.0.1:80" },
+        { port: { number: 83, protocol: TCP }, captureMode: NONE },
+        { port: { number: 83, protocol: TCP } }]`),
+    );
+    assert.deepEqual(
+      [...config.upstreams.keys()].filter((name) => name.startsWith("inbound|")),
+      ["inbound|83||"],
+    );
+    assert.deepEqual(
+      mesh.findings.get("Sidecar/coolapp/own")?.map(({ code, origin }) => [code, origin.field]),
+      [
+        ["WEFT0901", "spec.ingress[4].captureMode"],
+        ["WEFT0106", "spec.ingress[0].port.number"],
+        ["WEFT0106", "spec.ingress[1].port.protocol"],
+        ["WEFT0901", "spec.ingress[2].defaultEndpoint"],
+        ["WEFT0106", "spec.ingress[3].defaultEndpoint"],
+        ["WEFT0106", "spec.ingress[5].port.number"],
+      ],
+    );
+  });
+});

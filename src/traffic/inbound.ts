@@ -2,7 +2,13 @@
  * What a sidecar does with connections to its application. Source: Istio
  * `pilot/pkg/networking/core/listener_inbound.go`, `pilot/pkg/security/authn/utils`.
  */
-import { type MeshSettings, modeOfPort, type PeerMode, type PeerTlsMode } from "../api/index.ts";
+import {
+  type ConnectionPoolSettings,
+  type MeshSettings,
+  modeOfPort,
+  type PeerMode,
+  type PeerTlsMode,
+} from "../api/index.ts";
 import type {
   Authorization,
   ChainMatch,
@@ -21,6 +27,7 @@ import { blackHoleUpstream, inboundPassthroughUpstream, upstreamName } from "./n
 import { inspectTimeout, plainHttp } from "./outbound.ts";
 import { isHttp, isHttp2, type Protocol } from "./protocol.ts";
 import { anyPath, defaultRetries, noChanges, only } from "./routes.ts";
+import type { ApplicationEndpoint } from "./sidecars.ts";
 import { accessLogOf, tcpHandler, weighted } from "./tcp.ts";
 import { blackHole, inboundPassthrough, inboundUpstream } from "./upstreams.ts";
 
@@ -33,6 +40,9 @@ export interface InboundPort {
   service: NonNullable<Upstream["service"]>;
   servicePort: number;
   origin: Origin;
+  /** Where the application listens; absent: where the connection was going. */
+  endpoint?: ApplicationEndpoint;
+  pool?: ConnectionPoolSettings;
 }
 
 /** What a workload's inbound configuration is made of. */
@@ -80,7 +90,7 @@ export function inboundConfig(context: InboundContext): ScopeConfig {
         : port.protocol === "auto"
           ? "auto"
           : "tcp";
-    const upstream = inboundUpstream(port.number, protocol, port.service, [port.origin]);
+    const upstream = inboundUpstream(port.number, protocol, port.service, [port.origin], port);
     upstreams.set(upstream.name, upstream);
   }
   const listener = virtualInbound(context);

@@ -308,6 +308,8 @@ export interface Upstream {
    * namespace see another DestinationRule with other labels under the same subset's name.
    */
   endpointsName: string;
+  /** For `original-destination`: the port, where it is not the one that the connection was going to. */
+  originalPort?: number;
   /** For `strict-dns`, `logical-dns` and `static`; those of `endpoints` come by themselves. */
   endpoints: readonly Endpoint[];
   balancer: Balancer;

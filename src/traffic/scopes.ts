@@ -12,7 +12,7 @@ export interface Scope {
   namespace: string;
   /** Labels that make a difference: all of a workload's for inbound and gateways. */
   labels: Readonly<Record<string, string>>;
-  /** The Sidecar that it goes by, `namespace/name`; outbound only. */
+  /** The Sidecar that it goes by, `namespace/name`; not of gateways. */
   sidecar?: string;
   /** The pods' named ports. */
   ports: Readonly<Record<string, number>>;

@@ -167,6 +167,8 @@ const virtualService: Served = {
   },
 };
 
+const captured = "connections are captured, nothing is bound";
+
 const uncheckedClients =
   "not served yet: a server that asks for clients' certificates and has it is not there";
 
@@ -269,14 +271,21 @@ export const served: Readonly<Record<string, Served>> = {
   },
   Sidecar: {
     workloadSelector,
-    ingress: notYet,
+    ingress: {
+      port: gatewayPort,
+      bind: captured,
+      captureMode: true,
+      defaultEndpoint: true,
+      tls: "not served yet: it has an effect in Istio only where ENABLE_TLS_ON_SIDECAR_INGRESS is set",
+      connectionPool,
+    },
     egress: {
       port: notYet,
-      bind: notYet,
-      captureMode: notYet,
+      bind: captured,
+      captureMode: true,
       hosts: true,
     },
-    inboundConnectionPool: notYet,
+    inboundConnectionPool: connectionPool,
     outboundTrafficPolicy: { mode: true, egressProxy: notYet },
   },
   PeerAuthentication: { selector: policySelector, mtls: true, portLevelMtls: true },

@@ -1,6 +1,7 @@
 /** What workloads call, as Sidecar objects narrow it down. Source: Istio `pilot/pkg/model/sidecar.go`. */
-import type { MeshSettings, Sidecar } from "../api/index.ts";
-import { covers } from "./names.ts";
+import type { ConnectionPoolSettings, IngressListener, MeshSettings, Sidecar } from "../api/index.ts";
+import { covers, isPort } from "./names.ts";
+import { namedProtocol, type Protocol } from "./protocol.ts";
 import { byAge, type MeshService, timeOf } from "./registry.ts";
 import { selects } from "./workloads.ts";
 
@@ -15,6 +16,54 @@ export interface SidecarRules {
   /** Whose services it lets through; undefined: all. A namespace is a name, `*`, or `~` for none. */
   hosts: readonly { namespace: string; host: string }[] | undefined;
   policy: MeshSettings["outboundPolicy"] | undefined;
+  /** The ports of its workloads, in place of those that services name; undefined: it says nothing of them. */
+  ingress: readonly IngressRule[] | undefined;
+  /** Of connections from the proxy to the application. */
+  inboundPool: ConnectionPoolSettings | undefined;
+}
+
+/** A port of a workload. */
+export interface IngressRule {
+  port: number;
+  protocol: Protocol;
+  /** Where the application listens; undefined: where the connection was going. */
+  endpoint: ApplicationEndpoint | undefined;
+  pool: ConnectionPoolSettings | undefined;
+  /** `spec.ingress[0]`. */
+  field: string;
+}
+
+/** Without an address: at the one that the connection was going to. */
+export interface ApplicationEndpoint {
+  address?: "127.0.0.1" | "::1";
+  port: number;
+}
+
+/** `127.0.0.1:8080`, `[::1]:8080`, `0.0.0.0:8080`, `[::]:8080`; undefined for others. Source: Istio `sidecar.proto`. */
+export function applicationEndpoint(text: string): ApplicationEndpoint | undefined {
+  const [, host, digits] = /^(127\.0\.0\.1|0\.0\.0\.0|\[::1?\]):(\d+)$/.exec(text) ?? [];
+  const port = Number(digits);
+  if (!host || !isPort(port)) return undefined;
+  if (host === "127.0.0.1") return { address: host, port };
+  return host === "[::1]" ? { address: "::1", port } : { port };
+}
+
+/** The protocol of an ingress port; HTTP behind TLS of its own is no more than TLS to us. */
+export function ingressProtocol(listener: IngressListener): Protocol | undefined {
+  return namedProtocol(listener.port?.protocol ?? "");
+}
+
+function ingressOf(listeners: readonly IngressListener[]): IngressRule[] {
+  const taken = new Set<number>();
+  return listeners.flatMap((listener, i): IngressRule[] => {
+    const protocol = ingressProtocol(listener);
+    const port = listener.port?.number;
+    const endpoint = listener.defaultEndpoint ? applicationEndpoint(listener.defaultEndpoint) : undefined;
+    if (!protocol || protocol === "udp" || !isPort(port) || taken.has(port)) return [];
+    if (listener.defaultEndpoint && !endpoint) return [];
+    taken.add(port);
+    return [{ port, protocol, endpoint, pool: listener.connectionPool, field: `spec.ingress[${i}]` }];
+  });
 }
 
 /** None while the object is being deleted. */
@@ -38,6 +87,8 @@ export function sidecarRulesOf({ metadata, spec }: Sidecar): SidecarRules | unde
         )
       : undefined,
     policy: spec?.outboundTrafficPolicy ? (spec.outboundTrafficPolicy.mode ?? "REGISTRY_ONLY") : undefined,
+    ingress: spec?.ingress?.length ? ingressOf(spec.ingress) : undefined,
+    inboundPool: spec?.inboundConnectionPool,
   };
 }
 

@@ -119,7 +119,7 @@ spec: { egress: [{ hosts: ["./*", "istio-system/*"] }], outboundTrafficPolicy: {
 ---
 kind: Sidecar
 metadata: { name: own }
-spec: { workloadSelector: { labels: { app: catalog } }, egress: [{ hosts: ["*/db.coolapp.svc.cluster.local"] }] }
+spec: { workloadSelector: { labels: { app: catalog } }, egress: [{ hosts: ["*/db.coolapp.svc.cluster.local"] }], ingress: [{ port: { number: 8080, name: http, protocol: HTTP }, defaultEndpoint: "127.0.0.1:18080", connectionPool: { tcp: { maxConnections: 5 } } }, { port: { number: 9000, name: tcp, protocol: TCP }, defaultEndpoint: "0.0.0.0:19000" }, { port: { number: 9001, name: grpc, protocol: GRPC } }] }
 ---
 kind: PeerAuthentication
 metadata: { name: default }
@@ -234,6 +234,10 @@ spec:
   - { port: { number: 8446, name: e, protocol: HTTPS }, hosts: ["*"], tls: { mode: ISTIO_MUTUAL } }
   - { port: { number: 8447, name: f, protocol: HTTPS }, hosts: ["f.example.com"], tls: { mode: MUTUAL, credentialName: c } }
   - { port: { number: 8448, name: g, protocol: HTTP }, bind: nonsense, hosts: ["*"] }
+---
+kind: Sidecar
+metadata: { name: own }
+spec: { workloadSelector: { labels: { app: catalog } }, inboundConnectionPool: { tcp: { connectTimeout: 0s, maxConnections: -1 } }, egress: [{ port: { number: 99999, protocol: x }, hosts: [nonsense, "./*"] }], ingress: [{ port: { number: 0, protocol: HTTP } }, { port: { number: 80, protocol: x } }, { port: { number: 81, protocol: TCP }, defaultEndpoint: "unix:///x" }, { port: { number: 82, protocol: TCP }, defaultEndpoint: "10.0.0.1:80" }, { port: { number: 83, protocol: TCP }, defaultEndpoint: "[::1]:80" }, { port: { number: 83, protocol: HTTP }, defaultEndpoint: "[::]:81" }, {}] }
 ---
 kind: PeerAuthentication
 metadata: { name: odd }

@@ -1,5 +1,5 @@
 /** A service's upstreams: one for each port, and one for each subset of it. */
-import type { MeshSettings } from "../api/index.ts";
+import type { ConnectionPoolSettings, MeshSettings } from "../api/index.ts";
 import { equal } from "../collections/index.ts";
 import { passedUpstreams } from "./auto-passthrough.ts";
 import { type EndpointsSpec, endpointsSpec, portOfEntry } from "./endpoints.ts";
@@ -25,6 +25,7 @@ import {
 import { isHttp, isHttp2 } from "./protocol.ts";
 import { type MeshPort, type MeshService, nameInMetrics } from "./registry.ts";
 import type { MergedRule } from "./rules.ts";
+import type { ApplicationEndpoint } from "./sidecars.ts";
 import { selects } from "./workloads.ts";
 
 /** What clients of one kind have for one service. */
@@ -291,15 +292,16 @@ export function withoutSecret(upstream: Upstream): Upstream {
   return made;
 }
 
-/** The workload's own port: dialled at the address that the connection was sent to. */
+/** The workload's own port: dialled at the address that the connection was sent to, unless a Sidecar says where. */
 export function inboundUpstream(
   port: number,
   protocol: Upstream["protocol"],
   service: NonNullable<Upstream["service"]>,
   origins: readonly Origin[],
+  { endpoint, pool }: { endpoint?: ApplicationEndpoint; pool?: ConnectionPoolSettings } = {},
 ): Upstream {
   const name = upstreamName("inbound", port, "", "");
-  return {
+  const common: Upstream = {
     ...plain,
     name,
     service,
@@ -307,6 +309,25 @@ export function inboundUpstream(
     protocol,
     discovery: "original-destination",
     endpointsName: name,
+    ...(pool && { connections: connectionLimitsOf(pool) }),
     origins,
+  };
+  if (!endpoint?.address)
+    return endpoint && endpoint.port !== port ? { ...common, originalPort: endpoint.port } : common;
+  return {
+    ...common,
+    discovery: "static",
+    balancer: { kind: "round-robin" },
+    endpoints: [
+      {
+        address: endpoint.address,
+        port: endpoint.port,
+        weight: 1,
+        healthy: true,
+        draining: false,
+        meshTls: false,
+        workload: { name: "", namespace: "", service: "", revision: "", cluster: "" },
+      },
+    ],
   };
 }

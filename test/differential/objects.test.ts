@@ -1,15 +1,18 @@
 /** Objects as people write them, through traffic/ and xds/, on real Envoy and on the embedded proxy. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import { connect as connectTls, createServer as createTlsServer } from "node:tls";
+import { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
 import { Listener } from "#protocols/envoy/config/listener/v3/listener.ts";
 import { endpoint, socketAddress } from "../../src/proxy/testing/resources.ts";
 import type { FilterChain } from "../../src/traffic/index.ts";
 import { type TestMesh, testMesh, workload } from "../../src/traffic/testing.ts";
-import { encodeListener } from "../../src/xds/encode/index.ts";
+import { encodeListener, encodeUpstream } from "../../src/xds/encode/index.ts";
 import { makeCa } from "../../src/xds/testing/certificates.ts";
 import { exchange, listening, type Resources, startBoth } from "./harness.ts";
+import { http, to } from "./http.ts";
 
 /** A gateway called `front` with these servers, its routes, and services `old`, `new` and `rest` behind it. */
 function meshWith(servers: string, ...yaml: string[]): TestMesh {
@@ -184,5 +187,92 @@ spec: { targetRefs: [{ kind: Gateway, name: front, group: networking.istio.io }]
     }
     assert.equal(await ask(99, "ann"), 200);
     return got;
+  });
+});
+
+test("a Sidecar's ingress: connections to a port come to the application where it listens", async (t) => {
+  const app = await listening(
+    t,
+    createServer((socket) => {
+      socket.on("error", () => undefined);
+      socket.on("data", () => socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"));
+    }),
+  );
+  // Nothing is redirected here: the port is that of the listener itself.
+  const ports = { envoy: await freePort(), weft: await freePort() };
+  const both = await startBoth(t, ({ kind }) => {
+    const mesh = testMesh({ accessLog: false });
+    mesh.apply(`
+kind: Sidecar
+metadata: { name: own }
+spec: { ingress: [{ port: { number: ${ports[kind]}, name: http, protocol: HTTP }, defaultEndpoint: "127.0.0.1:${app.port}" }] }
+---
+kind: PeerAuthentication
+metadata: { name: plain }
+spec: { mtls: { mode: DISABLE } }`);
+    const { listeners, upstreams } = mesh.config(mesh.connect({ namespace: "coolapp" }));
+    const { listenerFilters, ...listener } = Listener.decode(
+      encodeListener(listeners.get("virtualInbound")!).message,
+    );
+    return {
+      clusters: [...upstreams.values()].flatMap((upstream) =>
+        upstream.name.startsWith("inbound|") ? [Cluster.decode(encodeUpstream(upstream).message)] : [],
+      ),
+      listeners: [
+        {
+          ...listener,
+          listenerFilters: listenerFilters.filter(({ name }) => !name.endsWith("original_dst")),
+          address: socketAddress("127.0.0.1", ports[kind]),
+        },
+      ],
+    };
+  });
+  await both.same(async (proxy) => {
+    const [answer] = await exchange(
+      proxy.address("virtualInbound"),
+      "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    );
+    assert.deepEqual([answer!.status, answer!.body], [200, "hi"]);
+    return answer!.status;
+  });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+test("the port of an original destination may be another", async (t) => {
+  const app = await listening(
+    t,
+    createServer((socket) => {
+      socket.on("error", () => undefined);
+      socket.on("data", () => socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"));
+    }),
+  );
+  const both = await startBoth(t, ({ log }) => ({
+    clusters: [
+      {
+        name: "original",
+        clusterDiscoveryType: { $case: "type" as const, value: 4 as const }, // ORIGINAL_DST
+        lbPolicy: 6 as const, // CLUSTER_PROVIDED
+        lbConfig: {
+          $case: "originalDstLbConfig" as const,
+          value: { useHttpHeader: true, upstreamPortOverride: app.port },
+        },
+      },
+    ],
+    listeners: [http("l", log, [{ name: "v", domains: ["*"], routes: [to("/", "original")] }])],
+  }));
+  await both.same(async (proxy) => {
+    const head =
+      "GET / HTTP/1.1\r\nhost: a\r\nx-envoy-original-dst-host: 127.0.0.1:1\r\nconnection: close\r\n\r\n";
+    const [answer] = await exchange(proxy.address("l"), head);
+    assert.deepEqual([answer!.status, answer!.body], [200, "hi"]);
+    return answer!.status;
   });
 });

@@ -1,10 +1,17 @@
 /** What is wrong with Sidecars, PeerAuthentications, AuthorizationPolicies and RateLimits. */
-import type { AuthorizationPolicy, PeerAuthentication, RateLimit, Sidecar } from "../../api/index.ts";
+import type {
+  AuthorizationPolicy,
+  IngressListener,
+  PeerAuthentication,
+  RateLimit,
+  Sidecar,
+} from "../../api/index.ts";
 import { conditionKeys, fits, targetOf, targetRefsOf } from "../authorization.ts";
 import type { Finding } from "../model.ts";
-import { milliseconds } from "../names.ts";
+import { isPort, milliseconds } from "../names.ts";
 import { isUsable } from "../rate-limits.ts";
 import { isAddress } from "../registry.ts";
+import { applicationEndpoint, ingressProtocol } from "../sidecars.ts";
 import { regexProblem } from "../valid.ts";
 import { selects } from "../workloads.ts";
 import { finding } from "./codes.ts";
@@ -36,7 +43,18 @@ export function sidecarFindings(sidecar: Sidecar, look: Look): Finding[] {
     "spec.workloadSelector",
     look,
   );
-  for (const [i, { hosts }] of (sidecar.spec?.egress ?? []).entries())
+  const { ingress = [], egress = [] } = sidecar.spec ?? {};
+  for (const [field, listeners] of [["ingress", ingress] as const, ["egress", egress] as const])
+    listeners.forEach(({ captureMode }, i) => {
+      if (captureMode === "NONE")
+        found.push(
+          finding("WEFT0901", at(`spec.${field}[${i}].captureMode`), {
+            reason: "NONE is not served: connections are captured",
+          }),
+        );
+    });
+  found.push(...ingressFindings(ingress, at));
+  for (const [i, { hosts }] of egress.entries())
     for (const [j, host] of (hosts ?? []).entries())
       if (!host.includes("/"))
         found.push(
@@ -44,6 +62,34 @@ export function sidecarFindings(sidecar: Sidecar, look: Look): Finding[] {
             reason: `"${host}" is not namespace/host, as ./* or */catalog.example.com are`,
           }),
         );
+  return found;
+}
+
+/** Ports that are none, and applications that are elsewhere. */
+function ingressFindings(ingress: readonly IngressListener[], at: At): Finding[] {
+  const found: Finding[] = [];
+  const ports = new Set<number>();
+  ingress.forEach((listener, i) => {
+    const { port, defaultEndpoint } = listener;
+    const field = `spec.ingress[${i}]`;
+    const wrong = (where: string, reason: string) =>
+      found.push(finding("WEFT0106", at(`${field}.${where}`), { reason }));
+    const protocol = ingressProtocol(listener);
+    const number = port?.number;
+    if (!isPort(number)) wrong("port.number", "there must be a number from 1 to 65535");
+    else if (ports.has(number)) wrong("port.number", `${number} is there twice, the first counts`);
+    else ports.add(number);
+    if (!protocol || protocol === "udp")
+      wrong("port.protocol", `the protocol "${port?.protocol ?? ""}" is not known`);
+    if (defaultEndpoint?.startsWith("unix:")) {
+      const reason = "sockets of files are not served yet, the port is as if it were not there";
+      found.push(finding("WEFT0901", at(`${field}.defaultEndpoint`), { reason }));
+    } else if (defaultEndpoint && !applicationEndpoint(defaultEndpoint))
+      wrong(
+        "defaultEndpoint",
+        `"${defaultEndpoint}" is not 127.0.0.1:PORT, [::1]:PORT, 0.0.0.0:PORT or [::]:PORT`,
+      );
+  });
   return found;
 }
 

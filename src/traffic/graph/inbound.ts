@@ -16,6 +16,7 @@ import type { ScopeConfig } from "../model.ts";
 import { limitWithin, rateLimitsOf } from "../rate-limits.ts";
 import { type MeshService, nameInMetrics } from "../registry.ts";
 import type { Scope } from "../scopes.ts";
+import type { SidecarRules } from "../sidecars.ts";
 import type { HostRules } from "../virtual-services.ts";
 import { selects } from "../workloads.ts";
 import type { InstanceGraph } from "./instances.ts";
@@ -107,7 +108,7 @@ export function inboundGraph(
   { meshOf }: MeshGraph,
   { servicesByNamespace }: ServiceGraph,
   { peerModeFor }: InstanceGraph,
-  { allScopes }: ScopeGraph,
+  { allScopes, sidecarOf }: ScopeGraph,
   { guards }: GuardGraph,
 ) {
   // What each workload does inbound.
@@ -122,7 +123,7 @@ export function inboundGraph(
       return inboundConfig({
         scope: scope.name,
         mesh,
-        ports: inboundPorts(services, scope),
+        ports: portsOf(services, scope, sidecarOf(scope, read)),
         peers: peerModeFor(scope.namespace, scope.labels, mesh, read),
         ...guards(scope, mesh, read),
       });
@@ -131,6 +132,33 @@ export function inboundGraph(
   );
 
   return inboundConfigs;
+}
+
+/**
+ * A Sidecar's ingress takes the place of what services name. For metrics it is that service all the same; where there is
+ * none, Istio takes the Sidecar's name.
+ */
+function portsOf(
+  services: readonly MeshService[],
+  scope: Scope,
+  sidecar: SidecarRules | undefined,
+): InboundPort[] {
+  const named = inboundPorts(services, scope);
+  const pool = sidecar?.inboundPool;
+  if (!sidecar?.ingress) return pool ? named.map((port) => ({ ...port, pool })) : named;
+  const { namespace, name, ingress } = sidecar;
+  return ingress.map(({ port, protocol, endpoint, pool: own = pool, field }): InboundPort => {
+    const known = named.find(({ number }) => number === port);
+    return {
+      number: port,
+      protocol,
+      service: known?.service ?? { host: `${name}.${namespace}`, name, namespace },
+      servicePort: known?.servicePort ?? port,
+      origin: { kind: "Sidecar", namespace, name, field },
+      ...(endpoint && { endpoint }),
+      ...(own && { pool: own }),
+    };
+  });
 }
 
 /** The workload's ports that services name; of two that name one port the first counts. */

@@ -63,6 +63,7 @@ export function scopeGraph(
       read.all(sidecarsByNamespace, namespace),
       read.all(sidecarsByNamespace, meshOf(read)?.namespace ?? ""),
     );
+    const inbound = sidecar?.ingress || sidecar?.inboundPool ? sidecar : undefined;
     // What holds for the whole namespace makes no scope of its own.
     const parts = [labelText(outbound), sidecar?.selector ? `sidecar=${sidecar.name}` : ""];
     return [
@@ -74,7 +75,19 @@ export function scopeGraph(
         ...(sidecar && { sidecar: sidecar.key }),
         ports: {},
       },
-      { name: `inbound/${namespace}/${labelText(labels)}`, kind: "inbound", namespace, labels, ports },
+      {
+        name: [
+          `inbound/${namespace}/${labelText(labels)}`,
+          inbound?.selector ? `sidecar=${inbound.name}` : "",
+        ]
+          .filter((part) => part)
+          .join("/"),
+        kind: "inbound",
+        namespace,
+        labels,
+        ...(inbound && { sidecar: inbound.key }),
+        ports,
+      },
     ];
   };
   const scopes = derive(proxyScopes, (all) => all.map(({ name }) => name), { name: "scopes" });

@@ -61,7 +61,7 @@ function clusterOf(upstream: Upstream): Parameters<typeof Cluster.fromPartial>[0
     }),
     ...(isInbound(name) && { upstreamBindConfig: inboundSource }),
     connectTimeout: duration(connections.connectTimeout),
-    ...(byOriginalDestination ? { lbPolicy: 6 /* CLUSTER_PROVIDED */ } : balancerOf(upstream)),
+    ...(byOriginalDestination ? originalDestination(upstream) : balancerOf(upstream)),
     commonLbConfig: {
       // No panic: traffic goes to what is healthy or nowhere (Istio's choice where outliers are detected).
       healthyPanicThreshold: { value: outliers?.minHealthPercent ?? 0 },
@@ -95,6 +95,18 @@ function clusterOf(upstream: Upstream): Parameters<typeof Cluster.fromPartial>[0
     }),
     ...transport(upstream),
     ...metadata(upstream),
+  };
+}
+
+function originalDestination({ originalPort }: Upstream) {
+  return {
+    lbPolicy: 6 as const, // CLUSTER_PROVIDED
+    ...(originalPort !== undefined && {
+      lbConfig: {
+        $case: "originalDstLbConfig" as const,
+        value: { upstreamPortOverride: originalPort },
+      },
+    }),
   };
 }
 
