@@ -163,6 +163,8 @@ export interface HandlerDeps extends ProxyDeps {
 export interface Clusters {
   /** Undefined: there is none of that name (503, NC). */
   get(name: string): UpstreamCluster | undefined;
+  /** An endpoint of any cluster, at this address and whatever port, of which discovery says what workload it is. */
+  workloadAt(ip: string): Host | undefined;
 }
 
 export interface UpstreamCluster {

@@ -287,3 +287,67 @@ test("who says little and ends at once is served all the same", async () => {
     assert.equal(got, words);
   }
 });
+
+test("of a TCP client that came in over mTLS metrics say what discovery knows, if its certificate agrees", async () => {
+  const ca = await makeCa();
+  const make = (namespace: string, account: string) =>
+    ca.issue({ uri: `spiffe://cluster.local/ns/${namespace}/sa/${account}` });
+  const own = await make("demo", "server");
+  const common = {
+    tlsCertificateSdsSecretConfigs: [material("default")],
+    validationContextType: { $case: "validationContextSdsSecretConfig" as const, value: material("ROOTCA") },
+  };
+  const workload = "caller-v1;demo;caller;v1;c1";
+  const proxy = await start({
+    identity: identity({
+      certificatePem: own.cert,
+      keyPem: own.key,
+      bundles: { "cluster.local": ca.ca },
+    }),
+    fixed: {
+      clusters: new Map([
+        staticCluster("echo", [endpoint("127.0.0.1", await echo())]),
+        // Where the caller is, as its clients know it: at another port.
+        staticCluster("caller", [
+          endpoint("127.0.0.1", 9, { metadata: { filterMetadata: { istio: { workload } } } }),
+        ]),
+      ]),
+      listeners: new Map([
+        listener("in", 0, {
+          trafficDirection: 1,
+          filterChains: [
+            {
+              transportSocket: serverTls({ commonTlsContext: common, requireClientCertificate: true }),
+              filters: [tcpFilter("echo")],
+            },
+          ],
+        }),
+      ]),
+    },
+  });
+  await proxy.ready;
+  const call = async ({ cert, key }: { cert: string; key: string }) => {
+    const { port } = proxy.listenerAddress("in")!;
+    const socket = connectTls({ port, host: "127.0.0.1", cert, key, rejectUnauthorized: false });
+    socket.on("error", () => undefined);
+    assert.equal(await say(socket, "word"), "word");
+    socket.destroy();
+  };
+  await call(await make("demo", "caller"));
+  await call(await make("other", "caller"));
+  const closed = () =>
+    proxy
+      .metrics()
+      .split("\n")
+      .filter((line) => line.startsWith("istio_tcp_connections_closed_total{"));
+  await until("both are counted", () => closed().length === 2);
+  const sources = closed().map((line) =>
+    ["workload", "workload_namespace", "principal", "canonical_service", "canonical_revision"].map(
+      (name) => new RegExp(`source_${name}="([^"]*)"`).exec(line)?.[1],
+    ),
+  );
+  assert.deepEqual(sources.sort(), [
+    ["caller-v1", "demo", "spiffe://cluster.local/ns/demo/sa/caller", "caller", "v1"],
+    ["unknown", "other", "spiffe://cluster.local/ns/other/sa/caller", "unknown", "latest"],
+  ]);
+});

@@ -3,7 +3,15 @@
  * (istio_tcp_connections_opened_total, …_closed_total, istio_tcp_sent_bytes_total, istio_tcp_received_bytes_total;
  * https://istio.io/latest/docs/reference/config/metrics/).
  */
-import type { Counter, Downstream, HandlerDeps, Host, ProxyNode, UpstreamCluster } from "./contract.ts";
+import type {
+  Counter,
+  Downstream,
+  HandlerDeps,
+  Host,
+  ProxyNode,
+  TlsFacts,
+  UpstreamCluster,
+} from "./contract.ts";
 
 /** A workload as metrics name it; `unknown` for what nobody said. */
 export interface Workload {
@@ -92,7 +100,8 @@ export function workloadLabels(side: "source" | "destination", of: Workload, pri
 }
 
 export interface TcpReport {
-  connected(host: Host): void;
+  /** `tls`: of the connection to it. */
+  connected(host: Host, tls: TlsFacts | undefined): void;
   closed(summary: { received: number; sent: number; flags: readonly string[] }): void;
 }
 
@@ -109,14 +118,19 @@ export class TcpMetrics {
   }
 
   opened(connection: Downstream): TcpReport {
+    const inbound = this.#deps.direction === "inbound";
+    // Once: at the end discovery may know another at this address, or nobody.
+    const source = inbound ? this.#clientOf(connection, connection.tls?.peer?.uris[0]) : this.#self;
     let host: Host | undefined;
+    let secured = inbound ? connection.tls : undefined;
     return {
-      connected: (to) => {
+      connected: (to, tls) => {
         host = to;
-        this.#metrics(connection, host, "-").opened.inc();
+        if (!inbound) secured = tls;
+        this.#metrics(source, host, secured, "-").opened.inc();
       },
       closed: ({ received, sent, flags }) => {
-        const metrics = this.#metrics(connection, host, flags.join(",") || "-");
+        const metrics = this.#metrics(source, host, secured, flags.join(",") || "-");
         if (!host) metrics.opened.inc();
         metrics.closed.inc();
         metrics.sent.inc(sent);
@@ -125,20 +139,22 @@ export class TcpMetrics {
     };
   }
 
-  #metrics(connection: Downstream, host: Host | undefined, flags: string) {
+  /** `tls`: of the connection between the two sidecars. */
+  #metrics(source: Workload, host: Host | undefined, tls: TlsFacts | undefined, flags: string) {
     const inbound = this.#deps.direction === "inbound";
-    const peer = connection.tls?.peer?.uris[0];
-    const key = `${peer ?? ""} ${host ? `${host.cluster.name} ${host.name}` : ""} ${flags}`;
+    const peer = tls?.peer?.uris[0];
+    const own = tls?.local?.uris[0];
+    const key = `${peer ?? ""} ${own ?? ""} ${source.workload} ${host ? `${host.cluster.name} ${host.name}` : ""} ${flags}`;
     const known = this.#known.get(key);
     if (known) return known;
     const service = serviceOf(host?.cluster);
     const labels = {
       reporter: inbound ? "destination" : "source",
-      ...workloadLabels("source", inbound ? ofPrincipal(peer) : this.#self, peer),
+      ...workloadLabels("source", source, inbound ? peer : own),
       ...workloadLabels(
         "destination",
         inbound ? this.#self : host ? workloadOfHost(host) : unknownWorkload,
-        inbound ? connection.tls?.local?.uris[0] : undefined,
+        inbound ? own : peer,
       ),
       destination_service: service.host,
       destination_service_name: service.name,
@@ -156,6 +172,19 @@ export class TcpMetrics {
     };
     this.#known.set(key, made);
     return made;
+  }
+
+  /**
+   * Who is at the other end of a connection that came in: what discovery says of the endpoint at its address, if its
+   * certificate is of the same namespace; else what the certificate says. Istio's proxies tell each other within the
+   * connection (ALPN `istio-peer-exchange`), which Envoy without Istio's filters does not do.
+   */
+  #clientOf(connection: Downstream, peer: string | undefined): Workload {
+    const certified = ofPrincipal(peer);
+    if (peer === undefined) return certified;
+    const host = this.#deps.clusters.workloadAt(connection.remote.ip);
+    const told = host && workloadOfHost(host);
+    return told?.namespace === certified.namespace ? told : certified;
   }
 }
 

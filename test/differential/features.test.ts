@@ -15,7 +15,7 @@ const deps: HandlerDeps = {
   world: realWorld(),
   node: { id: "n", cluster: "c", metadata: {}, locality: { region: "", zone: "", subZone: "" } },
   stats: new Registry(),
-  clusters: { get: () => undefined },
+  clusters: { get: () => undefined, workloadAt: () => undefined },
   routes: { get: (name) => ({ name, current: undefined, subscribe: () => () => undefined }) },
   logFile: () => ({ write: () => undefined }),
   log: () => undefined,

@@ -5,7 +5,7 @@ import { type ClientHttp2Session, connect, createServer, type IncomingHttpHeader
 import { type TestContext, test } from "node:test";
 import { HTTPFault } from "#protocols/envoy/extensions/filters/http/fault/v3/fault.ts";
 import { listening, startBackend, startBoth } from "./harness.ts";
-import { ask, cluster, filter, header, http, prefix, router, seconds, text, to } from "./http.ts";
+import { ask, cluster, counters, filter, header, http, prefix, router, seconds, text, to } from "./http.ts";
 
 /** Speaks HTTP/2 with prior knowledge; `?do=` says how it answers. */
 async function startHttp2(t: TestContext): Promise<number> {
@@ -198,6 +198,10 @@ test("HTTP/2 in and out, and each with HTTP/1.1 on the other side", async (t) =>
     );
     session.destroy();
     return all;
+  });
+  await t.test("all of them counted", async () => {
+    // How frames are cut is each one's own.
+    await both.same((proxy) => counters(proxy, /_bytes_total$/));
   });
 });
 

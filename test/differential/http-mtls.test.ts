@@ -7,7 +7,7 @@ import { RBAC } from "#protocols/envoy/extensions/filters/http/rbac/v3/rbac.ts";
 import { clientTls, serverTls } from "../../src/proxy/testing/resources.ts";
 import { type Issued, makeCa } from "../../src/xds/testing/certificates.ts";
 import { type TestProxy as EitherProxy, listening, startBackend, startBoth } from "./harness.ts";
-import { ask, cluster, filter, http, router, seconds, text, to } from "./http.ts";
+import { ask, cluster, counters, filter, http, router, seconds, text, to } from "./http.ts";
 
 const inline = (value: string) => ({ specifier: { $case: "inlineString" as const, value } });
 const certificate = ({ cert, key }: Issued) => ({ certificateChain: inline(cert), privateKey: inline(key) });
@@ -113,6 +113,7 @@ test("x-forwarded-client-cert in every mode, and access by identity", async (t) 
       }
     }
   }
+  await both.same((proxy) => counters(proxy, /_bytes_total$/));
 });
 
 async function startTls(t: TestContext, issued: Issued): Promise<number> {
@@ -180,6 +181,7 @@ test("upstreams over TLS: proven, not proven, and not TLS at all", async (t) => 
         .slice(0, 5),
     ),
   );
+  await both.same((proxy) => counters(proxy, /_bytes_total$/));
 });
 
 test("sampling is decided once, and marked in the request's id; tracing headers are carried on", async (t) => {
@@ -220,6 +222,7 @@ test("sampling is decided once, and marked in the request's id; tracing headers 
       });
     }
   }
+  await both.same((proxy) => counters(proxy, /_bytes_total$/));
 });
 
 test("HTTP/2 over TLS, chosen by ALPN, with the client's certificate; HTTP/1.1 where it is all the client speaks", async (t) => {
@@ -294,6 +297,7 @@ test("HTTP/2 over TLS, chosen by ALPN, with the client's certificate; HTTP/1.1 w
       .map((line) => line.replace(/127\.0\.0\.1:\d+/, "…"))
       .sort(),
   );
+  await both.same((proxy) => counters(proxy, /_bytes_total$/));
 });
 
 test("HTTP/2 to an upstream over mTLS", async (t) => {
@@ -322,4 +326,5 @@ test("HTTP/2 to an upstream over mTLS", async (t) => {
     listeners: [http("l", log, [{ name: "v", domains: ["*"], routes: [to("/", "a")] }])],
   }));
   for (const path of ["/1", "/2"]) await both.same((proxy) => ask(proxy, "l", path));
+  await both.same((proxy) => counters(proxy, /_bytes_total$/));
 });

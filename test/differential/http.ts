@@ -7,7 +7,7 @@ import { HttpConnectionManager } from "#protocols/envoy/extensions/filters/netwo
 import { HttpProtocolOptions } from "#protocols/envoy/extensions/upstreams/http/v3/http_protocol_options.ts";
 import { StringMatcher } from "#protocols/envoy/type/matcher/v3/string.ts";
 import { endpoint, pack, socketAddress } from "../../src/proxy/testing/resources.ts";
-import { type TestProxy as EitherProxy, exchange, get } from "./harness.ts";
+import { type TestProxy as EitherProxy, exchange, get, until } from "./harness.ts";
 
 /** Any part of a message; the generated `fromPartial` fills in the rest. */
 export type Loose<T> = T extends string | number | boolean | undefined | null | Buffer
@@ -196,4 +196,52 @@ export function seen(answer: { status: number; headers: [string, string][]; body
     body = echo;
   }
   return { status: answer.status, headers, body };
+}
+
+/** What Envoy counts and the embedded proxy does not: docs/proxy.md names them. */
+const notCounted = new RegExp(
+  [
+    // The same figures once more, by where the request came from, by listener, by thread.
+    /^cluster\.\w+\.(external|internal)\./,
+    // What became of connections, but how many came and went.
+    /_cx_destroy_/,
+    /_cx_(rx|tx)_bytes_buffered$/,
+    /flow_control/,
+    // About the cluster, not its requests.
+    /\.(membership_change|version|total_match_count|lb_\w+|max_host_weight|update_\w+|assignment_\w+)$/,
+    /\.http[12]\./,
+    /^http\.async-client\./,
+    /\.ssl\.(ciphers|curves|sigalgs|versions|certificate)\./,
+    /\.tracing\.\w+$/,
+    /_cx_(close_notify|delayed_close_timeout)$/,
+  ]
+    .map(({ source }) => source)
+    .join("|"),
+);
+
+/**
+ * All that is counted of clusters and connection managers and is not zero, but what `also` names. Asked until nothing is
+ * under way any more and two answers are the same, for some of it is counted a moment after the answer.
+ */
+export async function counters(proxy: EitherProxy, also = /^$/): Promise<Record<string, number>> {
+  let before = "";
+  let found: Record<string, number> = {};
+  await until("the counters are at rest", async () => {
+    found = await countersNow(proxy, also);
+    const now = JSON.stringify(found);
+    const rest = now === before && !/rq_active"|rq_pending_active"/.test(now);
+    before = now;
+    return rest;
+  });
+  return found;
+}
+
+async function countersNow(proxy: EitherProxy, also: RegExp): Promise<Record<string, number>> {
+  const found: Record<string, number> = {};
+  for (const line of (await proxy.admin("/stats")).split("\n").sort()) {
+    const [, name = "", value] =
+      /^((?:cluster|http(?!\.admin)|\w+\.http_local_rate_limit)\.\S+): (\d+)$/.exec(line) ?? [];
+    if (Number(value) > 0 && !notCounted.test(name) && !also.test(name)) found[name] = Number(value);
+  }
+  return found;
 }

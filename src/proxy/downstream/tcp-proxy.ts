@@ -229,7 +229,7 @@ class Passage {
     });
     up.on("end", () => down.end());
     up.on("drain", () => down.resume());
-    this.#report.connected(established.host);
+    this.#report.connected(established.host, established.tls);
     if (this.#connection.head.length > 0) forth(this.#connection.head);
     // Its end may have been seen while its first bytes were looked at.
     if (down.readableEnded) up.end();

@@ -7,11 +7,27 @@ export interface ClusterCounters {
   total: Counter;
   active: Gauge;
   time: Histogram;
-  pendingOverflow: Counter;
+  /** Requests that had to wait for a connection. */
+  pendingTotal: Counter;
+  pendingActive: Gauge;
+  /** Those whose connection did not come about. */
+  pendingFailed: Counter;
+  /** Those that were given up while they waited. */
+  cancelled: Counter;
   retry: Counter;
   retryBackoff: Counter;
   retryLimit: Counter;
-  retryOverflow: Counter;
+  retrySuccess: Counter;
+  /** Requests whose body was too long to be tried again. */
+  abandoned: Counter;
+  /** Streams of HTTP/2 that the host, or we, broke off. */
+  rxReset: Counter;
+  txReset: Counter;
+  cxHttp1: Counter;
+  cxHttp2: Counter;
+  cxProtocolError: Counter;
+  cxReceived: Counter;
+  cxSent: Counter;
   timeout: Counter;
   perTryTimeout: Counter;
   /** Counts an answer to a client, the proxy's own among them. */
@@ -30,11 +46,22 @@ export function clusterCounters(cluster: UpstreamCluster): ClusterCounters {
     total: stats.counter("upstream_rq_total"),
     active: stats.gauge("upstream_rq_active"),
     time: stats.histogram("upstream_rq_time"),
-    pendingOverflow: stats.counter("upstream_rq_pending_overflow"),
+    pendingTotal: stats.counter("upstream_rq_pending_total"),
+    pendingActive: stats.gauge("upstream_rq_pending_active"),
+    pendingFailed: stats.counter("upstream_rq_pending_failure_eject"),
+    cancelled: stats.counter("upstream_rq_cancelled"),
     retry: stats.counter("upstream_rq_retry"),
     retryBackoff: stats.counter("upstream_rq_retry_backoff_exponential"),
     retryLimit: stats.counter("upstream_rq_retry_limit_exceeded"),
-    retryOverflow: stats.counter("upstream_rq_retry_overflow"),
+    retrySuccess: stats.counter("upstream_rq_retry_success"),
+    abandoned: stats.counter("retry_or_shadow_abandoned"),
+    rxReset: stats.counter("upstream_rq_rx_reset"),
+    txReset: stats.counter("upstream_rq_tx_reset"),
+    cxHttp1: stats.counter("upstream_cx_http1_total"),
+    cxHttp2: stats.counter("upstream_cx_http2_total"),
+    cxProtocolError: stats.counter("upstream_cx_protocol_error"),
+    cxReceived: stats.counter("upstream_cx_rx_bytes_total"),
+    cxSent: stats.counter("upstream_cx_tx_bytes_total"),
     timeout: stats.counter("upstream_rq_timeout"),
     perTryTimeout: stats.counter("upstream_rq_per_try_timeout"),
     status: byCode(stats, ""),
@@ -51,6 +78,10 @@ function byCode(stats: StatsScope, prefix: string): (code: number) => void {
   return (code) => {
     completed ??= stats.counter(`${prefix}upstream_rq_completed`);
     completed.inc();
+    if (code < 100 || code > 599) {
+      stats.counter(`${prefix}upstream_rq_unknown`).inc();
+      return;
+    }
     const family = Math.floor(code / 100);
     classes[family] ??= stats.counter(`${prefix}upstream_rq_${family}xx`);
     classes[family].inc();

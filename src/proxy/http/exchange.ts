@@ -43,7 +43,7 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
   constructor(manager: Manager, facts: ConnectionFacts, writer: ResponseWriter) {
     super(manager, facts, writer);
     this.writer = writer;
-    manager.requestBegins();
+    manager.requestBegins(writer.protocol === "HTTP/2");
   }
 
   // --------------------------------------------------------------------------------------------- request
@@ -70,8 +70,12 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
       if (upgrade.toLowerCase() === "h2c") {
         head.headers.remove("upgrade");
         head.headers.remove("http2-settings");
-      } else if (allowed === true) this.upgrade = upgrade;
-      else {
+      } else if (allowed === true) {
+        this.upgrade = upgrade;
+        manager.counters.cxUpgrades.inc();
+        manager.counters.cxUpgradesActive.inc();
+      } else {
+        manager.counters.rqUpgradeRefused.inc();
         this.writer.closeAfter();
         this.reply({ status: 403, body: "", details: "upgrade_failed" });
         return;
@@ -88,6 +92,10 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
     );
     if (refused) {
       if (refused.status === 400) this.writer.closeAfter();
+      if (refused.details === "path_normalization_failed") {
+        const { rqPathRefused, rqPathRedirected } = manager.counters;
+        (refused.status === 400 ? rqPathRefused : rqPathRedirected).inc();
+      }
       const location = "location" in refused ? refused.location : undefined;
       this.reply({
         status: refused.status,
@@ -128,6 +136,8 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
     const host = table?.virtualHost(head.authority);
     if (table && host) {
       if (host.requireTls !== "none" && head.headers.get("x-forwarded-proto") !== "https") {
+        this.manager.counters.routed.inc();
+        this.manager.counters.directResponse.inc();
         const location = `https://${head.authority}${head.path}`;
         this.reply({
           status: 301,
@@ -148,6 +158,7 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
     if (action?.kind === "forward") {
       if (action.idleTimeout !== undefined) this.#idleTimeout = action.idleTimeout;
       if (this.upgrade !== undefined && action.upgrades.get(this.upgrade.toLowerCase()) === false) {
+        this.manager.counters.rqUpgradeRefused.inc();
         this.writer.closeAfter();
         this.reply({ status: 403, body: "", details: "upgrade_failed" });
         return false;
@@ -175,7 +186,10 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
 
   #routeIt(): void {
     const { route } = this;
+    const { counters } = this.manager;
+    counters.routed.inc();
     if (!route) {
+      counters.noRoute.inc();
       this.addFlag("NR");
       this.reply({ status: 404, body: "", details: "route_not_found" });
       return;
@@ -193,6 +207,7 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
       }
       return;
     }
+    counters.directResponse.inc();
     const location = action.kind === "redirect" ? action.location(this.head, route.path) : undefined;
     this.#respondDirectly(action.status, action.kind === "direct" ? action.body : undefined, location);
   }
@@ -241,6 +256,7 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
   /** The client has gone, or cut its request short. */
   onDownstreamReset(details = "downstream_remote_disconnect"): void {
     if (this.#ended) return;
+    this.manager.counters.rqRxReset.inc();
     this.addFlag("DC");
     this.responseCodeDetails ??= details;
     this.router?.abandon();
@@ -318,6 +334,9 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
   /** The response cannot be brought to its end. */
   abort(): void {
     if (this.#ended) return;
+    const { counters } = this.manager;
+    counters.rqTxReset.inc();
+    if (this.requestEnded) counters.rqRxReset.inc();
     this.router?.abandon();
     this.#finish();
     this.writer.reset();
@@ -326,6 +345,13 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
   #finish(): void {
     if (this.#ended) return;
     this.#ended = true;
+    const { counters } = this.manager;
+    if (this.upgrade !== undefined) counters.cxUpgradesActive.dec();
+    if (this.#responded && !this.requestEnded) {
+      // The rest of it is not wanted: for Envoy that is a reset.
+      counters.rqResponseBeforeEnd.inc();
+      counters.rqRxReset.inc();
+    }
     this.#idle?.cancel();
     this.#duration?.cancel();
     this.#whole?.cancel();
@@ -379,6 +405,7 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
         this.manager.deadlines.set(this.#idle!, Math.ceil(left), now);
         return;
       }
+      this.manager.counters.rqIdleTimeout.inc();
       this.addFlag("SI");
       this.router?.abandon();
       if (this.#responded) this.abort();
@@ -392,9 +419,13 @@ export class Exchange extends RequestFacts implements FilteredRequest, DeadlineO
     }
     this.router?.abandon();
     if (kind === REQUEST_TIMEOUT) {
+      this.manager.counters.rqTimeout.inc();
       this.writer.closeAfter();
       this.reply({ status: 408, body: "request timeout", details: "request_overall_timeout" });
-    } else if (this.#responded) this.abort();
+      return;
+    }
+    this.manager.counters.rqMaxDuration.inc();
+    if (this.#responded) this.abort();
     else this.reply({ status: 408, body: "", details: "max_duration_timeout" });
   }
 }

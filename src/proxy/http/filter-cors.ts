@@ -1,6 +1,7 @@
 /** Envoy's cors filter: preflights are answered here, and answers to allowed origins say so. */
 import type { CorsPolicy } from "#protocols/envoy/extensions/filters/http/cors/v3/cors.ts";
 import type { World } from "../../world/index.ts";
+import type { Counter, StatsScope } from "../contract.ts";
 import { compileStringMatcher } from "../strings.ts";
 import type { FilteredRequest, HttpFilter } from "./filter.ts";
 import type { Headers } from "./headers.ts";
@@ -36,8 +37,12 @@ export function compileCors(policy: CorsPolicy): CorsSettings {
 export class CorsFilter implements HttpFilter {
   readonly name: string;
   readonly #world: World;
+  readonly #valid: Counter;
+  readonly #invalid: Counter;
 
-  constructor(name: string, world: World) {
+  constructor(name: string, world: World, stats: StatsScope) {
+    this.#valid = stats.counter("cors.origin_valid");
+    this.#invalid = stats.counter("cors.origin_invalid");
     this.name = name;
     this.#world = world;
   }
@@ -50,10 +55,12 @@ export class CorsFilter implements HttpFilter {
     if (!origin) return true;
     const preflight = method === "OPTIONS" && !!headers.get("access-control-request-method");
     if (!policy.origin(origin)) {
+      this.#invalid.inc();
       if (!preflight || policy.forwardUnmatched) return true;
       request.reply({ status: 200, body: "", details: "cors_response" });
       return false;
     }
+    this.#valid.inc();
     request.notes.set(this, origin);
     if (!preflight) return true;
     request.reply({

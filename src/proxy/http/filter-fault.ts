@@ -1,7 +1,7 @@
 /** Envoy's fault filter: requests are delayed, aborted, or both. */
 import type { HTTPFault } from "#protocols/envoy/extensions/filters/http/fault/v3/fault.ts";
 import type { Timer, World } from "../../world/index.ts";
-import { Unservable } from "../contract.ts";
+import { type Counter, type Gauge, type StatsScope, Unservable } from "../contract.ts";
 import { compileHeaderMatcher } from "../rbac.ts";
 import { milliseconds } from "../values.ts";
 import type { FilteredRequest, HttpFilter } from "./filter.ts";
@@ -46,9 +46,17 @@ export class FaultFilter implements HttpFilter {
   readonly name: string;
   readonly #world: World;
   readonly #own: FaultSettings;
+  readonly #aborted: Counter;
+  readonly #delayed: Counter;
+  readonly #overflow: Counter;
+  readonly #activeGauge: Gauge;
   #active = 0;
 
-  constructor(name: string, own: FaultSettings, world: World) {
+  constructor(name: string, own: FaultSettings, world: World, stats: StatsScope) {
+    this.#aborted = stats.counter("fault.aborts_injected");
+    this.#delayed = stats.counter("fault.delays_injected");
+    this.#overflow = stats.counter("fault.faults_overflow");
+    this.#activeGauge = stats.gauge("fault.active_faults");
     this.name = name;
     this.#own = own;
     this.#world = world;
@@ -60,12 +68,13 @@ export class FaultFilter implements HttpFilter {
     if (fault.cluster && fault.cluster !== request.destination()) return true;
     for (const { name, test } of fault.headers) if (!test(headerOf(request.head, name))) return true;
     const delay = this.#delay(fault, request);
-    if (delay === undefined || this.#active >= fault.maxActive) return this.#abort(fault, request);
-    this.#active++;
+    if (delay === undefined || this.#full(fault)) return this.#abort(fault, request);
+    this.#delayed.inc();
+    this.#activeGauge.set(++this.#active);
     request.addFlag("DI");
     const timer = request.after(delay, () => {
       request.notes.delete(this);
-      this.#active--;
+      this.#activeGauge.set(--this.#active);
       if (this.#abort(fault, request)) request.resume();
     });
     request.notes.set(this, timer);
@@ -86,8 +95,9 @@ export class FaultFilter implements HttpFilter {
   }
 
   /** False when it answered. */
-  #abort({ abort, maxActive }: FaultSettings, request: FilteredRequest): boolean {
-    if (!abort || this.#active >= maxActive) return true;
+  #abort(fault: FaultSettings, request: FilteredRequest): boolean {
+    const { abort } = fault;
+    if (!abort) return true;
     const { headers } = request.head;
     let { status, grpcStatus, share } = abort;
     if (abort.header) {
@@ -98,7 +108,8 @@ export class FaultFilter implements HttpFilter {
       else return true;
       share = Math.min(share, headerShare(headers.get("x-envoy-fault-abort-request-percentage"), share));
     }
-    if (this.#world.random() >= share) return true;
+    if (this.#world.random() >= share || this.#full(fault)) return true;
+    this.#aborted.inc();
     request.addFlag("FI");
     request.reply({
       // A gRPC status for who speaks plain HTTP is 200 with the text (Envoy).
@@ -110,11 +121,18 @@ export class FaultFilter implements HttpFilter {
     return false;
   }
 
+  /** So many are delayed already that there may be no more faults. */
+  #full({ maxActive }: FaultSettings): boolean {
+    if (this.#active < maxActive) return false;
+    this.#overflow.inc();
+    return true;
+  }
+
   end(request: FilteredRequest): void {
     const timer = request.notes.get(this) as Timer | undefined;
     if (!timer) return;
     timer.cancel();
-    this.#active--;
+    this.#activeGauge.set(--this.#active);
   }
 }
 

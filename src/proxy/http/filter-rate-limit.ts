@@ -6,7 +6,7 @@ import type { LocalRateLimit } from "#protocols/envoy/extensions/filters/http/lo
 import { Descriptor } from "#protocols/envoy/extensions/rate_limit_descriptors/expr/v3/expr.ts";
 import type { TokenBucket } from "#protocols/envoy/type/v3/token_bucket.ts";
 import type { World } from "../../world/index.ts";
-import { type StreamFacts, Unservable } from "../contract.ts";
+import { type Counter, type Stats, type StreamFacts, Unservable } from "../contract.ts";
 import { compileHeaderMatcher } from "../rbac.ts";
 import { milliseconds } from "../values.ts";
 import type { FilteredRequest, HttpFilter } from "./filter.ts";
@@ -15,6 +15,7 @@ import { percentOf } from "./percent.ts";
 import { headerOf, queryTest } from "./route-match.ts";
 
 export interface RateLimitSettings {
+  statPrefix: string;
   status: number;
   bucket: Bucket | undefined;
   enabled: number;
@@ -74,6 +75,7 @@ export class Bucket {
 export function compileRateLimit(config: LocalRateLimit): RateLimitSettings {
   const status = config.status?.code ?? 0;
   return {
+    statPrefix: config.statPrefix,
     status: status >= 400 ? status : 429,
     bucket: config.tokenBucket && Bucket.of(config.tokenBucket),
     enabled: percentOf(config.filterEnabled?.defaultValue) ?? 0,
@@ -185,13 +187,35 @@ function compileExtension({ name, typedConfig }: TypedExtensionConfig): ReturnTy
   };
 }
 
+interface Counters {
+  enabled: Counter;
+  enforced: Counter;
+  ok: Counter;
+  limited: Counter;
+}
+
+function countersOf(stats: Stats, prefix: string): Counters {
+  const scope = stats.scope(`${prefix}.http_local_rate_limit`, "http_local_rate_limit", {
+    envoy_local_http_ratelimit_prefix: prefix,
+  });
+  return {
+    enabled: scope.counter("enabled"),
+    enforced: scope.counter("enforced"),
+    ok: scope.counter("ok"),
+    limited: scope.counter("rate_limited"),
+  };
+}
+
 export class RateLimitFilter implements HttpFilter {
   readonly name: string;
   readonly #own: RateLimitSettings;
   readonly #world: World;
+  readonly #stats: Stats;
+  readonly #counters = new WeakMap<RateLimitSettings, Counters>();
 
-  constructor(name: string, own: RateLimitSettings, world: World) {
+  constructor(name: string, own: RateLimitSettings, world: World, stats: Stats) {
     this.name = name;
+    this.#stats = stats;
     this.#own = own;
     this.#world = world;
   }
@@ -199,13 +223,21 @@ export class RateLimitFilter implements HttpFilter {
   request(request: FilteredRequest): boolean {
     const settings = request.setting(this.name)?.rateLimit ?? this.#own;
     if (settings.enabled === 0 || this.#world.random() >= settings.enabled) return true;
+    let counters = this.#counters.get(settings);
+    if (!counters) {
+      counters = countersOf(this.#stats, settings.statPrefix);
+      this.#counters.set(settings, counters);
+    }
+    counters.enabled.inc();
     const allowed = this.#allowed(settings, request);
+    (allowed ? counters.ok : counters.limited).inc();
     if (allowed) return true;
     if (this.#world.random() >= settings.enforced) {
       const changes = settings.unenforcedHeaders;
       if (changes) mutate(request.head.headers, changes, request as unknown as StreamFacts);
       return true;
     }
+    counters.enforced.inc();
     request.addFlag("RL");
     const changes = settings.responseHeaders;
     request.reply({

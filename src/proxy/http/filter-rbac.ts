@@ -1,6 +1,6 @@
 /** Envoy's http rbac filter: access control by who asks and for what, and shadow rules that only take note. */
 import type { RBAC } from "#protocols/envoy/extensions/filters/http/rbac/v3/rbac.ts";
-import { Unservable } from "../contract.ts";
+import { type Counter, type StatsScope, Unservable } from "../contract.ts";
 import { compileRbac, type RbacSubject, type RbacVerdict } from "../rbac.ts";
 import type { FilteredRequest, HttpFilter } from "./filter.ts";
 import { headerOf } from "./route-match.ts";
@@ -23,8 +23,17 @@ export function compileRbacSettings(rbac: RBAC): RbacSettings {
 export class RbacFilter implements HttpFilter {
   readonly name: string;
   readonly #own: RbacSettings;
+  readonly #allowed: Counter;
+  readonly #denied: Counter;
+  readonly #shadowAllowed: Counter;
+  readonly #shadowDenied: Counter;
 
-  constructor(name: string, own: RbacSettings) {
+  /** `prefix`: goes before the names of its counters (`rules_stat_prefix`). */
+  constructor(name: string, own: RbacSettings, stats: StatsScope, prefix: string) {
+    this.#allowed = stats.counter(`rbac.${prefix}allowed`);
+    this.#denied = stats.counter(`rbac.${prefix}denied`);
+    this.#shadowAllowed = stats.counter(`rbac.${own.shadowPrefix}shadow_allowed`);
+    this.#shadowDenied = stats.counter(`rbac.${own.shadowPrefix}shadow_denied`);
     this.name = name;
     this.#own = own;
   }
@@ -43,6 +52,7 @@ export class RbacFilter implements HttpFilter {
     if (settings.shadow) {
       const { allowed, policy } = settings.shadow(subject);
       const { shadowPrefix: prefix } = settings;
+      (allowed ? this.#shadowAllowed : this.#shadowDenied).inc();
       request.metadata ??= {};
       const said = request.metadata[this.name] ?? {};
       request.metadata[this.name] = said;
@@ -51,6 +61,7 @@ export class RbacFilter implements HttpFilter {
     }
     if (!settings.rules) return true;
     const { allowed, policy } = settings.rules(subject);
+    (allowed ? this.#allowed : this.#denied).inc();
     if (allowed) return true;
     request.reply({
       status: 403,

@@ -1,7 +1,7 @@
 /** A connection to a host in HTTP/1.1: one request at a time, kept and used again. */
 import type { UpstreamConnection } from "../contract.ts";
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
-import { guarded } from "./guard.ts";
+import { charge, guarded } from "./guard.ts";
 import type { Headers, RequestHead } from "./headers.ts";
 import { hasOption } from "./http1-head.ts";
 import { Http1Parser, type MessageSink } from "./http1-parser.ts";
@@ -22,9 +22,13 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
   readonly #writer: Writer;
   readonly #idleDeadline = new Deadline(this, 0);
   #events: UpstreamEvents | undefined;
+  /** Whose response is over, and who is not told yet. */
+  #answered: UpstreamEvents | undefined;
   #framing: BodyFraming = "none";
   #toHead = false;
   #requestDone = false;
+  /** The head of the request was written. */
+  #begun = false;
   #keep = true;
   #raw = false;
   #paused = false;
@@ -39,7 +43,7 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     this.#pool = pool;
     this.connection = connection;
     const { socket } = connection;
-    this.#writer = new Writer(socket);
+    this.#writer = new Writer(socket, pool.counters.cxSent);
     this.#parser = new Http1Parser("response", this, responseLimits);
     this.#limit = connection.host.cluster.bufferLimit;
     socket.on(
@@ -67,6 +71,7 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     this.#idleDeadline.cancel();
     this.#events = events;
     this.#requestDone = false;
+    this.#begun = false;
     this.#answering = false;
     this.#keep = true;
     this.#requests++;
@@ -98,6 +103,7 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
   // ------------------------------------------------------------------------------------------- request
 
   head(head: RequestHead, end: boolean, upgrade: string | undefined): void {
+    this.#begun = true;
     this.#toHead = head.method === "HEAD";
     this.#upgrade = upgrade !== undefined;
     const { text, framing } = requestHead(head, end, upgrade);
@@ -128,9 +134,12 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
   }
 
   reset(): void {
+    const asked = this.#events !== undefined;
     this.#events = undefined;
     this.#again = false;
-    this.close();
+    // Nothing was said on it yet: it is as good as before.
+    if (asked && !this.#begun) this.#pool.free(this);
+    else this.close();
   }
 
   pause(): void {
@@ -147,8 +156,10 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
   // ------------------------------------------------------------------------------------------ response
 
   #onData(chunk: Buffer): void {
+    this.#pool.counters.cxReceived.value += chunk.length;
     const events = this.#events;
     if (!events) {
+      this.#pool.counters.cxProtocolError.inc();
       this.close(); // nobody asked
       return;
     }
@@ -160,11 +171,7 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
       }
       at = this.#parser.execute(chunk, at);
       if (this.#events) continue;
-      // What comes after a response belongs to no request.
-      if (this.#again && at === chunk.length) {
-        this.resume();
-        this.#pool.free(this);
-      } else this.close();
+      this.#isOver(at === chunk.length);
       return;
     }
   }
@@ -189,9 +196,10 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     }
     const { connection } = parser;
     this.#answering = true;
+    // What ends with the connection keeps none; an answer to HEAD has nothing that could.
     this.#keep =
       !this.#upgrade &&
-      parser.framing !== "close" &&
+      (this.#toHead || parser.framing !== "close") &&
       (parser.minor === 1 ? !hasOption(connection, "close") : hasOption(connection, "keep-alive"));
     const end = this.#toHead || parser.framing === "none";
     events.onResponseHead(status, headers, end);
@@ -209,11 +217,35 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
     this.#events = undefined;
     const { maxRequestsPerConnection: most } = this.connection.host.cluster;
     this.#again = this.#keep && this.#requestDone && (most === 0 || this.#requests < most);
-    complete(events, this, undefined);
+    this.#answered = events;
   }
 
   onError(): void {
+    this.#pool.counters.cxProtocolError.inc();
     this.#fail("protocol_error");
+  }
+
+  /** The response is over, and its connection another's; `clean`: nothing came behind it, which belongs to no request. */
+  #isOver(clean: boolean): void {
+    if (!clean && this.#answered) this.#pool.counters.cxProtocolError.inc();
+    const again = this.#again && clean;
+    // The client may ask again at once, and finds it here; but who waits already comes when what we held is given back.
+    const first = !this.#pool.waiting;
+    if (again) this.resume();
+    else this.close();
+    if (again && first) this.#pool.free(this);
+    this.#tell();
+    if (again && !first) this.#pool.free(this);
+  }
+
+  #tell(): void {
+    const events = this.#answered;
+    this.#answered = undefined;
+    try {
+      events?.onResponseEnd(undefined);
+    } catch (error) {
+      charge(events!, error);
+    }
   }
 
   #onEnd(): void {
@@ -223,9 +255,11 @@ export class Http1Client implements UpstreamStream, MessageSink, DeadlineOwner {
       if (events) complete(events, this, undefined);
     } else if (!this.#parser.finish() || this.#events) {
       // A body that ends too soon breaks the protocol; no answer at all is just a connection that ended.
+      if (this.#answering) this.#pool.counters.cxProtocolError.inc();
       this.#fail(this.#answering ? "protocol_error" : "connection_termination");
     }
     this.close();
+    this.#tell();
   }
 
   #onClose(): void {

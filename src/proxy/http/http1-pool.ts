@@ -1,5 +1,6 @@
 /** All connections to one host in HTTP/1.1, and the requests that wait for one. */
 import type { ConnectFailure, Host, PendingConnect, UpstreamConnection } from "../contract.ts";
+import { type ClusterCounters, clusterCounters } from "./cluster-counters.ts";
 import type { Deadlines } from "./deadlines.ts";
 import { type Bearer, guarded } from "./guard.ts";
 import { Http1Client } from "./http1-client.ts";
@@ -38,6 +39,7 @@ export class Http1Pool implements Pool, Bearer {
   readonly #clients = new Set<Http1Client>();
   readonly #pending: Pending[] = [];
   readonly #connecting = new Set<PendingConnect>();
+  readonly counters: ClusterCounters;
   #draining = false;
 
   constructor(
@@ -47,6 +49,7 @@ export class Http1Pool implements Pool, Bearer {
     alpn: readonly string[] | undefined,
   ) {
     this.host = host;
+    this.counters = clusterCounters(host.cluster);
     this.#alpn = alpn;
     this.#priority = priority;
     this.deadlines = deadlines;
@@ -65,6 +68,8 @@ export class Http1Pool implements Pool, Bearer {
       return undefined;
     }
     const pending = new Pending(this, events, options);
+    this.counters.pendingTotal.inc();
+    this.counters.pendingActive.inc();
     this.#pending.push(pending);
     if (this.#connecting.size < this.#pending.length) this.#connect(options);
     return pending;
@@ -72,12 +77,14 @@ export class Http1Pool implements Pool, Bearer {
 
   cancel(pending: Pending): void {
     if (!pending.waiting) return;
+    this.counters.cancelled.inc();
     this.#leave(pending);
     this.#pending.splice(this.#pending.indexOf(pending), 1);
   }
 
   #leave(pending: Pending): void {
     pending.waiting = false;
+    this.counters.pendingActive.dec();
     this.host.cluster.limits(this.#priority).pendingRequests.release();
   }
 
@@ -90,6 +97,7 @@ export class Http1Pool implements Pool, Bearer {
       },
       guarded(this, (result: UpstreamConnection | ConnectFailure) => {
         this.#connecting.delete(attempt);
+        if (result.ok || result.why !== "overflow") this.counters.cxHttp1.inc();
         if (result.ok) this.#connected(result);
         else this.#failed(result);
       }),
@@ -110,12 +118,18 @@ export class Http1Pool implements Pool, Bearer {
     // As Envoy: all that wait fail with it, for they would wait for the same.
     for (const pending of this.#pending.splice(0)) {
       this.#leave(pending);
+      this.counters.pendingFailed.inc();
       refuse(pending.events, reason, failure.transportFailure);
     }
   }
 
   onBug(error: unknown): void {
     this.deadlines.bug(error);
+  }
+
+  /** There are requests that wait for a connection. */
+  get waiting(): boolean {
+    return this.#pending.length > 0;
   }
 
   /** A connection can take a request. */

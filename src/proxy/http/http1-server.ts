@@ -59,7 +59,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     this.#facts = connectionFacts(downstream, settings);
     this.#parser = new Http1Parser("request", this, settings.limits, { acceptHttp10: settings.acceptHttp10 });
     const { socket } = downstream;
-    this.#writer = new Writer(socket);
+    this.#writer = new Writer(socket, manager.counters.cxSent);
     socket.on(
       "drain",
       guarded(this, () => this.#exchange?.onDownstreamDrain()),
@@ -104,6 +104,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
   // ------------------------------------------------------------------------------------------- reading
 
   #onData(chunk: Buffer): void {
+    this.#manager.counters.cxReceived.value += chunk.length;
     if (this.#lastRequest && !this.#exchange) return; // what comes after the last request is not read
     if (this.#reading || (this.#exchange && this.#requestDone && !this.#tunnel)) {
       // Pipelined: it waits, and so does the client.
@@ -175,6 +176,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     const { connection } = parser;
     this.#keepAlive10 = parser.minor === 0 && hasOption(connection, "keep-alive");
     const most = manager.settings.maxRequestsPerConnection;
+    if (most > 0 && this.#requests === most) manager.counters.cxMaxRequests.inc();
     this.#closeAfter =
       manager.draining ||
       (connection !== "" && hasOption(connection, "close")) ||
@@ -206,9 +208,10 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
     const exchange = this.#open();
     if (headers.get("expect")?.toLowerCase() === "100-continue") {
       headers.remove("expect");
-      if (!manager.settings.proxy100 && parser.minor === 1)
+      if (!manager.settings.proxy100 && parser.minor === 1) {
         this.#writer.write("HTTP/1.1 100 Continue\r\n\r\n");
-      else headers.add("expect", "100-continue");
+        manager.answered(100);
+      } else headers.add("expect", "100-continue");
     }
     const upgrade = parser.upgrade;
     if (upgrade !== undefined && upgrade.toLowerCase() !== "h2c") {
@@ -238,7 +241,7 @@ export class Http1ServerConnection implements MessageSink, ResponseWriter, Deadl
 
   /** A message that is refused: answered when nothing of an answer was sent yet, and the connection ends. */
   onError(error: ParseError): void {
-    this.#manager.protocolErrors.inc();
+    this.#manager.counters.cxProtocolError.inc();
     this.#closeAfter = true;
     this.#requestDone = true;
     this.#lastRequest = true;

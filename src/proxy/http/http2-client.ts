@@ -6,6 +6,7 @@ import type {
   IncomingHttpStatusHeader,
 } from "node:http2";
 import type { UpstreamConnection } from "../contract.ts";
+import type { ClusterCounters } from "./cluster-counters.ts";
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
 import { bears, guarded, listener } from "./guard.ts";
 import { fieldName, Headers, type RequestHead } from "./headers.ts";
@@ -13,6 +14,7 @@ import { http2 } from "./http2.ts";
 import type { Http2Pool } from "./http2-pool.ts";
 import { outgoing } from "./http2-server.ts";
 import type { ResetReason } from "./retry-policy.ts";
+import { Traffic } from "./traffic.ts";
 import { complete, ready, refuse, type UpstreamEvents, type UpstreamStream } from "./upstream.ts";
 
 export class Http2Client implements DeadlineOwner {
@@ -20,6 +22,7 @@ export class Http2Client implements DeadlineOwner {
   readonly session: ClientHttp2Session;
   readonly #pool: Http2Pool;
   readonly #idle = new Deadline(this, 0);
+  readonly #traffic: Traffic;
   #active = 0;
   #requests = 0;
   #leaving = false;
@@ -28,6 +31,7 @@ export class Http2Client implements DeadlineOwner {
     this.#pool = pool;
     this.connection = connection;
     const { socket } = connection;
+    this.#traffic = new Traffic(socket, pool.counters.cxReceived, pool.counters.cxSent);
     const session = http2().connect("http://upstream", {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: 1024 * 1024 },
@@ -43,6 +47,7 @@ export class Http2Client implements DeadlineOwner {
       "close",
       guarded(this, () => {
         this.#idle.cancel();
+        this.#traffic.count();
         this.#leaving = true;
         pool.gone(this);
       }),
@@ -72,7 +77,12 @@ export class Http2Client implements DeadlineOwner {
     ready(events, new Http2Stream(this, events));
   }
 
+  get counters(): ClusterCounters {
+    return this.#pool.counters;
+  }
+
   released(): void {
+    this.#traffic.count();
     this.#active--;
     if (this.#active === 0) {
       if (this.#leaving) {
@@ -179,8 +189,10 @@ class Http2Stream implements UpstreamStream {
   onClose(): void {
     const { rstCode } = this.#stream!;
     const { constants } = http2();
+    const refused = rstCode === constants.NGHTTP2_REFUSED_STREAM;
+    if (this.#events && !refused && !this.#client.session.destroyed) this.#client.counters.rxReset.inc();
     this.#fail(
-      rstCode === constants.NGHTTP2_REFUSED_STREAM
+      refused
         ? "remote_refused"
         : this.#client.session.destroyed && rstCode !== 0
           ? "connection_termination"
@@ -240,6 +252,7 @@ class Http2Stream implements UpstreamStream {
 
   reset(): void {
     this.#events = undefined;
+    if (this.#stream && !this.#over) this.#client.counters.txReset.inc();
     if (this.#stream) this.#stream.close(http2().constants.NGHTTP2_CANCEL);
     else this.#release();
   }

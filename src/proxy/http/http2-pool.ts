@@ -1,5 +1,6 @@
 /** The connections to one host in HTTP/2, and the requests that wait for room on one. */
 import type { ConnectFailure, Host, PendingConnect, UpstreamConnection } from "../contract.ts";
+import { type ClusterCounters, clusterCounters } from "./cluster-counters.ts";
 import type { Deadlines } from "./deadlines.ts";
 import { type Bearer, guarded } from "./guard.ts";
 import { Http2Client } from "./http2-client.ts";
@@ -35,6 +36,7 @@ export class Http2Pool implements Pool, Bearer {
   readonly #sessions: Http2Client[] = [];
   readonly #pending: Pending[] = [];
   #connecting: PendingConnect | undefined;
+  readonly counters: ClusterCounters;
   #draining = false;
 
   constructor(
@@ -44,6 +46,7 @@ export class Http2Pool implements Pool, Bearer {
     alpn: readonly string[] | undefined,
   ) {
     this.host = host;
+    this.counters = clusterCounters(host.cluster);
     this.#priority = priority;
     this.deadlines = deadlines;
     this.#alpn = alpn;
@@ -61,6 +64,8 @@ export class Http2Pool implements Pool, Bearer {
       return undefined;
     }
     const pending = new Pending(this, events, options);
+    this.counters.pendingTotal.inc();
+    this.counters.pendingActive.inc();
     this.#pending.push(pending);
     this.#connect(options);
     return pending;
@@ -68,12 +73,14 @@ export class Http2Pool implements Pool, Bearer {
 
   cancel(pending: Pending): void {
     if (!pending.waiting) return;
+    this.counters.cancelled.inc();
     this.#leave(pending);
     this.#pending.splice(this.#pending.indexOf(pending), 1);
   }
 
   #leave(pending: Pending): void {
     pending.waiting = false;
+    this.counters.pendingActive.dec();
     this.host.cluster.limits(this.#priority).pendingRequests.release();
   }
 
@@ -87,6 +94,7 @@ export class Http2Pool implements Pool, Bearer {
       },
       guarded(this, (result: UpstreamConnection | ConnectFailure) => {
         this.#connecting = undefined;
+        if (result.ok || result.why !== "overflow") this.counters.cxHttp2.inc();
         if (result.ok) {
           const client = new Http2Client(this, result);
           this.#sessions.push(client);
@@ -96,6 +104,7 @@ export class Http2Pool implements Pool, Bearer {
         if (result.why === "overflow" && this.#sessions.length > 0) return;
         for (const pending of this.#pending.splice(0)) {
           this.#leave(pending);
+          this.counters.pendingFailed.inc();
           refuse(pending.events, reasonOfFailure(result), result.transportFailure);
         }
       }),

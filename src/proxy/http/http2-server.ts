@@ -10,6 +10,7 @@ import { http2, maxHeaderPairs } from "./http2.ts";
 import type { Manager } from "./manager.ts";
 import { type ConnectionFacts, connectionFacts } from "./request-headers.ts";
 import type { ResponseWriter } from "./response-writer.ts";
+import { Traffic } from "./traffic.ts";
 
 const IDLE = 0;
 const LIFE = 1;
@@ -23,6 +24,7 @@ export class Http2ServerConnection implements DeadlineOwner {
   readonly #idle = new Deadline(this, IDLE);
   readonly #life = new Deadline(this, LIFE);
   readonly #closing = new Deadline(this, CLOSING);
+  readonly #traffic: Traffic;
   #streams = 0;
   #draining = false;
   #requests = 0;
@@ -38,6 +40,7 @@ export class Http2ServerConnection implements DeadlineOwner {
     const { settings, deadlines } = manager;
     this.#facts = connectionFacts(downstream, settings);
     const { socket } = downstream;
+    this.#traffic = new Traffic(socket, manager.counters.cxReceived, manager.counters.cxSent);
     // A TLSSocket made by hand says it is connecting for ever (only tls.Server puts that right), and http2 would wait.
     if (downstream.tls) Object.assign(socket, { secureConnecting: false });
     if (head.length > 0) socket.unshift(head);
@@ -63,7 +66,7 @@ export class Http2ServerConnection implements DeadlineOwner {
         this.#onStream(stream, flags, raw as string[]);
       }),
     );
-    session.on("error", () => this.#manager.protocolErrors.inc());
+    session.on("error", () => this.#manager.counters.cxProtocolError.inc());
     session.on(
       "close",
       guarded(this, () => this.#onClose()),
@@ -88,8 +91,12 @@ export class Http2ServerConnection implements DeadlineOwner {
     this.#requests++;
     this.#idle.cancel();
     const most = this.#manager.settings.maxRequestsPerConnection;
-    if (most > 0 && this.#requests >= most) this.drain();
+    if (most > 0 && this.#requests === most) {
+      this.#manager.counters.cxMaxRequests.inc();
+      this.drain();
+    }
     new Http2Exchange(this.#manager, this.#facts, stream, flags, raw, () => {
+      this.#traffic.count();
       this.#streams--;
       if (this.#streams > 0) return;
       if (this.#draining) this.#session.close();
@@ -120,6 +127,7 @@ export class Http2ServerConnection implements DeadlineOwner {
   }
 
   #onClose(): void {
+    this.#traffic.count();
     this.#idle.cancel();
     this.#life.cancel();
     this.#closing.cancel();

@@ -47,8 +47,13 @@ class HttpHandler implements ConnectionHandler {
 
   handle(downstream: Downstream): void {
     const manager = this.#manager;
-    manager.cxTotal.inc();
-    manager.cxActive.inc();
+    const { counters } = manager;
+    counters.cxTotal.inc();
+    counters.cxActive.inc();
+    if (downstream.tls) {
+      counters.cxSsl.inc();
+      counters.cxSslActive.inc();
+    }
     const { codec } = manager.settings;
     if (codec === "http1") this.#http1(downstream, downstream.head);
     else if (codec === "http2" || downstream.tls?.alpn === "h2") this.#http2(downstream, downstream.head);
@@ -56,17 +61,34 @@ class HttpHandler implements ConnectionHandler {
     else this.#look(downstream);
   }
 
-  readonly #closed = (connection: Connection) => {
+  #closed(connection: Connection, downstream: Downstream): void {
     this.#connections.delete(connection);
-    this.#manager.cxActive.dec();
-  };
+    const { counters } = this.#manager;
+    counters.cxDestroy.inc();
+    counters.cxActive.dec();
+    if (downstream.tls) counters.cxSslActive.dec();
+  }
 
   #http1(downstream: Downstream, head: Buffer): void {
-    this.#connections.add(new Http1ServerConnection(this.#manager, downstream, head, this.#closed));
+    const { cxHttp1, cxHttp1Active } = this.#manager.counters;
+    cxHttp1.inc();
+    cxHttp1Active.inc();
+    const closed = (connection: Connection) => {
+      cxHttp1Active.dec();
+      this.#closed(connection, downstream);
+    };
+    this.#connections.add(new Http1ServerConnection(this.#manager, downstream, head, closed));
   }
 
   #http2(downstream: Downstream, head: Buffer): void {
-    this.#connections.add(new Http2ServerConnection(this.#manager, downstream, head, this.#closed));
+    const { cxHttp2, cxHttp2Active } = this.#manager.counters;
+    cxHttp2.inc();
+    cxHttp2Active.inc();
+    const closed = (connection: Connection) => {
+      cxHttp2Active.dec();
+      this.#closed(connection, downstream);
+    };
+    this.#connections.add(new Http2ServerConnection(this.#manager, downstream, head, closed));
   }
 
   /** Nobody said which protocol: the first bytes do (HTTP/2 with prior knowledge begins with its preface). */
@@ -103,7 +125,7 @@ class HttpHandler implements ConnectionHandler {
     const onGone = guarded(bearer, () => {
       stopLooking();
       socket.destroy();
-      this.#closed(looking);
+      this.#closed(looking, downstream);
     });
     const nothing = () => undefined;
     const deadline = new Deadline({ onDeadline: onGone, ...bearer }, 0);

@@ -1,8 +1,9 @@
 /** What all connections of one HttpConnectionManager share. */
 import type { World } from "../../world/index.ts";
-import type { Counter, Gauge, HandlerDeps, Histogram } from "../contract.ts";
+import type { HandlerDeps } from "../contract.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Exchange } from "./exchange.ts";
+import { type ManagerCounters, managerCounters, managerScope } from "./manager-counters.ts";
 import { Metrics } from "./metrics.ts";
 import { peerMetadata } from "./peer-metadata.ts";
 import { requestIds } from "./request-id.ts";
@@ -18,13 +19,7 @@ export class Manager {
   readonly bufferLimit: number;
   readonly newRequestId: () => string;
   readonly #metrics: Metrics;
-  readonly #total: Counter;
-  readonly #active: Gauge;
-  readonly #time: Histogram;
-  readonly #classes: Counter[];
-  readonly cxTotal: Counter;
-  readonly cxActive: Gauge;
-  readonly protocolErrors: Counter;
+  readonly counters: ManagerCounters;
   #dateSecond = Number.NaN;
   #date = "";
   draining = false;
@@ -44,16 +39,7 @@ export class Manager {
     this.inbound = deps.direction === "inbound";
     this.outbound = deps.direction === "outbound";
     this.ownPeer = peerMetadata(deps.node);
-    const stats = deps.stats.scope(`http.${settings.statPrefix}`, "http", {
-      envoy_http_conn_manager_prefix: settings.statPrefix,
-    });
-    this.#total = stats.counter("downstream_rq_total");
-    this.#active = stats.gauge("downstream_rq_active");
-    this.#time = stats.histogram("downstream_rq_time");
-    this.#classes = ["0", "1", "2", "3", "4", "5"].map((n) => stats.counter(`downstream_rq_${n}xx`));
-    this.cxTotal = stats.counter("downstream_cx_total");
-    this.cxActive = stats.gauge("downstream_cx_active");
-    this.protocolErrors = stats.counter("downstream_cx_protocol_error");
+    this.counters = managerCounters(managerScope(deps, settings.statPrefix));
   }
 
   get exchangesPeers(): boolean {
@@ -80,9 +66,17 @@ export class Manager {
     this.deps.log("error", error instanceof Error ? (error.stack ?? error.message) : String(error));
   }
 
-  requestBegins(): void {
-    this.#total.inc();
-    this.#active.inc();
+  requestBegins(http2: boolean): void {
+    const { counters } = this;
+    counters.rqTotal.inc();
+    counters.rqActive.inc();
+    (http2 ? counters.rqHttp2 : counters.rqHttp1).inc();
+  }
+
+  /** Counts the head of a response, interim ones too. */
+  answered(status: number): void {
+    this.counters.rqCompleted.inc();
+    this.counters.rqClasses[Math.floor(status / 100)]?.inc();
   }
 
   trace(exchange: Exchange): void {
@@ -90,9 +84,10 @@ export class Manager {
   }
 
   requestEnds(exchange: Exchange): void {
-    this.#active.dec();
-    this.#time.record(exchange.duration);
-    this.#classes[Math.floor(exchange.responseCode / 100)]?.inc();
+    const { counters } = this;
+    counters.rqActive.dec();
+    counters.rqTime.record(exchange.duration);
+    if (exchange.responseCode > 0) this.answered(exchange.responseCode);
     this.#metrics.record(exchange);
     const { accessLog } = this.settings;
     if (!accessLog.empty) accessLog.log(exchange);

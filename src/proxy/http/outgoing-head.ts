@@ -10,7 +10,6 @@ import type { Route } from "./routes.ts";
 
 /** How long the response may take, ms; 0: as long as it likes. */
 export function timeoutOf(exchange: Exchange, { timeout, grpcTimeoutMax: most }: Forward): number {
-  if (exchange.upgrade !== undefined) return 0;
   if (most === undefined || !exchange.grpc) return timeout;
   const wanted = grpcTimeout(exchange.head.headers.get("grpc-timeout"));
   if (wanted === undefined) return timeout;

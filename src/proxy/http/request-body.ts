@@ -7,6 +7,8 @@ export class RequestBody {
   #bytes = 0;
   /** What comes is kept also after it was sent. */
   kept: boolean;
+  /** It was to be kept, and became too long for that: the request is not tried again. */
+  abandoned = false;
   /** What came behind it; it is small, and kept in any case. */
   trailers: Headers | undefined;
 
@@ -20,17 +22,20 @@ export class RequestBody {
     return this.#bytes > this.#limit;
   }
 
-  /** `sent`: somebody takes it at once. */
-  add(chunk: Buffer, sent: boolean): void {
+  /** `sent`: somebody takes it at once. Returns whether it is abandoned with this. */
+  add(chunk: Buffer, sent: boolean): boolean {
     this.#bytes += chunk.length;
-    if (this.kept && this.full) {
-      // Too much to hold: this request is not tried again.
+    const tooMuch = this.kept && this.full;
+    if (tooMuch) {
       this.kept = false;
+      this.abandoned = true;
       if (sent) this.#chunks = undefined;
     }
-    if (!this.kept && sent) return;
-    this.#chunks ??= [];
-    this.#chunks.push(chunk);
+    if (this.kept || !sent) {
+      this.#chunks ??= [];
+      this.#chunks.push(chunk);
+    }
+    return tooMuch;
   }
 
   /** All that is here, for a try; it goes unless it is kept. */

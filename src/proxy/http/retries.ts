@@ -12,6 +12,8 @@ export class Retries {
   readonly #counters: ClusterCounters;
   readonly #begin: () => void;
   #holds = false;
+  /** There was another try since this was last looked at. */
+  #tried = false;
   #backoff: Timer | undefined;
   left: number;
   /** Where it failed. */
@@ -35,30 +37,37 @@ export class Retries {
   }
 
   /** Begins the next try after a while; false when it may not be. `tries`: how many there were. */
-  again(tries: number, host: Host | undefined, bodyIsHere: boolean): boolean {
+  again(tries: number, host: Host | undefined): boolean {
     const exchange = this.#exchange;
     const policy = this.#policy;
     this.giveBack();
+    this.#tried = false;
+    const { requestHeaders } = policy;
+    if (requestHeaders.length > 0 && !requestHeaders.some((test) => test(exchange.head))) return false;
     if (this.left === 0) {
       if (policy.attempts > 0 && tries > policy.attempts) exchange.addFlag("URX");
       this.#counters.retryLimit.inc();
       return false;
     }
-    if (!bodyIsHere) return false;
-    if (policy.requestHeaders.length > 0 && !policy.requestHeaders.some((test) => test(exchange.head)))
-      return false;
     if (!this.#limits.retries.tryAcquire()) {
       exchange.addFlag("UO");
-      this.#counters.retryOverflow.inc();
       return false;
     }
     this.#holds = true;
+    this.#tried = true;
     this.left--;
     this.#counters.retry.inc();
     this.#counters.retryBackoff.inc();
     if (host) this.hosts.push(host);
     this.#backoff = exchange.after(backoff(policy, tries, exchange.manager.world), this.#begin);
     return true;
+  }
+
+  /** The last try ended in a way that is not to be tried again: whatever it was, for Envoy trying again helped. */
+  isOver(): void {
+    if (!this.#tried) return;
+    this.#tried = false;
+    this.#counters.retrySuccess.inc();
   }
 
   /** The try that was begun is over: its place among the cluster's retries is another's. */

@@ -79,6 +79,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     const name = exchange.destination();
     const cluster = manager.deps.clusters.get(name);
     if (!cluster) {
+      manager.counters.noCluster.inc();
       exchange.addFlag("NC");
       this.#reply(forward.notFoundStatus, "", "cluster_not_found");
       return;
@@ -94,7 +95,8 @@ export class Router implements UpstreamEvents, DeadlineOwner {
       const kept = this.#retries !== undefined && this.#retries.left > 0;
       this.#body = new RequestBody(manager.bufferLimit, kept);
     }
-    this.#timeoutAfter = timeoutOf(exchange, forward);
+    // A connection that becomes another protocol's has no end to wait for; what we would wait is told nevertheless.
+    this.#timeoutAfter = exchange.upgrade === undefined ? timeoutOf(exchange, forward) : 0;
     prepareHead(exchange, this.#route, forward, target);
     if (forward.mirrors.length > 0 && exchange.upgrade === undefined) {
       this.#shadows = sendShadows(forward.mirrors, exchange, end, this.#timeoutAfter);
@@ -170,7 +172,6 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     this.#release();
     const exchange = this.#exchange;
     exchange.upstream = { ...exchange.upstream, transportFailure };
-    if (reason === "overflow") this.#counters.pendingOverflow.inc();
     this.#host!.counters.rqError++;
     this.#failed(reason, transportFailure, false);
   }
@@ -188,7 +189,9 @@ export class Router implements UpstreamEvents, DeadlineOwner {
 
   #failed(reason: ResetReason, transportFailure: string, started: boolean): void {
     const { retry } = this.#forward;
-    if (retry && retriableReset(retry.on, reason, started) && this.#again()) return;
+    if (retry && retriableReset(retry.on, reason, started)) {
+      if (this.#again()) return;
+    } else this.#retries?.isOver();
     this.#exchange.addFlag(resets[reason].flag);
     const { status, body, details } = failureAnswer(reason, transportFailure, this.#tries > 1);
     this.#answer(
@@ -202,8 +205,8 @@ export class Router implements UpstreamEvents, DeadlineOwner {
   /** Tries again, if that may be. */
   #again(): boolean {
     if (!this.#retries || this.#over || this.#responding) return false;
-    const body = this.#body;
-    return this.#retries.again(this.#tries, this.#host, body === undefined || body.kept);
+    if (this.#body?.abandoned) return false;
+    return this.#retries.again(this.#tries, this.#host);
   }
 
   // -------------------------------------------------------------------------------------------- request
@@ -213,7 +216,7 @@ export class Router implements UpstreamEvents, DeadlineOwner {
     for (const shadow of this.#shadows) shadow.data(chunk);
     const stream = this.#stream;
     const body = this.#body;
-    body?.add(chunk, stream !== undefined);
+    if (body?.add(chunk, stream !== undefined)) this.#counters.abandoned.inc();
     if (stream) {
       if (!stream.data(chunk)) this.#exchange.writer.pauseRequest();
     } else if (body?.full) this.#exchange.writer.pauseRequest();
@@ -259,20 +262,26 @@ export class Router implements UpstreamEvents, DeadlineOwner {
 
   onInformational(status: number, headers: Headers): void {
     const { manager, writer } = this.#exchange;
-    if (status === 100 && manager.settings.proxy100) writer.informational(status, headers);
+    this.#counters.status(status);
+    if (status !== 100 || !manager.settings.proxy100) return;
+    manager.answered(status);
+    writer.informational(status, headers);
   }
 
   onResponseHead(status: number, headers: Headers, end: boolean): void {
     const exchange = this.#exchange;
     countAnswer(this.#host!, exchange.grpc, status, headers, end);
     const { retry } = this.#forward;
-    if (retry && retriableResponse(retry, retry.on, status, headers) && this.#again()) {
-      const stream = this.#stream;
-      this.#counters.retried(status);
-      this.#release();
-      stream?.reset();
-      return;
-    }
+    if (retry && retriableResponse(retry, retry.on, status, headers)) {
+      if (this.#again()) {
+        const stream = this.#stream;
+        this.#counters.retried(status);
+        this.#release();
+        // What is whole needs no reset: its connection is good for another request.
+        if (!end) stream?.reset();
+        return;
+      }
+    } else this.#retries?.isOver();
     this.#counters.status(status);
     this.#retries?.giveBack();
     this.#responding = true;

@@ -10,7 +10,6 @@ import {
   HttpConnectionManager_CodecType as CodecType,
   HttpConnectionManager_PathWithEscapedSlashesAction as EscapedSlashes,
   type HttpConnectionManager,
-  type HttpFilter as HttpFilterMessage,
   HttpConnectionManager_ServerHeaderTransformation as ServerHeader,
 } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
 import { type AccessLogger, type HandlerDeps, type RouteHandle, Unservable } from "../contract.ts";
@@ -22,6 +21,7 @@ import { compileFault, FaultFilter } from "./filter-fault.ts";
 import { compileRateLimit, RateLimitFilter } from "./filter-rate-limit.ts";
 import { compileRbacSettings, RbacFilter } from "./filter-rbac.ts";
 import type { Limits } from "./http1-lines.ts";
+import { managerScope } from "./manager-counters.ts";
 import { RouteTable } from "./routes.ts";
 
 export interface ManagerSettings {
@@ -91,7 +91,7 @@ export function readSettings(hcm: HttpConnectionManager, deps: HandlerDeps): Man
   if (hcm.earlyHeaderMutationExtensions.length > 0) {
     throw new Unservable("early_header_mutation_extensions are not served");
   }
-  const { filters, router } = readFilters(hcm.httpFilters, deps);
+  const { filters, router } = readFilters(hcm, deps);
   const details = hcm.setCurrentClientCertDetails;
   return {
     statPrefix: hcm.statPrefix,
@@ -191,7 +191,8 @@ function readRoutes(hcm: HttpConnectionManager, deps: HandlerDeps): ManagerSetti
 }
 
 /** The filters before the router, in order. Optional ones that are unknown are passed over, as Envoy does. */
-function readFilters(messages: readonly HttpFilterMessage[], deps: HandlerDeps) {
+function readFilters({ httpFilters: messages, statPrefix }: HttpConnectionManager, deps: HandlerDeps) {
+  const stats = managerScope(deps, statPrefix);
   const filters: HttpFilter[] = [];
   let router: Router | undefined;
   for (const message of messages) {
@@ -205,17 +206,19 @@ function readFilters(messages: readonly HttpFilterMessage[], deps: HandlerDeps) 
           router = Router.decode(any!.value);
           break;
         case "envoy.extensions.filters.http.cors.v3.Cors":
-          filters.push(new CorsFilter(name, deps.world));
+          filters.push(new CorsFilter(name, deps.world, stats));
           break;
         case "envoy.extensions.filters.http.fault.v3.HTTPFault":
-          filters.push(new FaultFilter(name, compileFault(HTTPFault.decode(any!.value)), deps.world));
+          filters.push(new FaultFilter(name, compileFault(HTTPFault.decode(any!.value)), deps.world, stats));
           break;
-        case "envoy.extensions.filters.http.rbac.v3.RBAC":
-          filters.push(new RbacFilter(name, compileRbacSettings(RBAC.decode(any!.value))));
+        case "envoy.extensions.filters.http.rbac.v3.RBAC": {
+          const rbac = RBAC.decode(any!.value);
+          filters.push(new RbacFilter(name, compileRbacSettings(rbac), stats, rbac.rulesStatPrefix));
           break;
+        }
         case "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit": {
           const settings = compileRateLimit(LocalRateLimit.decode(any!.value));
-          filters.push(new RateLimitFilter(name, settings, deps.world));
+          filters.push(new RateLimitFilter(name, settings, deps.world, deps.stats));
           break;
         }
         default:

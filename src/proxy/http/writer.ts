@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import type { Counter } from "../contract.ts";
 
 /** Up to this much, what is written together is copied into one buffer: one system call, and no list of parts. */
 const COPY_AT_MOST = 16_384;
@@ -25,8 +26,12 @@ export class Writer {
   /** All that was ever written. */
   written = 0;
 
-  constructor(socket: Socket) {
+  readonly #counter: Counter;
+
+  /** `counter`: of all bytes. */
+  constructor(socket: Socket, counter: Counter) {
     this.#socket = socket;
+    this.#counter = counter;
   }
 
   /** Bytes that the other side has not taken yet. */
@@ -40,6 +45,7 @@ export class Writer {
     this.#parts.push(part);
     this.#bytes += part.length;
     this.written += part.length;
+    this.#counter.value += part.length;
     this.#list();
   }
 

@@ -98,6 +98,14 @@ export class ManagedCluster implements HostOwner {
     return [...this.#hosts.values()];
   }
 
+  /** The first at this address of which discovery says what workload it is. */
+  workloadAt(ip: string): EndpointHost | undefined {
+    for (const host of this.#hosts.values()) {
+      if (host.address.ip === ip && host.metadata?.filterMetadata.istio?.workload !== undefined) return host;
+    }
+    return undefined;
+  }
+
   /** Takes a new version of the same kind of discovery. */
   update(read: ReadCluster): void {
     this.#configure(this.#read, read);

@@ -2,7 +2,7 @@
 import { Cluster_DiscoveryType as Discovers } from "#protocols/envoy/config/cluster/v3/cluster.ts";
 import type { Timer } from "../../world/index.ts";
 import type { Apply } from "../ads.ts";
-import type { Clusters, UpstreamCluster } from "../contract.ts";
+import type { Clusters, Host, UpstreamCluster } from "../contract.ts";
 import { messageOf, milliseconds } from "../values.ts";
 import { type ClusterDeps, ManagedCluster } from "./cluster.ts";
 import {
@@ -26,10 +26,15 @@ interface Entry {
 /** Envoy's initial_fetch_timeout, ms. */
 const fetchTimeout = 15_000;
 
+/** So many answers of `workloadAt` are remembered. */
+const addressesAtMost = 10_000;
+
 export class ClusterManager implements Clusters {
   readonly #deps: ClusterDeps & { endpoints: EndpointDiscovery; resolve: Resolve };
   readonly #active = new Map<string, Entry>();
   readonly #warming = new Map<string, Entry>();
+  /** Who was asked for by address; undefined: nobody, as things are now. */
+  readonly #byAddress = new Map<string, Host | undefined>();
   #heard = false;
   readonly #waiting: (() => void)[] = [];
   /** Resolves when the first response is here and everything in it is warm. */
@@ -42,6 +47,24 @@ export class ClusterManager implements Clusters {
 
   get(name: string): UpstreamCluster | undefined {
     return this.#active.get(name)?.cluster;
+  }
+
+  workloadAt(ip: string): Host | undefined {
+    const known = this.#byAddress.get(ip);
+    if (known ? !known.removed : this.#byAddress.has(ip)) return known;
+    if (this.#byAddress.size >= addressesAtMost) this.#byAddress.clear();
+    let found: Host | undefined;
+    for (const { cluster } of this.#active.values()) {
+      found = cluster.workloadAt(ip);
+      if (found) break;
+    }
+    this.#byAddress.set(ip, found);
+    return found;
+  }
+
+  /** There are other endpoints: those that nobody was at may be there now. */
+  #moved(): void {
+    if (this.#byAddress.size > 0) this.#byAddress.clear();
   }
 
   /** For the admin. */
@@ -107,6 +130,7 @@ export class ClusterManager implements Clusters {
     const { config, discovers } = read;
     const give = (assignment: Assignment) => {
       entry.cluster.assign(assignment);
+      this.#moved();
       this.#warm(entry);
     };
     switch (discovers) {
@@ -133,6 +157,7 @@ export class ClusterManager implements Clusters {
     this.#warming.delete(name);
     const old = this.#active.get(name);
     this.#active.set(name, entry);
+    this.#moved();
     if (old) this.#dispose(old, true);
     this.#settle();
   }

@@ -241,7 +241,9 @@ export class EndpointHost implements Host {
       tls.once("secureConnect", () => {
         const judged = judgePeer(tls, material.trust, true);
         if ("problem" in judged) {
-          stats.counter("ssl.fail_verify_error").inc();
+          stats
+            .counter(/SAN list$/.test(judged.problem) ? "ssl.fail_verify_san" : "ssl.fail_verify_error")
+            .inc();
           return fail("tls", `TLS error: ${judged.problem}`);
         }
         if (san && options.serverName && !covers(judged.peer?.dns ?? [], options.serverName)) {

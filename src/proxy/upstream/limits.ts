@@ -74,7 +74,7 @@ export class CircuitBreaking {
       "upstream_rq_pending_overflow",
       "rq_pending_open",
     );
-    const requests = make(() => given()?.maxRequests ?? 1024, "upstream_rq_pending_overflow", "rq_open");
+    const requests = make(() => given()?.maxRequests ?? 1024, "upstream_rq_active_overflow", "rq_open");
     const retries = make(
       () => {
         const budget = given()?.retryBudget;
