@@ -1,37 +1,21 @@
 /** One container of a pod's spec over time: the instance that runs, the one before, and why none runs. */
-import { mkdir, readFile, realpath, stat } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Container, Pod } from "../../api/index.ts";
-import { commandOf, type Image, InvalidImageName, UnknownImage } from "../images/index.ts";
+import { type Image, InvalidImageName, UnknownImage } from "../images/index.ts";
 import { Backoff } from "./backoff.ts";
+import { configOf, type Surroundings } from "./container-config.ts";
 import { logDirectory, type NodeContext } from "./context.ts";
-import {
-  ConfigError,
-  type EnvSources,
-  expand,
-  makeEnvironment,
-  serviceVariables,
-  type Variables,
-} from "./env.ts";
-import { hostnameOf } from "./etc.ts";
-import { fieldValue, resourceValue } from "./fields.ts";
+import { ConfigError } from "./env.ts";
 import { readLog } from "./logs.ts";
-import { type ContainerConfig, defaultCapabilities, type VolumeMount } from "./rootfs.ts";
+import type { ContainerConfig } from "./rootfs.ts";
 import type { ContainerExit, RunningContainer } from "./runtime.ts";
 import { type ContainerStatus, isSidecar } from "./status.ts";
-import type { MountedVolume } from "./volumes.ts";
 
 /** Times are RFC 3339 with whole seconds in statuses. */
 export const formatTime = (at: number) => `${new Date(at).toISOString().slice(0, 19)}Z`;
 
 export type ContainerRole = "init" | "sidecar" | "main";
-
-/** What a container is started into. */
-export interface Surroundings {
-  network: { namespace: string; address: string };
-  volumes: ReadonlyMap<string, MountedVolume>;
-  etc: string;
-}
 
 const termination = "/dev/termination-log";
 const longestTerminationMessage = 4096;
@@ -125,7 +109,7 @@ export class PodContainer {
     if (!(typeof image === "object")) return image;
     let config: ContainerConfig;
     try {
-      config = await this.config(pod, image, surroundings);
+      config = await configOf(this.#context, this.spec, pod, image, surroundings);
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       this.waiting = { reason: "CreateContainerConfigError", message: error.message };
@@ -231,99 +215,6 @@ export class PodContainer {
     }
   }
 
-  /** Everything that the container's process is given. Throws ConfigError. */
-  async config(pod: Pod, image: Image, { network, volumes, etc }: Surroundings): Promise<ContainerConfig> {
-    const { node, capacity } = this.#context;
-    const place = { podIP: network.address, hostIP: node.address };
-    const [configMaps, secrets] = await this.#referenced(pod);
-    const sources: EnvSources = {
-      configMap: (name) => configMaps.get(name),
-      secret: (name) => secrets.get(name),
-      fieldRef: (path) => fieldValue(pod, path, place),
-      resourceFieldRef: (selector) => this.resourceField(pod, selector, capacity),
-    };
-    const imageVariables = image.env.map((entry): [string, string] => {
-      const equals = entry.indexOf("=");
-      return [entry.slice(0, equals), entry.slice(equals + 1)];
-    });
-    const own: Variables = [...imageVariables, ["HOSTNAME", hostnameOf(pod)], ["HOME", "/root"]];
-    if (this.spec.tty) own.push(["TERM", "xterm"]);
-    const services = serviceVariables(pod, this.#context.services());
-    const env = makeEnvironment(this.spec, own, services, sources);
-    const variables = new Map(env);
-    const words = (list: string[] | undefined) => list?.map((word) => expand(word, variables));
-    const argv = commandOf(image, words(this.spec.command), words(this.spec.args));
-    if (argv.length === 0) throw new ConfigError("no command specified");
-    return {
-      argv,
-      env,
-      workingDir: this.spec.workingDir || image.workingDir,
-      hostname: hostnameOf(pod),
-      etc,
-      mounts: await this.#mounts(volumes, variables),
-      capabilities: capabilitiesOf(this.spec),
-      readOnlyRoot: this.spec.securityContext?.readOnlyRootFilesystem ?? false,
-      noNewPrivileges: this.spec.securityContext?.allowPrivilegeEscalation === false,
-      stdin: this.spec.stdin ?? false,
-      stdinOnce: this.spec.stdinOnce ?? false,
-      tty: this.spec.tty ?? false,
-    };
-  }
-
-  resourceField(
-    pod: Pod,
-    selector: { resource: string; containerName?: string; divisor?: unknown },
-    capacity: NodeContext["capacity"],
-  ): string {
-    const all = [...pod.spec.containers, ...(pod.spec.initContainers ?? [])];
-    const of = all.find(({ name }) => name === selector.containerName) ?? this.spec;
-    return resourceValue(of, selector.resource, String(selector.divisor ?? "0"), capacity);
-  }
-
-  /** ConfigMaps and Secrets that the environment names. */
-  async #referenced(pod: Pod) {
-    const namespace = pod.metadata.namespace!;
-    const configMapNames = new Set<string>();
-    const secretNames = new Set<string>();
-    for (const { valueFrom } of this.spec.env ?? []) {
-      if (valueFrom?.configMapKeyRef?.name) configMapNames.add(valueFrom.configMapKeyRef.name);
-      if (valueFrom?.secretKeyRef?.name) secretNames.add(valueFrom.secretKeyRef.name);
-    }
-    for (const { configMapRef, secretRef } of this.spec.envFrom ?? []) {
-      if (configMapRef?.name) configMapNames.add(configMapRef.name);
-      if (secretRef?.name) secretNames.add(secretRef.name);
-    }
-    const configMaps = new Map<string, Record<string, string>>();
-    const secrets = new Map<string, Record<string, string>>();
-    for (const name of configMapNames) {
-      const found = await this.#context.configMap(namespace, name);
-      if (found) configMaps.set(name, found.data ?? {});
-    }
-    for (const name of secretNames) {
-      const found = await this.#context.secret(namespace, name);
-      const decode = ([key, value]: [string, string]) => [key, Buffer.from(value, "base64").toString()];
-      if (found) secrets.set(name, Object.fromEntries(Object.entries(found.data ?? {}).map(decode)));
-    }
-    return [configMaps, secrets] as const;
-  }
-
-  async #mounts(
-    volumes: ReadonlyMap<string, MountedVolume>,
-    variables: ReadonlyMap<string, string>,
-  ): Promise<VolumeMount[]> {
-    const mounts: VolumeMount[] = [];
-    for (const mount of this.spec.volumeMounts ?? []) {
-      const volume = volumes.get(mount.name);
-      if (!volume)
-        throw new ConfigError(`cannot find volume "${mount.name}" to mount into container "${this.name}"`);
-      const subPath = mount.subPathExpr ? expand(mount.subPathExpr, variables) : (mount.subPath ?? "");
-      const { source, isFile } = await volumePath(volume, subPath);
-      const readOnly = volume.readOnly || (mount.readOnly ?? false);
-      mounts.push({ source, target: mount.mountPath, readOnly, isFile });
-    }
-    return mounts;
-  }
-
   /** The container's status; `pending` is what a container that was never started waits for. */
   status(pending: string): ContainerStatus {
     const { current, last } = this;
@@ -413,51 +304,4 @@ function terminatedBefore(status: ContainerStatus) {
 export function roleOf(spec: Container, isInit: boolean): ContainerRole {
   if (!isInit) return "main";
   return isSidecar(spec) ? "sidecar" : "init";
-}
-
-/** capabilities(7) up to Linux 5.9. */
-const knownCapabilities = new Set(
-  (
-    "audit_control audit_read audit_write block_suspend bpf checkpoint_restore chown dac_override dac_read_search " +
-    "fowner fsetid ipc_lock ipc_owner kill lease linux_immutable mac_admin mac_override mknod net_admin " +
-    "net_bind_service net_broadcast net_raw perfmon setfcap setgid setpcap setuid sys_admin sys_boot sys_chroot " +
-    "sys_module sys_nice sys_pacct sys_ptrace sys_rawio sys_resource sys_time sys_tty_config syslog wake_alarm"
-  ).split(" "),
-);
-
-/** Root of the lab's user namespace is harmless outside it, except for what mounts could uncover. */
-export function capabilitiesOf({ securityContext }: Container): string[] {
-  const { add = [], drop = [] } = securityContext?.capabilities ?? {};
-  const plain = (name: string) => name.toLowerCase().replace(/^cap_/, "");
-  const capabilities = new Set(drop.some((name) => plain(name) === "all") ? [] : defaultCapabilities);
-  for (const name of drop) capabilities.delete(plain(name));
-  const wanted = securityContext?.privileged ? ["all"] : add.map(plain);
-  for (const name of wanted.includes("all") ? ["net_admin", "sys_ptrace", "sys_nice", "ipc_lock"] : wanted) {
-    capabilities.add(name);
-  }
-  if (wanted.includes("all")) for (const name of defaultCapabilities) capabilities.add(name);
-  // Unknown names would keep the container from starting; with sys_admin it could mount the machine's directories
-  // anew, writable.
-  return [...capabilities].filter((name) => knownCapabilities.has(name) && name !== "sys_admin");
-}
-
-async function volumePath(
-  volume: MountedVolume,
-  subPath: string,
-): Promise<{ source: string; isFile: boolean }> {
-  if (subPath === "") return { source: volume.dir, isFile: volume.isFile };
-  const source = join(volume.dir, subPath);
-  if (subPath.split("/").includes("..")) throw new ConfigError(`subPath "${subPath}" must not contain '..'`);
-  let found = await stat(source).catch(() => undefined);
-  if (!found) {
-    await mkdir(source, { recursive: true });
-    found = await stat(source);
-  }
-  // A link in a volume must not lead out of it.
-  const real = await realpath(source);
-  const root = await realpath(volume.dir);
-  if (real !== root && !real.startsWith(`${root}/`)) {
-    throw new ConfigError(`subPath "${subPath}" is outside of the volume`);
-  }
-  return { source: real, isFile: found.isFile() };
 }

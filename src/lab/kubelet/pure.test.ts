@@ -5,7 +5,7 @@ import type { Container, Pod, Service } from "../../api/index.ts";
 import { SimulatedWorld } from "../../world/index.ts";
 import { defaultCluster } from "../spec.ts";
 import { Backoff } from "./backoff.ts";
-import { capabilitiesOf } from "./container.ts";
+import { capabilitiesOf } from "./container-config.ts";
 import { ConfigError, expand, makeEnvironment, serviceVariables } from "./env.ts";
 import { hostnameOf, hostsFile, resolvConf } from "./etc.ts";
 import { fieldValue, parseQuantity, resourceValue } from "./fields.ts";

@@ -1,12 +1,24 @@
 /** Volumes that show what the API has: brought up to date, tokens replaced in time, and nothing touched without need. */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import type { Pod } from "../../api/index.ts";
 import { SimulatedWorld } from "../../world/index.ts";
+import { volumePath } from "./container-config.ts";
 import type { NodeContext } from "./context.ts";
+import { ConfigError } from "./env.ts";
 import { forgetTokens, refreshVolumes, setUpVolumes } from "./pod-volumes.ts";
 
 let dir: string;
@@ -106,4 +118,28 @@ test("files that are as they should be are not written again; those that changed
   assert.equal(read("istiod-ca-cert", "root-cert.pem"), "two");
   assert.equal(read("istiod-ca-cert", "crl.pem"), "more");
   assert.notEqual(readlinkSync(file("istiod-ca-cert", "..data")), version);
+});
+
+test("a subPath is made where there is nothing, and never outside of its volume, whatever links are in it", async () => {
+  const home = mkdtempSync(join(tmpdir(), "weft-subpath-"));
+  try {
+    const [dir, outside] = [join(home, "volume"), join(home, "outside")];
+    for (const each of [join(dir, "sub"), outside]) mkdirSync(each, { recursive: true });
+    writeFileSync(join(dir, "file"), "x");
+    symlinkSync("sub", join(dir, "inside"));
+    symlinkSync(outside, join(dir, "leak"));
+    symlinkSync(join(outside, "made"), join(dir, "dangling"));
+    const of = (subPath: string) => volumePath({ dir, isFile: false }, subPath);
+    assert.deepEqual(await of(""), { source: dir, isFile: false });
+    assert.deepEqual(await of("file"), { source: join(dir, "file"), isFile: true });
+    assert.deepEqual(await of("new/deep"), { source: join(dir, "new/deep"), isFile: false });
+    assert.deepEqual(await of("inside/x"), { source: join(dir, "sub/x"), isFile: false });
+    for (const hostile of ["leak", "leak/made", "dangling", "dangling/x", "../outside"]) {
+      await assert.rejects(of(hostile), ConfigError, hostile);
+    }
+    // Directories were once made first and judged afterwards.
+    assert.equal(existsSync(join(outside, "made")), false);
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
 });
