@@ -13,6 +13,8 @@ import { selects } from "./workloads.ts";
 export interface DraftHost {
   /** The name of its table: a port, or `host:port` where the service has a listener of its own. */
   table: string;
+  /** That clients call. */
+  port: number;
   host: VirtualHost;
   /** Parallel to the routes; undefined when all are for everybody. */
   labels: readonly (Readonly<Record<string, string>> | undefined)[] | undefined;
@@ -78,6 +80,7 @@ function podsHost(service: MeshService, port: number, { client }: HostContext): 
   const route = defaultRoute(upstreamName("outbound", port, "", host), [], [service.origin]);
   return {
     table: String(port),
+    port,
     host: {
       name: `${host}:${port}`,
       domains,
@@ -107,6 +110,7 @@ function draftHost(
     rules && rules.http.length > 0 ? routesOf(rules, { ...context, port }) : whole(service, port, context);
   return {
     table,
+    port,
     host: {
       name,
       domains,

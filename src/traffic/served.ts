@@ -280,7 +280,7 @@ export const served: Readonly<Record<string, Served>> = {
       connectionPool,
     },
     egress: {
-      port: notYet,
+      port: { ...gatewayPort, protocol: true },
       bind: captured,
       captureMode: true,
       hosts: true,

@@ -13,13 +13,20 @@ export interface SidecarRules {
   name: string;
   created: string;
   selector: Readonly<Record<string, string>> | undefined;
-  /** Whose services it lets through; undefined: all. A namespace is a name, `*`, or `~` for none. */
-  hosts: readonly { namespace: string; host: string }[] | undefined;
+  /** Whose services it lets through; undefined: all. */
+  egress: readonly EgressRule[] | undefined;
   policy: MeshSettings["outboundPolicy"] | undefined;
   /** The ports of its workloads, in place of those that services name; undefined: it says nothing of them. */
   ingress: readonly IngressRule[] | undefined;
   /** Of connections from the proxy to the application. */
   inboundPool: ConnectionPoolSettings | undefined;
+}
+
+/** What is let through on one port, or on all that have no rule of their own. */
+export interface EgressRule {
+  port: number | undefined;
+  /** A namespace is a name, `*`, `.` for the client's, or `~` for none. */
+  hosts: readonly { namespace: string; host: string }[];
 }
 
 /** A port of a workload. */
@@ -77,14 +84,15 @@ export function sidecarRulesOf({ metadata, spec }: Sidecar): SidecarRules | unde
     name: metadata.name,
     created: timeOf(metadata.creationTimestamp),
     selector: labels && Object.keys(labels).length > 0 ? labels : undefined,
-    hosts: spec?.egress?.length
-      ? spec.egress.flatMap(({ hosts }) =>
-          (hosts ?? []).flatMap((text) => {
+    egress: spec?.egress?.length
+      ? spec.egress.map(({ port, hosts = [] }) => ({
+          port: port?.number || undefined,
+          hosts: hosts.flatMap((text) => {
             const slash = text.indexOf("/");
             if (slash < 0) return [];
             return [{ namespace: text.slice(0, slash), host: text.slice(slash + 1).toLowerCase() }];
           }),
-        )
+        }))
       : undefined,
     policy: spec?.outboundTrafficPolicy ? (spec.outboundTrafficPolicy.mode ?? "REGISTRY_ONLY") : undefined,
     ingress: spec?.ingress?.length ? ingressOf(spec.ingress) : undefined,
@@ -106,14 +114,40 @@ export function sidecarFor(
   );
 }
 
-/** Whether a client of `namespace` is to know the service. */
+/** Whether a client of `namespace` is to know the service, on some port. */
 export function letsThrough(
   rules: SidecarRules | undefined,
+  service: Pick<MeshService, "host" | "namespace" | "ports">,
+  namespace: string,
+): boolean {
+  if (!rules?.egress) return true;
+  if (!goesByPort(rules)) return rules.egress.some((rule) => has(rule, service, namespace));
+  return service.ports.some(({ number }) => letsThroughOn(rules, service, number, namespace));
+}
+
+/** Whether it makes a difference which port of a service is called. */
+export function goesByPort({ egress = [] }: SidecarRules): boolean {
+  return egress.some(({ port }) => port !== undefined);
+}
+
+/** The same for one port: what is said of the port itself counts, and else what is said of all. */
+export function letsThroughOn(
+  { egress = [] }: SidecarRules,
+  service: Pick<MeshService, "host" | "namespace">,
+  port: number,
+  namespace: string,
+): boolean {
+  const own = egress.filter((rule) => rule.port === port);
+  const rules = own.length > 0 ? own : egress.filter((rule) => rule.port === undefined);
+  return rules.some((rule) => has(rule, service, namespace));
+}
+
+function has(
+  { hosts }: EgressRule,
   service: Pick<MeshService, "host" | "namespace">,
   namespace: string,
 ): boolean {
-  if (!rules?.hosts) return true;
-  return rules.hosts.some((each) => {
+  return hosts.some((each) => {
     if (each.namespace === "~") return false;
     const of = each.namespace === "." ? namespace : each.namespace;
     return (of === "*" || of === service.namespace) && covers(each.host, service.host);

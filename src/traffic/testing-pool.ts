@@ -119,7 +119,7 @@ spec: { egress: [{ hosts: ["./*", "istio-system/*"] }], outboundTrafficPolicy: {
 ---
 kind: Sidecar
 metadata: { name: own }
-spec: { workloadSelector: { labels: { app: catalog } }, egress: [{ hosts: ["*/db.coolapp.svc.cluster.local"] }], ingress: [{ port: { number: 8080, name: http, protocol: HTTP }, defaultEndpoint: "127.0.0.1:18080", connectionPool: { tcp: { maxConnections: 5 } } }, { port: { number: 9000, name: tcp, protocol: TCP }, defaultEndpoint: "0.0.0.0:19000" }, { port: { number: 9001, name: grpc, protocol: GRPC } }] }
+spec: { workloadSelector: { labels: { app: catalog } }, egress: [{ hosts: ["*/db.coolapp.svc.cluster.local"] }, { port: { number: 8080, name: http, protocol: HTTP }, hosts: ["./catalog.coolapp.svc.cluster.local", "other/*"] }], ingress: [{ port: { number: 8080, name: http, protocol: HTTP }, defaultEndpoint: "127.0.0.1:18080", connectionPool: { tcp: { maxConnections: 5 } } }, { port: { number: 9000, name: tcp, protocol: TCP }, defaultEndpoint: "0.0.0.0:19000" }, { port: { number: 9001, name: grpc, protocol: GRPC } }] }
 ---
 kind: PeerAuthentication
 metadata: { name: default }

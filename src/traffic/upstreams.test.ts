@@ -333,6 +333,37 @@ spec: { hosts: [catalog], http: [{ route: [{ destination: { host: shop.other.svc
     assert.equal(config.routes.get("8080")?.virtualHosts.length, 1);
   });
 
+  test("hosts for a port are all that is known on it; on others what is said of all", () => {
+    const mesh = meshWith(
+      workload("two", {
+        ports: "[{ name: http, port: 8080 }, { name: tcp, port: 5432 }]",
+        ip: "10.11.0.50",
+        base: "10.10.12",
+      }),
+      workload("shop", { namespace: "other", ip: "10.11.0.51", base: "10.10.13" }),
+      sidecar(
+        "default",
+        "{ egress: [{ port: { number: 8080, protocol: HTTP, name: http }, hosts: ['other/*'] }, { hosts: ['./*'] }] }",
+      ),
+    );
+    const config = configOf(mesh);
+    assert.deepEqual(
+      config.routes.get("8080")?.virtualHosts.map(({ name }) => name),
+      ["shop.other.svc.cluster.local:8080"],
+    );
+    assert.deepEqual(
+      [...config.upstreams.keys()].filter((name) => name.startsWith("outbound|")),
+      ["outbound|5432||two.coolapp.svc.cluster.local", "outbound|8080||shop.other.svc.cluster.local"],
+    );
+    assert.deepEqual([...config.listeners.keys()].sort(), [
+      "0.0.0.0_8080",
+      "10.11.0.50_5432",
+      "virtualInbound",
+      "virtualOutbound",
+    ]);
+    assert.equal(mesh.findings.get("Sidecar/coolapp/default"), undefined);
+  });
+
   test("REGISTRY_ONLY: hosts and ports that nobody declared are refused", () => {
     const mesh = meshWith(sidecar("default", "{ outboundTrafficPolicy: { mode: REGISTRY_ONLY } }"));
     const config = configOf(mesh);

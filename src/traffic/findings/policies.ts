@@ -54,6 +54,10 @@ export function sidecarFindings(sidecar: Sidecar, look: Look): Finding[] {
         );
     });
   found.push(...ingressFindings(ingress, at));
+  egress.forEach(({ port }, i) => {
+    if (port?.number !== undefined && port.number !== 0 && !isPort(port.number))
+      found.push(finding("WEFT0106", at(`spec.egress[${i}].port.number`), { reason: "it is no port" }));
+  });
   for (const [i, { hosts }] of egress.entries())
     for (const [j, host] of (hosts ?? []).entries())
       if (!host.includes("/"))

@@ -6,7 +6,7 @@ import type { Listener, RouteTable, ScopeConfig, Upstream, VirtualHost } from ".
 import { blackHoleUpstream, passthroughUpstream } from "../names.ts";
 import { type ListenerPart, outboundListener, virtualOutbound } from "../outbound.ts";
 import type { Scope } from "../scopes.ts";
-import { letsThrough } from "../sidecars.ts";
+import { goesByPort, letsThrough, letsThroughOn } from "../sidecars.ts";
 import { blackHole, passthrough, withoutSecret } from "../upstreams.ts";
 import type { CallGraph } from "./calls.ts";
 import type { MeshGraph } from "./mesh.ts";
@@ -44,6 +44,15 @@ export function outboundGraph(
     },
     { name: "visibleServices" },
   );
+  /** For services that a scope knows: whether it knows this port of them. */
+  const portsOf = (scope: Scope, read: Read): ((key: string, port: number) => boolean) => {
+    const sidecar = sidecarOf(scope, read);
+    if (!sidecar || !goesByPort(sidecar)) return () => true;
+    return (key, port) => {
+      const service = read.get(registry, key);
+      return service !== undefined && letsThroughOn(sidecar, service, port, scope.namespace);
+    };
+  };
   const outboundUpstreams = derive(
     outboundScopes,
     (scope, read): ReadonlyMap<string, Upstream> => {
@@ -51,14 +60,15 @@ export function outboundGraph(
         [passthroughUpstream, passthrough],
         [blackHoleUpstream, blackHole],
       ]);
+      const isKnown = portsOf(scope, read);
       for (const key of read.get(visibleServices, scope.name) ?? []) {
         const set = read.get(upstreamSets, key);
         if (set)
           for (const upstream of seenBy(set, scope.namespace).upstreams)
-            upstreams.set(upstream.name, withoutSecret(upstream));
+            if (isKnown(key, upstream.port)) upstreams.set(upstream.name, withoutSecret(upstream));
       }
       // Where routes of narrowed scopes lead is known too, though it cannot be called by its own name.
-      if (sidecarOf(scope, read)?.hosts) {
+      if (sidecarOf(scope, read)?.egress) {
         const listeners = read.all(listenersByScope, scope.name).map(({ listener }) => listener);
         const tables = read.all(tablesByScope, scope.name).map(({ table }) => table);
         for (const name of referenced(listeners, tables)) {
@@ -88,9 +98,10 @@ export function outboundGraph(
         if (hosts) hosts.push(host);
         else tables.set(draft.table, [host]);
       };
+      const isKnown = portsOf(scope, read);
       for (const key of read.get(visibleServices, scope.name) ?? []) {
         const set = read.get(hostSets, key);
-        if (set) for (const draft of seenBy(set, scope.namespace)) add(draft);
+        if (set) for (const draft of seenBy(set, scope.namespace)) if (isKnown(key, draft.port)) add(draft);
       }
       for (const draft of looseFor(scope, read)) add(draft);
       const policy = sidecarOf(scope, read)?.policy ?? mesh.outboundPolicy;
@@ -109,10 +120,12 @@ export function outboundGraph(
       if (!mesh) return [];
       const policy = sidecarOf(scope, read)?.policy ?? mesh.outboundPolicy;
       const parts = new Map<string, ListenerPart[]>();
+      const isKnown = portsOf(scope, read);
       for (const key of read.get(visibleServices, scope.name) ?? []) {
         const set = read.get(listenerSets, key);
         if (!set) continue;
         for (const part of seenBy(set, scope.namespace)) {
+          if (!isKnown(key, part.port)) continue;
           const name = `${part.address}_${part.port}`;
           const others = parts.get(name);
           if (others) others.push(part);
