@@ -32,12 +32,15 @@ export type SecretValue =
 export interface SecretHandle {
   readonly name: string;
   readonly current: SecretValue | undefined;
+  /** Discovery has said what it is, or that there is none: there is nothing to wait for. */
+  readonly answered: boolean;
   subscribe(changed: () => void): () => void;
 }
 
 class Entry implements SecretHandle {
   readonly name: string;
   current: SecretValue | undefined;
+  answered = false;
   readonly watchers = new Set<() => void>();
   readonly #onFirst: () => void;
   readonly #onLast: () => void;
@@ -52,6 +55,10 @@ class Entry implements SecretHandle {
     return () => {
       if (this.watchers.delete(changed) && this.watchers.size === 0) this.#onLast();
     };
+  }
+  answer(value: SecretValue | undefined): void {
+    this.answered = true;
+    this.set(value);
   }
   set(value: SecretValue | undefined): void {
     this.current = value;
@@ -126,12 +133,12 @@ export class Secrets {
     const rejections: { name: string; reason: string }[] = [];
     for (const { name, bytes } of changed) {
       try {
-        this.#entries.get(name)?.set({ kind: "message", secret: Secret.decode(bytes) });
+        this.#entries.get(name)?.answer({ kind: "message", secret: Secret.decode(bytes) });
       } catch (error) {
         rejections.push({ name, reason: messageOf(error) });
       }
     }
-    for (const name of removed) this.#entries.get(name)?.set(undefined);
+    for (const name of removed) this.#entries.get(name)?.answer(undefined);
     return rejections;
   };
 }

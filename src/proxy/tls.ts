@@ -82,6 +82,11 @@ export class TlsMaterial {
     return this.#material;
   }
 
+  /** Every secret is here, or known not to be: what is missing or broken refuses its own connections and no others. */
+  get settled(): boolean {
+    return this.#secrets.every(({ current, answered }) => current !== undefined || answered);
+  }
+
   get problem(): string | undefined {
     return this.#problem;
   }

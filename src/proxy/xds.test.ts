@@ -292,3 +292,43 @@ test("a credential comes over the same stream, and is changed without its listen
     await eventually(async () => (await shown()) === serialOf(pair), "the certificate");
   }
 });
+
+test("a credential that is missing or broken keeps nobody waiting but those who need it", async () => {
+  const secure = await freePort();
+  const secret = (name: string) => `kubernetes://coolapp/${name}`;
+  const names = ["missing", "broken", "good"];
+  const { cert, key } = await ca.issue({ dns: ["good.example"] });
+  discovery.secrets.put({ name: secret("good"), certificate: cert, key });
+  discovery.secrets.put({ name: secret("broken"), certificate: "no certificate", key: "no key" });
+  const chains = names.map((name) =>
+    chain(
+      name,
+      httpHandler("8080", { accessLog: false }),
+      { serverNames: [`${name}.example`] },
+      { tls: { certificate: { secret: secret(name) }, client: "none", trust: "mesh", alpn: ["http/1.1"] } },
+    ),
+  );
+  discovery.serve({
+    listeners: [front(), listener("several", secure, chains, { address: "127.0.0.1", inspect: ["tls"] })],
+    routes: [tableTo(v2)],
+    upstreams: [upstream(v2)],
+    secrets: names.map(secret),
+  });
+  const greeted = (name: string) =>
+    new Promise<boolean>((resolve) => {
+      const socket = connectTls(
+        { host: "127.0.0.1", port: secure, servername: `${name}.example`, rejectUnauthorized: false },
+        () => {
+          resolve(true);
+          socket.destroy();
+        },
+      );
+      socket.on("error", () => resolve(false));
+    });
+  // Less than the 15 seconds that a secret is waited for while nobody says that there is none.
+  await eventually(() => greeted("good"), "the certificate that is there");
+  assert.deepEqual([await greeted("missing"), await greeted("broken")], [false, false]);
+  discovery.secrets.put({ name: secret("missing"), certificate: cert, key });
+  discovery.engine.settle();
+  await eventually(() => greeted("missing"), "the certificate that came later");
+});

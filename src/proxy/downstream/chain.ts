@@ -70,7 +70,7 @@ export class Chain {
     if (tls) {
       const { material } = tls;
       this.wanted.push({
-        ready: () => material.current !== undefined,
+        ready: () => material.settled,
         subscribe: (changed) => material.subscribe(changed),
         patience: 15_000,
       });
