@@ -36,6 +36,11 @@ export interface MeshSettings {
   accessLog: boolean;
   /** In Envoy's words; absent: Istio's default format. */
   accessLogFormat?: string;
+  /**
+   * How many proxies in front of gateways write X-Forwarded-For (Istio's `gatewayTopology.numTrustedProxies`): so many
+   * entries from its end a client's address is found. Absent: none, a client is who connects.
+   */
+  trustedProxies?: number;
   proxy: {
     /** Which proxy runs in sidecars and gateways; pods may choose by annotation. */
     implementation: ProxyImplementation;

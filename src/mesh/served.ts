@@ -30,6 +30,10 @@ export const servedV1: readonly ServedField[] = [
   { path: "istio.global.proxy.concurrency", effect: "threads of Envoy" },
   { path: "istio.global.proxy.accessLogFile", effect: "an access log", values: ["/dev/stdout", ""] },
   { path: "istio.global.proxy.accessLogFormat", effect: "the access log's format" },
+  {
+    path: "istio.meshConfig.defaultConfig.gatewayTopology.numTrustedProxies",
+    effect: "proxies in front of gateways whose X-Forwarded-For is believed",
+  },
   { path: "istio.pilot.traceSampling", effect: "percent of requests that are traced" },
   { path: "istio.pilot.replicaCount", effect: "replicas of discovery" },
   { path: "istio.pilot.resources.**", effect: "resources of discovery" },
@@ -73,6 +77,10 @@ export const servedV2: readonly ServedField[] = [
   { path: "proxy.accessLogging.file.name", effect: "an access log", values: ["/dev/stdout"] },
   { path: "proxy.accessLogging.file.format", effect: "the access log's format" },
   { path: "proxy.accessLogging.file.encoding", effect: "the access log is text", values: ["TEXT"] },
+  {
+    path: "techPreview.meshConfig.defaultConfig.gatewayTopology.numTrustedProxies",
+    effect: "proxies in front of gateways whose X-Forwarded-For is believed",
+  },
   { path: "tracing.sampling", effect: "share of requests that are traced, in hundredths of a percent" },
   { path: "tracing.type", effect: "no tracer", values: ["None"] },
   { path: "telemetry.type", effect: "no telemetry besides the proxies' metrics", values: ["None"] },

@@ -45,6 +45,20 @@ describe("the form of a control plane", () => {
   }
 });
 
+test("proxies in front of gateways are believed as far as the control plane says", () => {
+  const meshConfig = (numTrustedProxies: unknown) => ({
+    meshConfig: { defaultConfig: { gatewayTopology: { numTrustedProxies } } },
+  });
+  assert.equal(mesh({ istio: meshConfig(2) }).settings.trustedProxies, 2);
+  assert.equal(mesh({ techPreview: meshConfig(1) }).settings.trustedProxies, 1);
+  assert.deepEqual(
+    [mesh({ techPreview: meshConfig(1) }).notServed, mesh({ istio: meshConfig(1) }).notServed],
+    [[], []],
+  );
+  for (const nothing of [0, -1, "many", undefined])
+    assert.equal("trustedProxies" in mesh({ istio: meshConfig(nothing) }).settings, false);
+});
+
 test("a format of the access log that proxies would refuse is told of, and the default holds", () => {
   const v2 = (format: string) => ({ proxy: { accessLogging: { file: { name: "/dev/stdout", format } } } });
   const good = mesh(v2("%REQ(:METHOD)% 100%%"));

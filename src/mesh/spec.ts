@@ -79,6 +79,8 @@ export function meshOf(owner: ServiceMeshControlPlane, environment: MeshEnvironm
     traceSampling: Math.min(100, Math.max(0, asked.traceSampling ?? 1)),
     accessLog: asked.accessLog,
     ...(asked.accessLogFormat && !badFormat && { accessLogFormat: asked.accessLogFormat }),
+    ...(asked.trustedProxies !== undefined &&
+      asked.trustedProxies >= 1 && { trustedProxies: Math.floor(asked.trustedProxies) }),
     proxy: {
       implementation: environment.proxy,
       image: environment.image,
@@ -116,12 +118,16 @@ interface Asked {
   traceSampling?: number;
   accessLog: boolean;
   accessLogFormat?: string;
+  trustedProxies?: number;
   proxyResources?: Resources;
   concurrency?: number;
   discoveryReplicas?: number;
   discoveryResources?: Resources;
   gateways: GatewaySpec[];
 }
+
+/** Below a mesh config, wherever a form has it. Source: istio/api `mesh/v1alpha1/proxy.proto`, Topology. */
+const trustedProxies = ["defaultConfig", "gatewayTopology", "numTrustedProxies"] as const;
 
 function readV1({ spec, metadata }: ServiceMeshControlPlane): Asked {
   const at = (...path: string[]) => valueAt(spec?.istio, ...path);
@@ -161,6 +167,7 @@ function readV1({ spec, metadata }: ServiceMeshControlPlane): Asked {
       outboundPolicy: text(at("global", "outboundTrafficPolicy", "mode")),
       traceSampling: number(at("pilot", "traceSampling")),
       accessLogFormat: text(at("global", "proxy", "accessLogFormat")),
+      trustedProxies: number(at("meshConfig", ...trustedProxies)),
       proxyResources: resourcesOf(at("global", "proxy", "resources")),
       concurrency: number(at("global", "proxy", "concurrency")),
       discoveryReplicas: number(at("pilot", "replicaCount")),
@@ -212,6 +219,7 @@ function readV2({ spec = {}, metadata }: ServiceMeshControlPlane): Asked {
       outboundPolicy: text(proxy?.networking?.trafficControl?.outbound?.policy),
       traceSampling: sampling === undefined ? undefined : sampling / 100,
       accessLogFormat: text(proxy?.accessLogging?.file?.format),
+      trustedProxies: number(valueAt(spec.techPreview, "meshConfig", ...trustedProxies)),
       proxyResources: resourcesOf(proxy?.runtime?.container?.resources),
       concurrency: number(proxy?.concurrency),
       discoveryReplicas: number(pilot?.deployment?.replicas),

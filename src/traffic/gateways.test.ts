@@ -293,6 +293,20 @@ spec: { host: web, trafficPolicy: { tls: { mode: SIMPLE, credentialName: ca } } 
     }
   });
 
+  test("of X-Forwarded-For gateways believe as many entries as there are proxies in front of them", () => {
+    const { mesh, config } = meshWith(
+      gateway(`[${http}"*"] }]`),
+      routes("a", `{ hosts: ["*"], gateways: [front], ${toWeb} }`),
+    );
+    const hops = () => {
+      const [chain] = config().listeners.get("0.0.0.0_8080")!.chains;
+      return chain!.handler.kind === "http" && chain!.handler.trustedHops;
+    };
+    assert.equal(hops(), 0);
+    mesh.set({ trustedProxies: 2 });
+    assert.equal(hops(), 2);
+  });
+
   const limit = (target: string) => `
 apiVersion: mesh.weft.dev/v1alpha1
 kind: RateLimit

@@ -444,7 +444,7 @@ function httpHandler(
     statPrefix: table,
     clientCertificate: "sanitize-set",
     useRemoteAddress: true,
-    trustedHops: 0,
+    trustedHops: mesh.trustedProxies ?? 0,
     websocket: true,
     rateLimits,
     ...accessLogOf(mesh),
