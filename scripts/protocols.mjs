@@ -47,6 +47,7 @@ const wanted = [
   "extensions/filters/network/tcp_proxy/v3",
   "extensions/rate_limit_descriptors/expr/v3",
   "extensions/retry/host/previous_hosts/v3",
+  "extensions/retry/priority/previous_priorities/v3",
   "extensions/transport_sockets/raw_buffer/v3",
   "extensions/transport_sockets/tls/v3",
   "extensions/upstreams/http/v3",

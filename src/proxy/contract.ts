@@ -203,6 +203,17 @@ export interface PickContext {
   /** Asked at most `attempts` times for another (retry_host_predicate, host_selection_retry_max_attempts). */
   avoid?: (host: Host) => boolean;
   attempts?: number;
+  tried?: TriedPriorities;
+}
+
+/**
+ * Tries of one request whose hosts' priorities are to be left alone after every few of them (retry_priority
+ * previous_priorities), until none is left.
+ */
+export interface TriedPriorities {
+  every: number;
+  hosts: Host[];
+  excluded: Set<number>;
 }
 
 /** A concurrency limit (circuit breaker). `tryAcquire` false: overflow (UO), counted. */

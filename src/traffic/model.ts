@@ -236,6 +236,8 @@ export interface Retries {
   /** Choose another host than those that failed. */
   avoidPrevious: boolean;
   hostSelectionAttempts: number;
+  /** After two failures look in other localities (priorities) than those. */
+  otherLocalities?: boolean;
 }
 
 export interface Redirect {

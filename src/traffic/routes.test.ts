@@ -121,6 +121,9 @@ describe("actions", () => {
     assert.deepEqual(retries?.on, ["5xx", "retriable-status-codes"]);
     assert.deepEqual(retries?.statusCodes, [429]);
     assert.deepEqual(retries?.backoff, { base: 10, max: 100 });
+    assert.equal(retries?.otherLocalities, undefined);
+    const far = forward(`[{ retries: { attempts: 3, retryRemoteLocalities: true }, ${to} }]`);
+    assert.equal(far.retries?.otherLocalities, true);
     assert.equal(forward(`[{ retries: { attempts: 0 }, ${to} }]`).retries, undefined);
   });
 

@@ -349,6 +349,7 @@ export function retriesOf(retry: HttpRetry): Retries | undefined {
     statusCodes,
     backoff: { base, max: base * 10 },
     avoidPrevious: retry.retryIgnorePreviousHosts ?? true,
+    ...(retry.retryRemoteLocalities && { otherLocalities: true }),
   };
 }
 

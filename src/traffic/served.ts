@@ -117,7 +117,7 @@ const virtualService: Served = {
       attempts: true,
       perTryTimeout: true,
       retryOn: true,
-      retryRemoteLocalities: notYet,
+      retryRemoteLocalities: true,
       retryIgnorePreviousHosts: true,
       backoff: true,
     },

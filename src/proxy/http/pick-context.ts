@@ -18,5 +18,6 @@ export function pickContext(exchange: Exchange, forward: Forward, retries: Retri
     context.avoid = (host) => retries.hosts.includes(host);
     context.attempts = retry.hostSelectionAttempts;
   }
+  if (retries?.tried) context.tried = retries.tried;
   return context;
 }

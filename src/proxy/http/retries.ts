@@ -1,6 +1,6 @@
 /** The tries of one request after its first. */
 import type { Timer } from "../../world/index.ts";
-import type { ClusterLimits, Host } from "../contract.ts";
+import type { ClusterLimits, Host, TriedPriorities } from "../contract.ts";
 import type { ClusterCounters } from "./cluster-counters.ts";
 import type { Exchange } from "./exchange.ts";
 import { backoff, type Retry } from "./retry-policy.ts";
@@ -18,6 +18,7 @@ export class Retries {
   left: number;
   /** Where it failed. */
   readonly hosts: Host[] = [];
+  readonly tried: TriedPriorities | undefined;
 
   /** `begin` begins another try; what it throws is the exchange's. */
   constructor(
@@ -32,6 +33,8 @@ export class Retries {
     this.#limits = limits;
     this.#counters = counters;
     this.#begin = begin;
+    if (policy.priorityUpdate > 0)
+      this.tried = { every: policy.priorityUpdate, hosts: [], excluded: new Set() };
     // A connection that is to become another protocol's is not begun twice.
     this.left = exchange.upgrade === undefined ? policy.attempts : 0;
   }
@@ -58,7 +61,10 @@ export class Retries {
     this.left--;
     this.#counters.retry.inc();
     this.#counters.retryBackoff.inc();
-    if (host) this.hosts.push(host);
+    if (host) {
+      this.hosts.push(host);
+      this.tried?.hosts.push(host);
+    }
     this.#backoff = exchange.after(backoff(policy, tries, exchange.manager.world), this.#begin);
     return true;
   }

@@ -1,5 +1,6 @@
 /** When a request is tried again (RetryPolicy and the x-envoy-retry-* headers), compiled once. */
 import type { RetryPolicy } from "#protocols/envoy/config/route/v3/route_components.ts";
+import { PreviousPrioritiesConfig } from "#protocols/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config.ts";
 import type { World } from "../../world/index.ts";
 import { Unservable } from "../contract.ts";
 import { compileHeaderMatcher } from "../rbac.ts";
@@ -51,6 +52,8 @@ export interface Retry {
   requestHeaders: readonly ((head: RequestHead) => boolean)[];
   avoidPrevious: boolean;
   hostSelectionAttempts: number;
+  /** After so many tries their priorities are left alone; 0: never. */
+  priorityUpdate: number;
   baseInterval: number;
   maxInterval: number;
 }
@@ -73,8 +76,6 @@ export function compileRetry(policy: RetryPolicy): Retry {
       avoidPrevious = true;
     } else throw new Unservable(`retry host predicate '${predicate.name}' is not served`);
   }
-  if (policy.retryPriority)
-    throw new Unservable(`retry priority '${policy.retryPriority.name}' is not served`);
   const baseInterval = milliseconds(policy.retryBackOff?.baseInterval, 25);
   return {
     on: parseRetryOn(policy.retryOn),
@@ -93,9 +94,20 @@ export function compileRetry(policy: RetryPolicy): Retry {
     }),
     avoidPrevious,
     hostSelectionAttempts: policy.hostSelectionRetryMaxAttempts || 1,
+    priorityUpdate: priorityUpdateOf(policy),
     baseInterval,
     maxInterval: milliseconds(policy.retryBackOff?.maxInterval, baseInterval * 10),
   };
+}
+
+function priorityUpdateOf({ retryPriority }: RetryPolicy): number {
+  if (!retryPriority) return 0;
+  const any = retryPriority.configType?.value;
+  if (!any?.typeUrl.endsWith("PreviousPrioritiesConfig"))
+    throw new Unservable(`retry priority '${retryPriority.name}' is not served`);
+  const { updateFrequency } = PreviousPrioritiesConfig.decode(any.value);
+  if (updateFrequency <= 0) throw new Unservable("retry priority: update_frequency must be greater than 0");
+  return updateFrequency;
 }
 
 /** Fully jittered exponential back-off before the n-th retry (from 1), ms. */

@@ -7,7 +7,15 @@ import {
 import type { Metadata, TransportSocket } from "#protocols/envoy/config/core/v3/base.ts";
 import type { HttpProtocolOptions } from "#protocols/envoy/extensions/upstreams/http/v3/http_protocol_options.ts";
 import type { Timer, World } from "../../world/index.ts";
-import type { Address, ClusterLimits, ClusterStats, Host, PickContext, Stats } from "../contract.ts";
+import type {
+  Address,
+  ClusterLimits,
+  ClusterStats,
+  Host,
+  PickContext,
+  Stats,
+  TriedPriorities,
+} from "../contract.ts";
 import type { Secrets } from "../secrets.ts";
 import { TlsMaterial } from "../tls.ts";
 import { milliseconds, parseAddress, printAddress } from "../values.ts";
@@ -17,7 +25,7 @@ import { EndpointHost, type HostOwner, type UpstreamTransport } from "./host.ts"
 import { CircuitBreaking } from "./limits.ts";
 import { OutlierDetector } from "./outlier.ts";
 import { type ReadCluster, readTransportSocket, transportKey } from "./read.ts";
-import { balance, type LocalityHosts, Turns } from "./sets.ts";
+import { type BalanceSettings, balance, balanceWithout, type LocalityHosts, Turns } from "./sets.ts";
 
 export interface ClusterDeps {
   world: World;
@@ -230,21 +238,19 @@ export class ManagedCluster implements HostOwner {
     host.remove();
   }
 
+  get #balanceSettings(): BalanceSettings {
+    const { config, policy } = this.#read;
+    return {
+      policy,
+      localityWeighted: config.commonLbConfig?.localityConfigSpecifier?.$case === "localityWeightedLbConfig",
+      panicThreshold: config.commonLbConfig?.healthyPanicThreshold?.value ?? 50,
+      overprovisioning: this.#assignment.overprovisioning,
+    };
+  }
+
   #rebalance(): void {
     if (this.gone) return;
-    const { config, policy } = this.#read;
-    this.#chooser = balance(
-      this.#priorities,
-      {
-        policy,
-        localityWeighted:
-          config.commonLbConfig?.localityConfigSpecifier?.$case === "localityWeightedLbConfig",
-        panicThreshold: config.commonLbConfig?.healthyPanicThreshold?.value ?? 50,
-        overprovisioning: this.#assignment.overprovisioning,
-      },
-      this.world,
-      this.#turns,
-    );
+    this.#chooser = balance(this.#priorities, this.#balanceSettings, this.world, this.#turns);
     this.stats.gauge("membership_total").set(this.#hosts.size);
     let healthy = 0;
     for (const host of this.#hosts.values()) if (host.healthy) healthy++;
@@ -253,7 +259,7 @@ export class ManagedCluster implements HostOwner {
 
   pick(context: PickContext): Host | undefined {
     if (this.#read.discovers === Discovers.ORIGINAL_DST) return this.#pickOriginal(context);
-    const chooser = this.#chooser;
+    const chooser = context.tried ? this.#chooserFor(context.tried) : this.#chooser;
     let host = chooser?.choose(context.hash);
     if (host && context.avoid) {
       for (let left = context.attempts ?? 1; left > 0 && host && context.avoid(host); left--) {
@@ -263,6 +269,19 @@ export class ManagedCluster implements HostOwner {
     }
     if (!host) this.stats.counter("upstream_cx_none_healthy").inc();
     return host;
+  }
+
+  /** Source: Envoy `source/extensions/retry/priority/previous_priorities`. */
+  #chooserFor(tried: TriedPriorities): Chooser<EndpointHost> | undefined {
+    const { hosts, every, excluded } = tried;
+    if (hosts.length < every) return this.#chooser;
+    if (hosts.length % every === 0) for (const { priority } of hosts) excluded.add(priority);
+    const found = balanceWithout(this.#priorities, this.#balanceSettings, this.world, this.#turns, excluded);
+    if (found) return found;
+    // None is left: from the beginning.
+    excluded.clear();
+    hosts.length = 0;
+    return this.#chooser;
   }
 
   #pickOriginal({ connection, override }: PickContext): Host | undefined {

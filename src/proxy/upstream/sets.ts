@@ -104,6 +104,17 @@ export function balance<H extends SetHost>(
   world: World,
   turns: Turns,
 ): Chooser<H> {
+  return balanceWithout(priorities, settings, world, turns, new Set())!;
+}
+
+/** The same without some priorities; undefined if nobody is left in the others. Panic is what it is with all of them. */
+export function balanceWithout<H extends SetHost>(
+  priorities: readonly (readonly LocalityHosts<H>[])[],
+  settings: BalanceSettings,
+  world: World,
+  turns: Turns,
+  excluded: ReadonlySet<number>,
+): Chooser<H> | undefined {
   const counts = priorities.map((localities) => {
     const all = localities.flatMap(({ hosts }) => hosts);
     return {
@@ -112,7 +123,13 @@ export function balance<H extends SetHost>(
       degraded: all.filter(({ health }) => health === "degraded").length,
     };
   });
-  const loads = priorityLoads(counts, settings.overprovisioning, settings.panicThreshold);
+  const { overprovisioning, panicThreshold } = settings;
+  let loads = priorityLoads(counts, overprovisioning, panicThreshold);
+  if (excluded.size > 0) {
+    const left = counts.map((count, p) => (excluded.has(p) ? { total: 0, healthy: 0, degraded: 0 } : count));
+    if (!left.some(({ healthy, degraded }) => healthy + degraded > 0)) return undefined;
+    loads = { ...priorityLoads(left, overprovisioning, panicThreshold), panic: loads.panic };
+  }
   const made = new Map<string, Chooser<H>>();
   const at = (priority: number, health: "healthy" | "degraded"): Chooser<H> => {
     const name = `${priority} ${loads.panic[priority] ? "all" : health}`;

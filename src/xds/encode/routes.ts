@@ -4,6 +4,7 @@ import { VirtualHost } from "#protocols/envoy/config/route/v3/route_components.t
 import { CorsPolicy } from "#protocols/envoy/extensions/filters/http/cors/v3/cors.ts";
 import { HTTPFault } from "#protocols/envoy/extensions/filters/http/fault/v3/fault.ts";
 import { PreviousHostsPredicate } from "#protocols/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.ts";
+import { PreviousPrioritiesConfig } from "#protocols/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config.ts";
 import type { Any } from "#protocols/google/protobuf/any.ts";
 import type {
   Cors,
@@ -272,6 +273,19 @@ function retryPolicy(retries: Retries) {
           },
         ]
       : [],
+    ...(retries.otherLocalities && {
+      retryPriority: {
+        name: "envoy.retry_priorities.previous_priorities",
+        configType: {
+          $case: "typedConfig" as const,
+          value: pack(
+            "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+            PreviousPrioritiesConfig,
+            { updateFrequency: 2 }, // Istio's
+          ),
+        },
+      },
+    }),
     hostSelectionRetryMaxAttempts: retries.hostSelectionAttempts,
     retriableStatusCodes: [...retries.statusCodes],
     retryBackOff: {

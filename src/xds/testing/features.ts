@@ -248,6 +248,7 @@ const rich = route(
       statusCodes: [503],
       backoff: { base: 25, max: 250 },
       avoidPrevious: true,
+      otherLocalities: true,
       hostSelectionAttempts: 5,
     },
     mirrors: [{ upstream: "outbound|8080||mirror.coolapp.svc.cluster.local", percent: 12.5 }],
