@@ -52,6 +52,12 @@ test("an application that is not there, or says nothing, is not well", async () 
   assert.match(text, /no answer within 50 ms/);
 });
 
+test("a hook takes as long as it takes", async () => {
+  const port = await http((_request, response) => setTimeout(() => response.end(), 1_200));
+  assert.equal((await ask({ httpGet: { port } })).status, 500, "a probe has a second");
+  assert.equal((await ask({ httpGet: { port }, timeoutSeconds: 0 })).status, 200);
+});
+
 test("a port that takes connections is well by TCP", async () => {
   const port = await portOf(createTcp((socket) => socket.end()));
   assert.equal((await ask({ tcpSocket: { port } })).status, 200);

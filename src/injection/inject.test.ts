@@ -216,6 +216,41 @@ test("probes go by the agent, exec and other hosts stay", () => {
   assert.equal(injected(off).spec.containers[0]?.livenessProbe?.httpGet?.path, "/health");
 });
 
+test("HTTP lifecycle hooks go by the agent and have all the time they need; exec and other hosts stay", () => {
+  const hooked = (lifecycle: object, annotations = {}) =>
+    injected(
+      catalog({
+        annotations,
+        spec: {
+          containers: [
+            { name: "app", image: "x", ports: [{ containerPort: 8080, name: "http" }], lifecycle },
+          ] as never,
+        },
+      }),
+    );
+  const both = {
+    postStart: { httpGet: { path: "/started", port: "http" } },
+    preStop: { httpGet: { path: "/drain", port: 8080, httpHeaders: [{ name: "x-a", value: "1" }] } },
+  };
+  const pod = hooked(both);
+  const app = pod.spec.containers.find(({ name }) => name === "app");
+  assert.deepEqual(app?.lifecycle, {
+    postStart: { httpGet: { path: "/app-lifecycle/app/poststartz", port: 15020, scheme: "HTTP" } },
+    preStop: { httpGet: { path: "/app-lifecycle/app/prestopz", port: 15020, scheme: "HTTP" } },
+  });
+  assert.deepEqual(JSON.parse(envOf(proxyOf(pod), "ISTIO_KUBE_APP_PROBERS")!), {
+    "/app-lifecycle/app/poststartz": { httpGet: { path: "/started", port: 8080 }, timeoutSeconds: 0 },
+    "/app-lifecycle/app/prestopz": { httpGet: both.preStop.httpGet, timeoutSeconds: 0 },
+  });
+  const left = {
+    postStart: { exec: { command: ["true"] } },
+    preStop: { httpGet: { path: "/", port: 80, host: "example.com" } },
+  };
+  const lifecycleOf = (pod: Pod) => pod.spec.containers.find(({ name }) => name === "app")?.lifecycle;
+  assert.deepEqual(lifecycleOf(hooked(left)), left);
+  assert.deepEqual(lifecycleOf(hooked(both, { "sidecar.istio.io/rewriteAppHTTPProbers": "false" })), both);
+});
+
 test("annotations of traffic become flags of proxy-init", () => {
   const init = (annotations: Record<string, string>) =>
     injected(catalog({ annotations })).spec.initContainers?.find(({ name }) => name === "istio-init");

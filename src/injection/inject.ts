@@ -68,10 +68,10 @@ export function inject(pod: Pod, context: InjectionContext): PodPatch | NotInjec
   const added = { init: init ? [init] : [], proxy: native ? nativeForm(proxy) : heldForm(proxy, settings) };
 
   const patch: JsonPatch = [
-    ...probes.rewritten.map(({ container, kind, probe }) => ({
+    ...probes.rewritten.map(({ container, path, value }) => ({
       op: "replace" as const,
-      path: `${pathOf(pod, container)}/${kind}`,
-      value: probe,
+      path: `${pathOf(pod, container)}/${path}`,
+      value,
     })),
     ...(native
       ? insertAt(pod.spec.initContainers, "/spec/initContainers", [...added.init, added.proxy], 0)

@@ -1,8 +1,8 @@
 /**
- * Probes of the application go by the agent: the kubelet has no certificate of the mesh, so under strict mTLS its HTTP,
- * TCP and gRPC probes would fail, and a TCP probe would find the proxy's port open whatever the application
- * does. The agent asks on their behalf. exec probes run in the container and stay as they are.
- * Source: Istio `pkg/kube/inject/app_probe.go`, docs "Health Checking of Istio Services".
+ * Probes and HTTP lifecycle hooks of the application go by the agent: the kubelet has no certificate of the mesh, so under
+ * strict mTLS its HTTP, TCP and gRPC probes and its HTTP hooks would fail, and a TCP probe would find the proxy's port open
+ * whatever the application does. The agent asks on their behalf. What is exec runs in the container and stays as it is.
+ * Source: Istio `pkg/kube/inject/app_probe.go` (hooks since 1.25), docs "Health Checking of Istio Services".
  */
 import type { Container, Probe } from "../api/index.ts";
 import { ports, proxyContainerName } from "./names.ts";
@@ -18,6 +18,7 @@ export interface Prober {
   };
   tcpSocket?: { port: number; host?: string };
   grpc?: { port: number; service?: string | null };
+  /** 0: as long as it takes. */
   timeoutSeconds?: number;
 }
 
@@ -25,11 +26,14 @@ export const probersVariable = "ISTIO_KUBE_APP_PROBERS";
 
 const kinds = { livenessProbe: "livez", readinessProbe: "readyz", startupProbe: "startupz" } as const;
 type ProbeKind = keyof typeof kinds;
+const hooks = { postStart: "poststartz", preStop: "prestopz" } as const;
+type HookKind = keyof typeof hooks;
+type Hook = NonNullable<NonNullable<Container["lifecycle"]>[HookKind]>;
 
 export interface RewrittenProbes {
   probers: Record<string, Prober>;
-  /** What stands in each container in place of the probe that it had. */
-  rewritten: { container: string; kind: ProbeKind; probe: Probe }[];
+  /** What stands in each container in place of the probe or hook that it had; `path`: where, below the container. */
+  rewritten: { container: string; path: string; value: Probe | Hook }[];
   warnings: string[];
 }
 
@@ -46,12 +50,29 @@ export function rewriteProbes(containers: readonly Container[]): RewrittenProbes
       const at = `/app-health/${container.name}/${path}`;
       result.probers[at] = prober;
       const { httpGet: _h, tcpSocket: _t, grpc: _g, ...timing } = probe;
-      const asked: Probe = { ...timing, httpGet: { path: at, port: ports.agent, scheme: "HTTP" } };
-      result.rewritten.push({ container: container.name, kind, probe: asked });
+      result.rewritten.push({ container: container.name, path: kind, value: { ...timing, ...byAgent(at) } });
+    }
+    for (const [kind, path] of Object.entries(hooks) as [HookKind, string][]) {
+      const httpGet = container.lifecycle?.[kind]?.httpGet;
+      if (!httpGet || httpGet.host) continue;
+      const port = portOf(container, httpGet.port);
+      if (port === undefined) {
+        result.warnings.push(unknownPort(kind, container, httpGet.port));
+        continue;
+      }
+      const at = `/app-lifecycle/${container.name}/${path}`;
+      // A hook has all the time that the kubelet gives it: the pod's grace period.
+      result.probers[at] = { httpGet: { ...httpGet, port }, timeoutSeconds: 0 };
+      result.rewritten.push({ container: container.name, path: `lifecycle/${kind}`, value: byAgent(at) });
     }
   }
   return result;
 }
+
+const byAgent = (path: string) => ({ httpGet: { path, port: ports.agent, scheme: "HTTP" } });
+
+const unknownPort = (kind: string, container: Container, port: string | number) =>
+  `${kind} of container ${container.name} names port '${port}', which it does not have`;
 
 /** Undefined for probes that are left alone: exec, somebody else's host, a port that has no such name. */
 function proberOf(
@@ -72,9 +93,7 @@ function proberOf(
   if (!asked) return undefined;
   const port = portOf(container, asked.port);
   if (port === undefined) {
-    warnings.push(
-      `${kind} of container ${container.name} names port '${asked.port}', which it does not have`,
-    );
+    warnings.push(unknownPort(kind, container, asked.port));
     return undefined;
   }
   return httpGet ? { httpGet: { ...httpGet, port }, ...timeout } : { tcpSocket: { port }, ...timeout };
