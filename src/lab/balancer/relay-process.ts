@@ -3,6 +3,7 @@
  * `relays.ts`. It holds nothing else: when it ends, only what it carried breaks.
  */
 import { connect, type Socket } from "node:net";
+import { joinSockets } from "../sockets.ts";
 
 /** Comes with the connection. */
 export interface RelayTarget {
@@ -16,14 +17,16 @@ process.on("message", (target: RelayTarget, client: Socket | undefined) => {
 });
 process.send?.("ready");
 
-/** Each direction ends by itself; a connection that cannot be made is reset, as a port that nobody listens on. */
+/**
+ * Each direction ends by itself, and of who is gone the other gets the last words; a connection that cannot be made is
+ * reset, as a port that nobody listens on.
+ */
 function carry(client: Socket, { address, port }: RelayTarget): void {
   client.allowHalfOpen = true;
   const server = connect({ host: address, port, allowHalfOpen: true, noDelay: true });
   client.setNoDelay(true);
-  client.pipe(server).pipe(client);
-  server.on("error", () => client.resetAndDestroy());
-  client.on("error", () => server.resetAndDestroy());
-  client.on("close", () => server.destroy());
-  server.on("close", () => client.destroy());
+  const refused = () => client.resetAndDestroy();
+  server.once("error", refused);
+  server.once("connect", () => server.off("error", refused));
+  joinSockets(client, server);
 }

@@ -1,15 +1,8 @@
 /** The real Envoy, for tests: where it is, and running it. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, globSync } from "node:fs";
-import { homedir } from "node:os";
-import { delimiter, join } from "node:path";
+import { findEnvoy } from "../../lab/images/envoy.ts";
 
-/** `envoy` in PATH, else the newest of ~/.cache/weft/envoy; undefined where there is none. */
-export function findEnvoy(): string | undefined {
-  const inPath = (process.env.PATH ?? "").split(delimiter).map((directory) => join(directory, "envoy"));
-  const cached = globSync(join(homedir(), ".cache/weft/envoy/*/envoy")).sort().reverse();
-  return [...inPath, ...cached].find((file) => existsSync(file));
-}
+export { findEnvoy };
 
 /** Why a test that needs Envoy cannot run; false where it can. */
 export const noEnvoy = findEnvoy() ? false : "there is no Envoy here: 'weft up --proxy envoy' fetches one";
