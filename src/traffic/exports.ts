@@ -17,7 +17,26 @@ export function isExportedTo(exports: Exports, client: string): boolean {
 /** The annotation that says it on a Service, where there is no field. */
 export const exportToAnnotation = "networking.istio.io/exportTo";
 
-/** The same value for all clients, but for those of some namespaces. */
+/**
+ * Clients that see the same: those of a namespace, `coolapp`; or those of its workloads that some DestinationRules select,
+ * `coolapp?coolapp/rule`, the first before others.
+ */
+export function clientOf(namespace: string, rules: readonly string[]): string {
+  return [namespace, ...rules].join("?");
+}
+
+/** The namespace of clients. */
+export function namespaceOf(client: string): string {
+  const end = client.indexOf("?");
+  return end < 0 ? client : client.slice(0, end);
+}
+
+/** The DestinationRules that select them. */
+export function selectingRules(client: string): readonly string[] {
+  return client.includes("?") ? client.split("?").slice(1) : [];
+}
+
+/** The same value for all clients, but for those of some namespaces, or of some workloads there. */
 export interface Variants<T> {
   /** What clients of all other namespaces see. */
   rest: T;
@@ -25,8 +44,8 @@ export interface Variants<T> {
 }
 
 /**
- * Makes what each namespace's clients see. `make` is called for a client of no namespace in particular, and for each
- * namespace that it mentions as one that may see something else.
+ * Makes what all clients see. `make` is called for a client of no namespace in particular, and for those that it
+ * mentions as ones that may see something else: of a namespace, or of those workloads that one rule selects.
  */
 export function variants<T>(
   make: (client: string, mention: (namespace: string) => void) => T,
@@ -41,14 +60,25 @@ export function variants<T>(
   };
   const rest = make("", mention);
   const byNamespace = new Map<string, T>();
+  const selected = new Map<string, T>();
   for (let client = waiting.pop(); client !== undefined; client = waiting.pop()) {
     const value = make(client, mention);
-    if (!same(value, rest)) byNamespace.set(client, value);
+    if (client.includes("?")) selected.set(client, value);
+    else if (!same(value, rest)) byNamespace.set(client, value);
   }
+  // Of others of their namespace, that is.
+  for (const [client, value] of selected)
+    if (!same(value, byNamespace.get(namespaceOf(client)) ?? rest)) byNamespace.set(client, value);
   return { rest, byNamespace };
 }
 
-/** What clients of a namespace see. */
+/** What clients see. */
 export function seenBy<T>(all: Variants<T>, client: string): T {
-  return all.byNamespace.get(client) ?? all.rest;
+  if (all.byNamespace.size === 0) return all.rest;
+  const namespace = namespaceOf(client);
+  for (const rule of selectingRules(client)) {
+    const found = all.byNamespace.get(clientOf(namespace, [rule]));
+    if (found !== undefined) return found;
+  }
+  return all.byNamespace.get(namespace) ?? all.rest;
 }

@@ -3,7 +3,7 @@
  * (destinationRule) and `destination_rule.go` (merging).
  */
 import type { DestinationRule, MeshSettings, Subset, TrafficPolicy } from "../api/index.ts";
-import { type Exports, exportsOf, isExportedTo } from "./exports.ts";
+import { clientOf, type Exports, exportsOf, isExportedTo, namespaceOf, selectingRules } from "./exports.ts";
 import type { Origin } from "./model.ts";
 import { bySpecificity, fullHost } from "./names.ts";
 import { byAge, timeOf } from "./registry.ts";
@@ -24,8 +24,8 @@ export interface Rule {
   exports: Exports;
   policy: TrafficPolicy | undefined;
   subsets: readonly Subset[];
-  /** Clients that it is for; undefined: all. Not served. */
-  forWorkloads: boolean;
+  /** The workloads of its namespace that it is for, as clients; undefined: it is for all clients. */
+  selector: Readonly<Record<string, string>> | undefined;
 }
 
 /** None without a host, or while the object is being deleted. */
@@ -33,6 +33,7 @@ export function ruleOf(object: DestinationRule, mesh: MeshSettings): Rule | unde
   const { metadata, spec } = object;
   if (!spec?.host || metadata.deletionTimestamp) return undefined;
   const namespace = metadata.namespace ?? "";
+  const selector = spec.workloadSelector?.matchLabels;
   return {
     key: `${namespace}/${metadata.name}`,
     host: fullHost(spec.host, namespace, mesh.clusterDomain),
@@ -42,7 +43,7 @@ export function ruleOf(object: DestinationRule, mesh: MeshSettings): Rule | unde
     exports: exportsOf(spec.exportTo, namespace),
     policy: spec.trafficPolicy,
     subsets: spec.subsets ?? [],
-    forWorkloads: Object.keys(spec.workloadSelector?.matchLabels ?? {}).length > 0,
+    selector: selector && Object.keys(selector).length > 0 ? selector : undefined,
   };
 }
 
@@ -54,7 +55,7 @@ export interface MergedRule {
 }
 
 /**
- * The rule for a client: of its own namespace, else of the service's, else of the mesh's root; in each the most specific
+ * The rule for a client: one that selects its workload, of its own namespace, else of the service's, else of the mesh's root; in each the most specific
  * host. `candidates` are all rules whose hosts cover the host.
  */
 export function ruleFor(
@@ -65,19 +66,28 @@ export function ruleFor(
   mention: (namespace: string) => void,
 ): MergedRule | undefined {
   if (candidates.length === 0) return undefined;
-  for (const { namespace, exports } of candidates) {
+  const own = namespaceOf(client);
+  for (const { namespace, exports, selector, key } of candidates) {
+    if (selector) {
+      mention(clientOf(namespace, [key]));
+      continue;
+    }
     mention(namespace);
     if (exports !== "all") for (const each of exports) mention(each);
   }
-  const namespaces = client === root ? [serviceNamespace, root] : [client, serviceNamespace, root];
+  for (const key of selectingRules(client)) {
+    const rule = candidates.find((each) => each.selector && each.key === key);
+    if (rule) return merge([rule]);
+  }
+  const namespaces = own === root ? [serviceNamespace, root] : [own, serviceNamespace, root];
   for (const namespace of namespaces) {
-    const own = candidates.filter(
+    const found = candidates.filter(
       (rule) =>
-        !rule.forWorkloads &&
+        !rule.selector &&
         rule.namespace === namespace &&
-        (namespace === client || isExportedTo(rule.exports, client)),
+        (namespace === own || isExportedTo(rule.exports, own)),
     );
-    if (own.length > 0) return merge(own);
+    if (found.length > 0) return merge(found);
   }
   return undefined;
 }

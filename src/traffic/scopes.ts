@@ -10,6 +10,8 @@ export interface Scope {
   name: string;
   kind: "outbound" | "inbound" | "gateway";
   namespace: string;
+  /** As what it calls others: `clientOf`. */
+  client: string;
   /** Labels that make a difference: all of a workload's for inbound and gateways. */
   labels: Readonly<Record<string, string>>;
   /** The Sidecar that it goes by, `namespace/name`; not of gateways. */

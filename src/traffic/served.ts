@@ -237,7 +237,7 @@ export const served: Readonly<Record<string, Served>> = {
     trafficPolicy,
     subsets: { name: true, labels: true, trafficPolicy },
     exportTo: true,
-    workloadSelector: notYet,
+    workloadSelector: policySelector,
   },
   Gateway: {
     selector: true,

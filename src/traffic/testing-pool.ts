@@ -86,6 +86,14 @@ metadata: { name: catalog }
 spec: { host: catalog, exportTo: ["."], subsets: [{ name: v1, labels: { version: v1 } }] }
 ---
 kind: DestinationRule
+metadata: { name: some }
+spec: { host: catalog, workloadSelector: { matchLabels: { app: catalog } }, trafficPolicy: { loadBalancer: { consistentHash: { useSourceIp: true } } }, subsets: [{ name: v1, labels: { version: v2 } }] }
+---
+kind: DestinationRule
+metadata: { name: gate, namespace: istio-system }
+spec: { host: catalog.coolapp.svc.cluster.local, workloadSelector: { matchLabels: { app: istio-ingressgateway } }, subsets: [{ name: v1, labels: { version: v2 } }, { name: v2, labels: { version: v1 } }] }
+---
+kind: DestinationRule
 metadata: { name: mine, namespace: other }
 spec: { host: "*.coolapp.svc.cluster.local", subsets: [{ name: v1, labels: { version: v2 } }] }
 ---

@@ -144,6 +144,56 @@ describe("which DestinationRule", () => {
     assert.deepEqual(kinds(), ["round-robin", "ring-hash"]);
   });
 
+  test("one with a workloadSelector is for those workloads of its namespace alone, and takes the place of all others", () => {
+    const own = (name: string, spec: string, created: string) =>
+      rule(spec, "coolapp", name).replace("namespace:", `creationTimestamp: "${created}", namespace:`);
+    const mesh = meshWith(
+      rule(
+        "{ host: catalog, trafficPolicy: { loadBalancer: { simple: RANDOM } }, subsets: [{ name: v1, labels: { version: v1 } }] }",
+      ),
+      own(
+        "front",
+        "{ host: catalog, workloadSelector: { matchLabels: { app: front } }, trafficPolicy: { loadBalancer: { consistentHash: { httpHeaderName: x-user } } }, subsets: [{ name: v1, labels: { version: v2 } }, { name: v2, labels: { version: v2 } }] }",
+        "2026-01-01T00:00:00Z",
+      ),
+      own(
+        "tier",
+        "{ host: '*.coolapp.svc.cluster.local', workloadSelector: { matchLabels: { tier: web } }, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN } } }",
+        "2026-02-01T00:00:00Z",
+      ),
+      workload("front", { ip: "10.11.0.60", base: "10.10.14" }),
+      `
+kind: VirtualService
+metadata: { name: v }
+spec: { hosts: [catalog], http: [{ route: [{ destination: { host: catalog, subset: v2 } }] }] }`,
+    );
+    const of = (labels: Record<string, string>, namespace = "coolapp") => {
+      const { upstreams, routes } = configOf(mesh, namespace, labels);
+      const subset = (name: string) =>
+        mesh.endpoints
+          .get(upstreams.get(`outbound|8080|${name}|${host}`)?.endpointsName ?? "")
+          ?.localities.flatMap(({ endpoints }) => endpoints.map(({ address }) => address));
+      const { action } = routes.get("8080")!.virtualHosts.find(({ name }) => name.startsWith("catalog"))!
+        .routes[0]!;
+      const { kind } = upstreams.get(`outbound|8080||${host}`)!.balancer;
+      return [kind, subset("v1"), subset("v2"), action.kind === "forward" && action.hash.length];
+    };
+    const some = ["10.10.0.2"];
+    assert.deepEqual(of({}), ["random", ["10.10.0.1"], undefined, 0]);
+    assert.deepEqual(of({ app: "front" }), ["ring-hash", some, some, 1]);
+    assert.deepEqual(of({ app: "front", tier: "web" }), ["ring-hash", some, some, 1]);
+    assert.deepEqual(of({ tier: "web" }), ["round-robin", undefined, undefined, 0]);
+    assert.deepEqual(of({ app: "front" }, "other"), ["random", ["10.10.0.1"], undefined, 0]);
+    assert.equal(mesh.findings.get("VirtualService/coolapp/v"), undefined);
+    assert.equal(mesh.findings.get("DestinationRule/coolapp/front"), undefined);
+    assert.deepEqual(
+      mesh.findings.get("DestinationRule/coolapp/tier")?.map(({ code }) => code),
+      ["WEFT0127"],
+    );
+    mesh.remove("DestinationRule", "coolapp/front");
+    assert.deepEqual(of({ app: "front", tier: "web" }), ["round-robin", undefined, undefined, 0]);
+  });
+
   test("exportTo: '.' is for its own namespace", () => {
     const mesh = meshWith(
       rule(`{ host: catalog, exportTo: ["."], subsets: [{ name: v1, labels: { version: v1 } }] }`),

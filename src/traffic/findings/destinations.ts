@@ -6,10 +6,11 @@ import { fullHost, isHost, isPort, milliseconds } from "../names.ts";
 import { isTcp, namedProtocol } from "../protocol.ts";
 import { isAddress, timeOf } from "../registry.ts";
 import { isSubsetName } from "../rules.ts";
+import { selects } from "../workloads.ts";
 import { finding } from "./codes.ts";
 import { policyCredentialFindings } from "./credentials.ts";
 import type { Look } from "./look.ts";
-import { type At, originOf } from "./origin.ts";
+import { type At, labelText, originOf } from "./origin.ts";
 
 /** Hosts that are not there, subsets and policies that another rule has already, settings that say nothing. */
 export function destinationRuleFindings(rule: DestinationRule, look: Look): Finding[] {
@@ -27,11 +28,18 @@ export function destinationRuleFindings(rule: DestinationRule, look: Look): Find
         : finding("WEFT0101", at("spec.host"), { what: "host", name: spec.host }),
     );
   }
-  // Others of this namespace for the host that are older: they win where both say something.
+  const workloads = spec.workloadSelector?.matchLabels ?? {};
+  const isForSome = Object.keys(workloads).length > 0;
+  if (isForSome && !look.pods(namespace).some((pod) => selects(workloads, pod.labels)))
+    found.push(finding("WEFT0127", at("spec.workloadSelector"), { labels: labelText(workloads) }));
+  // Others of this namespace for the host that are older: they win where both say something. One that is for some
+  // workloads stands alone.
   const older = look
     .rulesOf(host)
     .filter(
       (other) =>
+        !isForSome &&
+        !other.selector &&
         other.namespace === namespace &&
         other.name !== metadata.name &&
         (other.created < timeOf(metadata.creationTimestamp) ||

@@ -159,7 +159,13 @@ function destinationFindings(
   const found: Finding[] = [];
   if (destination.subset) {
     const subsets = look.rule(host, service, namespace)?.subsets ?? [];
-    if (!subsets.some(({ value }) => value.name === destination.subset))
+    // Some workloads may have rules of their own.
+    const ofSome = look
+      .rulesOf(host)
+      .filter((rule) => rule.selector && rule.namespace === namespace)
+      .flatMap((rule) => rule.subsets);
+    const known = [...subsets.map(({ value }) => value), ...ofSome];
+    if (!known.some(({ name }) => name === destination.subset))
       found.push(
         finding("WEFT0101", at(`${field}.subset`), {
           what: "subset",

@@ -2,7 +2,7 @@
 import { derive, equal, flatDerive, type Read } from "../../collections/index.ts";
 import { isPassed, type PassedHosts, passedHost } from "../auto-passthrough.ts";
 import { endpointsOf } from "../endpoints.ts";
-import { isExportedTo, seenBy, type Variants, variants } from "../exports.ts";
+import { isExportedTo, namespaceOf, seenBy, type Variants, variants } from "../exports.ts";
 import { type DraftHost, hostsOf, looseHost } from "../hosts.ts";
 import type { Upstream } from "../model.ts";
 import { blackHoleUpstream, passthroughUpstream, patternsOf } from "../names.ts";
@@ -117,8 +117,9 @@ export function callGraph(
     if (name === passthroughUpstream) return passthrough;
     if (name === blackHoleUpstream) return blackHole;
     const host = passedHost(name) ?? name.slice(name.lastIndexOf("|") + 1);
-    const service = serviceAt(host, client, read);
-    if (!service || !isExportedTo(service.exports, client)) return undefined;
+    const namespace = namespaceOf(client);
+    const service = serviceAt(host, namespace, read);
+    if (!service || !isExportedTo(service.exports, namespace)) return undefined;
     const set = read.get(upstreamSets, registryKey(service));
     if (!set) return undefined;
     const { upstreams, passed = [] } = seenBy(set, client);
@@ -135,9 +136,9 @@ export function callGraph(
     for (const service of read.list(passedServices)) {
       const key = registryKey(service);
       // Of several services of one host it is the one that clients of the namespace call.
-      const called = serviceAt(service.host, client, read);
+      const called = serviceAt(service.host, namespaceOf(client), read);
       if (!called || registryKey(called) !== key) continue;
-      if (!isPassed(service, hosts) || !isExportedTo(service.exports, client)) continue;
+      if (!isPassed(service, hosts) || !isExportedTo(service.exports, namespaceOf(client))) continue;
       const set = read.get(upstreamSets, key);
       for (const each of (set && seenBy(set, client).passed) ?? []) upstreams.set(each.name, each);
     }

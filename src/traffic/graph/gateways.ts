@@ -78,9 +78,9 @@ export function gatewayGraph(
         target: (port) => targetOf(services, port, scope),
         rules: (gateway) => read.all(hostRulesByGateway, gateway),
         service: (host) => serviceAt(host, scope.namespace, read),
-        hash: hashOf(scope.namespace, mesh, read, () => {}),
+        hash: hashOf(scope.client, mesh, read, () => {}),
         mention: () => {},
-        passed: (hosts) => passedTo(hosts, scope.namespace, read),
+        passed: (hosts) => passedTo(hosts, scope.client, read),
         ...gatewayGuards(scope, mesh, read),
       });
     },
@@ -113,7 +113,7 @@ export function gatewayGraph(
       }
       const upstreams = new Map<string, Upstream>([[blackHoleUpstream, blackHole]]);
       for (const name of referenced(listeners.values(), routes.values())) {
-        const upstream = upstreamAt(name, scope.namespace, read);
+        const upstream = upstreamAt(name, scope.client, read);
         if (upstream) upstreams.set(name, upstream);
       }
       return {

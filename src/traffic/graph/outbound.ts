@@ -64,7 +64,7 @@ export function outboundGraph(
       for (const key of read.get(visibleServices, scope.name) ?? []) {
         const set = read.get(upstreamSets, key);
         if (set)
-          for (const upstream of seenBy(set, scope.namespace).upstreams)
+          for (const upstream of seenBy(set, scope.client).upstreams)
             if (isKnown(key, upstream.port)) upstreams.set(upstream.name, withoutSecret(upstream));
       }
       // Where routes of narrowed scopes lead is known too, though it cannot be called by its own name.
@@ -73,7 +73,7 @@ export function outboundGraph(
         const tables = read.all(tablesByScope, scope.name).map(({ table }) => table);
         for (const name of referenced(listeners, tables)) {
           if (upstreams.has(name)) continue;
-          const upstream = upstreamAt(name, scope.namespace, read);
+          const upstream = upstreamAt(name, scope.client, read);
           if (upstream) upstreams.set(name, withoutSecret(upstream));
         }
       }
@@ -84,7 +84,7 @@ export function outboundGraph(
   const looseFor = (scope: Scope, read: Read): DraftHost[] =>
     read.list(looseHosts).flatMap(({ host, rules, draft }) => {
       const chosen = hostRulesOfHost(host, scope.namespace, read);
-      return chosen?.kind === rules.kind && chosen.key === rules.key ? [seenBy(draft, scope.namespace)] : [];
+      return chosen?.kind === rules.kind && chosen.key === rules.key ? [seenBy(draft, scope.client)] : [];
     });
   const outboundTables = flatDerive(
     outboundScopes,
@@ -101,7 +101,7 @@ export function outboundGraph(
       const isKnown = portsOf(scope, read);
       for (const key of read.get(visibleServices, scope.name) ?? []) {
         const set = read.get(hostSets, key);
-        if (set) for (const draft of seenBy(set, scope.namespace)) if (isKnown(key, draft.port)) add(draft);
+        if (set) for (const draft of seenBy(set, scope.client)) if (isKnown(key, draft.port)) add(draft);
       }
       for (const draft of looseFor(scope, read)) add(draft);
       const policy = sidecarOf(scope, read)?.policy ?? mesh.outboundPolicy;
@@ -124,7 +124,7 @@ export function outboundGraph(
       for (const key of read.get(visibleServices, scope.name) ?? []) {
         const set = read.get(listenerSets, key);
         if (!set) continue;
-        for (const part of seenBy(set, scope.namespace)) {
+        for (const part of seenBy(set, scope.client)) {
           if (!isKnown(key, part.port)) continue;
           const name = `${part.address}_${part.port}`;
           const others = parts.get(name);

@@ -1,6 +1,7 @@
 /** The rules that people write about hosts: DestinationRules, VirtualServices, HTTPRoutes. */
 import type { MeshSettings } from "../../api/index.ts";
 import { derive, index, joinPartitions, type Read } from "../../collections/index.ts";
+import { namespaceOf } from "../exports.ts";
 import { httpRouteRulesOf, isGranted } from "../gateway-api.ts";
 import { gatewayRulesOf, isAutoPassthrough } from "../gateways.ts";
 import type { HostContext } from "../hosts.ts";
@@ -121,7 +122,8 @@ export function ruleGraph(
   const hashOf =
     (client: string, mesh: MeshSettings, read: Read, mention: (namespace: string) => void) =>
     (host: string, port: number, subset: string) => {
-      const rule = ruleOfHost(host, serviceAt(host, client, read), client, mesh, read, mention);
+      const service = serviceAt(host, namespaceOf(client), read);
+      const rule = ruleOfHost(host, service, client, mesh, read, mention);
       if (!rule) return [];
       const part = rule.subsets.find(({ value }) => value.name === subset)?.value.trafficPolicy;
       return hashPolicyOf(policyFor(rule.policy?.value, part, port).loadBalancer);
@@ -134,16 +136,19 @@ export function ruleGraph(
     mention: (namespace: string) => void,
   ): HostContext => {
     const patterns = patternsOf(host);
+    const namespace = namespaceOf(client);
     const candidates = patterns.flatMap((pattern) => read.all(hostRulesByHost, pattern));
     return {
       mesh,
       gateways: sidecarGateways,
-      client,
-      service: (name) => serviceAt(name, client, read),
+      client: namespace,
+      service: (name) => serviceAt(name, namespace, read),
       hash: hashOf(client, mesh, read, mention),
       mention,
       rules:
-        candidates.length === 0 ? undefined : rulesFor(candidates, host, new Set(patterns), client, mention),
+        candidates.length === 0
+          ? undefined
+          : rulesFor(candidates, host, new Set(patterns), namespace, mention),
     };
   };
 

@@ -1,10 +1,12 @@
 /** Which scopes there are: from the proxies that are connected, and what makes a difference between them. */
 import { derive, flatDerive, index, type Read } from "../../collections/index.ts";
-import { isExportedTo } from "../exports.ts";
+import { clientOf, isExportedTo } from "../exports.ts";
 import type { TrafficInputs } from "../inputs.ts";
 import type { Proxy as MeshProxy } from "../model.ts";
+import { byAge } from "../registry.ts";
 import { labelText, podOf, type Scope, workloadLabels } from "../scopes.ts";
 import { sidecarFor, sidecarRulesOf } from "../sidecars.ts";
+import { selects } from "../workloads.ts";
 import type { InstanceGraph } from "./instances.ts";
 import type { MeshGraph } from "./mesh.ts";
 import type { RuleGraph } from "./rules.ts";
@@ -14,7 +16,7 @@ export function scopeGraph(
   inputs: TrafficInputs,
   { meshOf, meshFor, members }: MeshGraph,
   { workloads }: InstanceGraph,
-  { hostRules }: RuleGraph,
+  { hostRules, rules }: RuleGraph,
 ) {
   // Which scopes there are.
   const sourceLabels = derive(
@@ -29,6 +31,9 @@ export function scopeGraph(
     },
     { name: "sourceLabels" },
   );
+  const selectingRules = index(rules, ({ selector, namespace }) => (selector ? [namespace] : []), {
+    name: "selectingRules",
+  });
   const sidecars = derive(
     inputs.sidecars,
     (sidecar, read) => (meshFor(sidecar, read) ? sidecarRulesOf(sidecar) : undefined),
@@ -49,10 +54,21 @@ export function scopeGraph(
     const { namespace } = proxy;
     const labels = workloadLabels(proxy.labels);
     const ports = read.get(workloads, `${namespace}/${podOf(proxy)}`)?.ports ?? {};
-    if (proxy.type === "gateway")
-      return [
-        { name: `gateway/${namespace}/${labelText(labels)}`, kind: "gateway", namespace, labels, ports },
-      ];
+    // DestinationRules that are for its workload, the oldest first.
+    const selected = read
+      .all(selectingRules, namespace)
+      .filter(({ selector }) => selects(selector, proxy.labels))
+      .sort(byAge);
+    const client = clientOf(
+      namespace,
+      selected.map(({ key }) => key),
+    );
+    const selectedBy = selected.length > 0 ? `rules=${selected.map(({ name }) => name).join(",")}` : "";
+    const named = (...parts: string[]) => parts.filter((part) => part).join("/");
+    if (proxy.type === "gateway") {
+      const name = named(`gateway/${namespace}/${labelText(labels)}`, selectedBy);
+      return [{ name, kind: "gateway", namespace, client, labels, ports }];
+    }
     const asked: Record<string, string> = {};
     for (const { labels: pairs, exports } of read.list(sourceLabels))
       if (isExportedTo(exports, namespace))
@@ -65,12 +81,13 @@ export function scopeGraph(
     );
     const inbound = sidecar?.ingress || sidecar?.inboundPool ? sidecar : undefined;
     // What holds for the whole namespace makes no scope of its own.
-    const parts = [labelText(outbound), sidecar?.selector ? `sidecar=${sidecar.name}` : ""];
+    const parts = [labelText(outbound), sidecar?.selector ? `sidecar=${sidecar.name}` : "", selectedBy];
     return [
       {
-        name: [`outbound/${namespace}`, ...parts.filter((part) => part)].join("/"),
+        name: named(`outbound/${namespace}`, ...parts),
         kind: "outbound",
         namespace,
+        client,
         labels: outbound,
         ...(sidecar && { sidecar: sidecar.key }),
         ports: {},
@@ -84,6 +101,7 @@ export function scopeGraph(
           .join("/"),
         kind: "inbound",
         namespace,
+        client: namespace,
         labels,
         ...(inbound && { sidecar: inbound.key }),
         ports,
