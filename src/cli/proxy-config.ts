@@ -7,9 +7,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Argument, type Command } from "commander";
 import { WeftError } from "../api/index.ts";
+import { loadKubeconfig } from "../kube/index.ts";
 import { type DumpedResource, type Kind, type ProxyDump, typeUrls } from "../xds/index.ts";
 import { clientOf } from "./contexts.ts";
 import { askDiscoveries } from "./discovery-pods.ts";
+import { proxyPod } from "./proxy-pod.ts";
 import { type OutputFormat, outputOption, print } from "./table.ts";
 
 /** What is asked for, in all of its spellings → the kind of resource. */
@@ -28,7 +30,7 @@ const kinds: Readonly<Record<string, Kind | undefined>> = {
 };
 
 interface Options {
-  namespace: string;
+  namespace?: string;
   context?: string;
   kubeconfig?: string;
   output: OutputFormat;
@@ -37,21 +39,23 @@ interface Options {
 export function define(command: Command): void {
   outputOption(command)
     .addArgument(new Argument("<kind>", "what to show").choices(Object.keys(kinds)))
-    .argument("<pod>", "the proxy's pod: POD.NAMESPACE, or POD with -n")
-    .option("-n, --namespace <name>", "the pod's namespace", "default")
+    .argument(
+      "<pod>",
+      "the proxy's pod: POD[.NAMESPACE], or deploy/NAME[.NAMESPACE], sts/…, ds/… for the first of its pods",
+    )
+    .option("-n, --namespace <name>", "the pod's namespace (default: the context's)")
     .option("--context <name>", "context of the cluster that is asked (default: the current one)")
     .option("--kubeconfig <file>", "the kubeconfig that has the context (default: the one that kubectl uses)")
     .action(show);
 }
 
 async function show(asked: string, pod: string, options: Options): Promise<void> {
-  const name = pod.includes(".") ? pod : `${pod}.${options.namespace}`;
+  const cluster = clientOf(options.context, options.kubeconfig);
+  const own = options.namespace ?? loadKubeconfig(options.kubeconfig).context(cluster.context).namespace;
+  const name = await proxyPod(cluster.client, pod, own);
   const kind = kinds[asked];
   const query = new URLSearchParams({ proxy: name, ...(kind && { kind }) });
-  const answers = await askDiscoveries(
-    clientOf(options.context, options.kubeconfig),
-    `/debug/config?${query}`,
-  );
+  const answers = await askDiscoveries(cluster, `/debug/config?${query}`);
   const answer = answers.find(({ status }) => status === 200);
   if (!answer) throw new WeftError("PROXY_NOT_CONNECTED", { proxy: name });
   const { resources } = JSON.parse(answer.body) as ProxyDump;
@@ -70,6 +74,8 @@ async function show(asked: string, pod: string, options: Options): Promise<void>
       const some = resources.filter((resource) => resource.kind === each);
       if ((kind ?? each) === each && (some.length > 0 || kind)) parts.push(tableOf[each](some));
     }
+    if (kind === "secret" && resources.length === 0)
+      return "none: discovery hands out gateways' credentials; a workload's own certificate is with its agent (/certs at its port 15000)";
     for (const { kind: of, name: resource, rejected } of resources) {
       if (rejected !== undefined) parts.push(`rejected: ${of} ${resource}: ${rejected.trim()}`);
     }
