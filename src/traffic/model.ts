@@ -383,6 +383,8 @@ export type UpstreamTls =
       certificate?: string;
       key?: string;
       ca?: string;
+      /** Certificates that are revoked (CRL). */
+      crl?: string;
       subjectAltNames: readonly string[];
       insecure: boolean;
     };

@@ -250,6 +250,7 @@ export function tlsOf(settings: ClientTlsSettings | undefined, context: TlsConte
         ...(settings.clientCertificate && { certificate: settings.clientCertificate }),
         ...(settings.privateKey && { key: settings.privateKey }),
         ...(settings.caCertificates && { ca: settings.caCertificates }),
+        ...(settings.caCrl && { crl: settings.caCrl }),
         subjectAltNames: names,
         insecure: settings.insecureSkipVerify ?? false,
       };

@@ -19,7 +19,7 @@ const tlsContext: Served = {
   subjectAltNames: true,
   sni: true,
   insecureSkipVerify: true,
-  caCrl: notYet,
+  caCrl: true,
 };
 
 const loadBalancer: Served = {

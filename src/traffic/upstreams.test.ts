@@ -115,6 +115,17 @@ describe("trafficPolicy", () => {
       subjectAltNames: [],
       insecure: false,
     });
+    const revoked = tls("{ mode: SIMPLE, caCertificates: /ca.pem, caCrl: /crl.pem }");
+    assert.equal(revoked.mode === "simple" && revoked.crl, "/crl.pem");
+    const idle = meshWith(
+      rule(
+        "{ host: catalog, trafficPolicy: { tls: { mode: SIMPLE, insecureSkipVerify: true, caCrl: /crl.pem } } }",
+      ),
+    );
+    assert.deepEqual(
+      idle.findings.get("DestinationRule/coolapp/catalog")?.map(({ code, origin }) => [code, origin.field]),
+      [["WEFT0901", "spec.trafficPolicy.tls.caCrl"]],
+    );
     const mutual = tls("{ mode: ISTIO_MUTUAL }");
     assert.ok(mutual.mode === "mesh" && !mutual.auto);
   });

@@ -1,9 +1,15 @@
 /** Objects as people write them, through traffic/ and xds/, on real Envoy and on the embedded proxy. */
+import "reflect-metadata"; // the X.509 library's dependency injection wants it first
 import assert from "node:assert/strict";
+import { createPrivateKey, webcrypto } from "node:crypto";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { connect as connectTls, createServer as createTlsServer } from "node:tls";
+import * as x509 from "@peculiar/x509";
 import { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
 import { Listener } from "#protocols/envoy/config/listener/v3/listener.ts";
 import { endpoint, socketAddress } from "../../src/proxy/testing/resources.ts";
@@ -236,6 +242,76 @@ spec: { mtls: { mode: DISABLE } }`);
     return answer!.status;
   });
 });
+
+test("caCrl: a server whose certificate is revoked is not believed", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "weft-crl-"));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const ca = await makeCa();
+  const [good, revoked] = [
+    await ca.issue({ dns: ["good.example"] }),
+    await ca.issue({ dns: ["bad.example"] }),
+  ];
+  const files = { ca: join(directory, "ca.pem"), crl: join(directory, "crl.pem") };
+  writeFileSync(files.ca, ca.ca);
+  writeFileSync(files.crl, await revocations(ca, [revoked.cert]));
+  const upstreams: Resources["clusters"] = [];
+  for (const [name, { cert, key }] of Object.entries({ good, revoked })) {
+    const server = createTlsServer({ cert, key }, (socket) => {
+      socket.on("error", () => undefined);
+      socket.on("data", () => socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"));
+    });
+    const { port } = await listening(t, server);
+    const mesh = testMesh();
+    mesh.apply(`
+kind: ServiceEntry
+metadata: { name: out }
+spec: { hosts: [out.example.com], resolution: STATIC, ports: [{ number: ${port}, name: http, protocol: HTTP }], endpoints: [{ address: 127.0.0.1 }] }
+---
+kind: DestinationRule
+metadata: { name: out }
+spec: { host: out.example.com, trafficPolicy: { tls: { mode: SIMPLE, sni: x.example, caCertificates: ${files.ca}, caCrl: ${files.crl} } } }`);
+    const { upstreams: all } = mesh.config(mesh.connect({ namespace: "coolapp" }));
+    const upstream = all.get(`outbound|${port}||out.example.com`)!;
+    upstreams.push({
+      ...Cluster.decode(encodeUpstream({ ...upstream, name }).message),
+      loadAssignment: { clusterName: name, endpoints: [{ lbEndpoints: [endpoint("127.0.0.1", port)] }] },
+    });
+  }
+  const both = await startBoth(t, ({ log }) => ({
+    clusters: upstreams,
+    listeners: [
+      http("l", log, [
+        { name: "v", domains: ["*"], routes: [to("/good", "good"), to("/revoked", "revoked")] },
+      ]),
+    ],
+  }));
+  await both.same(async (proxy) => {
+    const ask = async (path: string) => {
+      const head = `GET ${path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n`;
+      return (await exchange(proxy.address("l"), head))[0]!.status;
+    };
+    assert.deepEqual([await ask("/good"), await ask("/revoked")], [200, 503]);
+  });
+});
+
+/** A list of revoked certificates, PEM. */
+async function revocations(ca: { ca: string; key: string }, certificates: string[]): Promise<string> {
+  const ecdsa = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const der = createPrivateKey(ca.key).export({ type: "pkcs8", format: "der" });
+  const crl = await x509.X509CrlGenerator.create({
+    issuer: new x509.X509Certificate(ca.ca).subject,
+    thisUpdate: new Date(Date.now() - 60_000),
+    nextUpdate: new Date(Date.now() + 3_600_000),
+    entries: certificates.map((cert) => ({
+      serialNumber: new x509.X509Certificate(cert).serialNumber,
+      revocationDate: new Date(Date.now() - 60_000),
+      reason: x509.X509CrlReason.keyCompromise,
+    })),
+    signingAlgorithm: ecdsa,
+    signingKey: await webcrypto.subtle.importKey("pkcs8", der, ecdsa, false, ["sign"]),
+  });
+  return crl.toString("pem").replace(/ CRL-/g, " X509 CRL-"); // as OpenSSL has it
+}
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");

@@ -122,6 +122,13 @@ function policyFindings(policy: TrafficPolicy, field: string, at: At, look: Look
     }
     const tls = part.tls;
     found.push(...policyCredentialFindings(tls, at, own, look));
+    const reasons = [
+      ...(tls?.credentialName ? ["with credentialName the list comes from the Secret (ca.crl)"] : []),
+      ...(tls?.insecureSkipVerify ? ["nothing is verified (insecureSkipVerify)"] : []),
+      ...(tls?.mode !== "SIMPLE" && tls?.mode !== "MUTUAL" ? ["it is for SIMPLE and MUTUAL"] : []),
+    ];
+    if (tls?.caCrl && reasons[0])
+      found.push(finding("WEFT0901", at(`${own}.tls.caCrl`), { reason: reasons[0] }));
     if (tls?.mode === "MUTUAL" && !tls.credentialName && !(tls.clientCertificate && tls.privateKey))
       found.push(
         finding("WEFT0106", at(`${own}.tls`), {

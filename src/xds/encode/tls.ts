@@ -118,7 +118,11 @@ function outsideTls(tls: OutsideTls) {
           ? combined(names, byName(`${tls.secret}-cacert`))
           : {
               $case: "validationContext" as const,
-              value: { trustedCa: file(tls.ca ?? systemRoots), matchTypedSubjectAltNames: names },
+              value: {
+                trustedCa: file(tls.ca ?? systemRoots),
+                ...(tls.crl && { crl: file(tls.crl) }),
+                matchTypedSubjectAltNames: names,
+              },
             },
     }),
   };
