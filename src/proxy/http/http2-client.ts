@@ -124,11 +124,8 @@ class Http2Stream implements UpstreamStream {
   }
 
   head(head: RequestHead, end: boolean): void {
-    const fields = outgoing(head.headers);
-    fields[":method"] = head.method;
-    fields[":path"] = head.path;
-    fields[":authority"] = head.authority;
-    fields[":scheme"] = head.scheme || "http";
+    const pseudo = [":method", head.method, ":path", head.path, ":authority", head.authority];
+    const fields = [...pseudo, ":scheme", head.scheme || "http", ...head.headers.flat];
     let stream: ClientHttp2Stream;
     try {
       stream = this.#client.session.request(fields, { endStream: end, waitForTrailers: !end });
