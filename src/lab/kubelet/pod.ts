@@ -16,25 +16,18 @@ import { logDirectory, type NodeContext } from "./context.ts";
 import { hostnameOf, hostsFile, nsswitchConf, resolvConf } from "./etc.ts";
 import { runHook } from "./hooks.ts";
 import { isOutage } from "./outage.ts";
+import { podStatus, sayUnserved } from "./pod-status.ts";
+import { Stopping } from "./pod-stop.ts";
 import { forgetTokens, refreshVolumes, setUpVolumes } from "./pod-volumes.ts";
 import { Probes } from "./probes.ts";
 import type { RunningContainer } from "./runtime.ts";
-import {
-  type ContainerStatus,
-  conditionsOf,
-  isInitDone,
-  type PodStatus,
-  phaseOf,
-  qosClassOf,
-} from "./status.ts";
+import { isInitDone, type PodStatus } from "./status.ts";
 import { type MountedVolume, VolumeError } from "./volumes.ts";
 
 /** Milliseconds until something that failed for a reason outside of the pod is tried again. */
 const retry = 2_000;
 /** How often what volumes are made of is looked at again. */
 const refreshEvery = 60_000;
-/** The least time between SIGTERM and SIGKILL, whatever preStop hooks took (kubelet's minimumGracePeriodInSeconds). */
-const leastGrace = 2_000;
 const defaultGraceSeconds = 30;
 
 export class PodWorker {
@@ -45,13 +38,12 @@ export class PodWorker {
   #removed = false;
   readonly #containers: PodContainer[];
   readonly #probes = new Map<PodContainer, Probes>();
-  readonly #hooks = new Map<RunningContainer, "running" | "done">();
-  readonly #stopping = new Map<RunningContainer, Promise<void>>();
+  readonly #hooks = new WeakMap<RunningContainer, "running" | "done">();
+  readonly #stopping: Stopping;
   #network: PodNetwork | undefined;
   #volumes: Map<string, MountedVolume> | undefined;
   #volumesAt = 0;
   #terminating: Promise<void> | undefined;
-  #killAt: Timer | undefined;
   #ended: "Succeeded" | "Failed" | undefined;
   #failure: { reason: string; message: string } | undefined;
   #active = false;
@@ -74,6 +66,7 @@ export class PodWorker {
       ...(pod.spec.initContainers ?? []).map(make(true)),
       ...pod.spec.containers.map(make(false)),
     ];
+    this.#stopping = new Stopping(context, this, this.#containers);
     const { phase } = pod.status ?? {};
     if (phase === "Succeeded" || phase === "Failed") this.#ended = phase;
   }
@@ -183,7 +176,7 @@ export class PodWorker {
       return undefined;
     }
     if (this.#ended) {
-      await this.#stopAll(0);
+      await this.#stopping.all(0);
       await this.#report();
       if (this.#network) await this.#releaseNetwork();
       return undefined;
@@ -195,7 +188,7 @@ export class PodWorker {
         message: "Pod was active on the node longer than the specified deadline",
       };
       this.#context.events.normal(this.pod, "DeadlineExceeded", this.#failure.message);
-      await this.#stopAll(this.#graceMs());
+      await this.#stopping.all(this.#graceMs());
       this.#ended = "Failed";
       this.#again = true;
       return undefined;
@@ -209,7 +202,8 @@ export class PodWorker {
 
   /** Brings the pod closer to running. */
   async #advance(): Promise<number | undefined> {
-    this.#warn();
+    if (!this.#warned) sayUnserved(this.#context, this.pod, this.#containers);
+    this.#warned = true;
     let surroundings: Surroundings;
     try {
       surroundings = await this.#surroundings();
@@ -240,7 +234,7 @@ export class PodWorker {
       await keep(container);
       if (container.role === "init" && container.exit && !container.restarts(restartPolicy)) {
         if (container.exit.code !== 0) {
-          await this.#stopAll(this.#graceMs());
+          await this.#stopping.all(this.#graceMs());
           this.#ended = "Failed";
           return undefined;
         }
@@ -261,7 +255,7 @@ export class PodWorker {
     // Sidecars and the network go when the containers are done for good.
     if (mains.every((container) => container.exit && !container.restarts(restartPolicy))) {
       const failed = mains.some(({ exit }) => exit!.code !== 0);
-      await this.#stopAll(this.#graceMs());
+      await this.#stopping.all(this.#graceMs());
       for (const container of this.#containers) await container.readTerminationMessage();
       this.#ended = failed ? "Failed" : "Succeeded";
       return undefined;
@@ -278,7 +272,7 @@ export class PodWorker {
     if (container.running) {
       const image = this.#imageName(container);
       if (image !== undefined && image !== current!.record.image) {
-        void this.#stop(container, `Container ${container.name} definition changed, will be restarted`);
+        this.#stop(container, `Container ${container.name} definition changed, will be restarted`);
       }
       return undefined;
     }
@@ -323,7 +317,7 @@ export class PodWorker {
         address: this.#network?.address ?? this.#context.node.address,
         onChange: () => this.wake(),
         onResult: (message) => events.warning(this.pod, "Unhealthy", message, container.fieldPath),
-        onDead: (message) => void this.#stop(container, message),
+        onDead: (message) => this.#stop(container, message),
       });
       this.#probes.set(container, probes);
       probes.start();
@@ -338,7 +332,7 @@ export class PodWorker {
       this.#hooks.set(instance, "done");
       if (failure !== undefined) {
         events.warning(this.pod, "FailedPostStartHook", failure, container.fieldPath);
-        void this.#stop(container, "FailedPostStartHook");
+        this.#stop(container, "FailedPostStartHook");
       } else probe();
       this.wake();
     });
@@ -402,7 +396,7 @@ export class PodWorker {
   /** The end of a pod that was deleted. */
   async #terminate(): Promise<void> {
     const { client, runtime, stateDir } = this.#context;
-    await this.#stopAll(this.#graceMs());
+    await this.#stopping.all(this.#graceMs());
     for (const container of this.#containers) await container.readTerminationMessage();
     await this.#releaseNetwork();
     for (const probes of this.#probes.values()) probes.stop();
@@ -438,85 +432,17 @@ export class PodWorker {
     return seconds * 1000;
   }
 
+  /** Ends an instance, to be followed by the next one or not. */
+  #stop(container: PodContainer, message: string): void {
+    void this.#stopping.one(container, message, this.#graceMs());
+  }
+
   /** The grace period of a pod that is stopping became shorter. */
   #hurry(): void {
-    const { world } = this.#context;
     const since = this.pod.metadata.deletionTimestamp;
     // deletionTimestamp already is the moment at which the grace period ends.
-    const left = this.#removed || !since ? 0 : Math.max(0, Date.parse(since) - world.now());
-    this.#killAt?.cancel();
-    this.#killAt = world.after(left, () => {
-      for (const { current } of this.#containers) current?.signal("SIGKILL");
-    });
-  }
-
-  /**
-   * Stops everything: preStop hooks all at once, then containers together, and sidecars one by one when these have
-   * ended, the last one first. Source: kubernetes `pkg/kubelet/kuberuntime/kuberuntime_termination_order.go`.
-   */
-  async #stopAll(grace: number): Promise<void> {
-    let turn: Promise<unknown> | undefined;
-    const stop = (container: PodContainer) =>
-      this.#stop(container, `Stopping container ${container.name}`, grace, turn);
-    const all = this.#containers.filter(({ role }) => role !== "sidecar").map(stop);
-    for (const sidecar of this.#containers.filter(({ role }) => role === "sidecar").reverse()) {
-      turn = Promise.all(all);
-      all.push(stop(sidecar));
-    }
-    await Promise.all(all);
-    this.#killAt?.cancel();
-    this.#killAt = undefined;
-  }
-
-  /** Ends an instance: preStop hook, its turn, SIGTERM, and SIGKILL when the grace period is over. */
-  #stop(
-    container: PodContainer,
-    message: string,
-    grace = this.#graceMs(),
-    turn?: Promise<unknown>,
-  ): Promise<void> {
-    const instance = container.current;
-    if (!instance || instance.exit) return Promise.resolve();
-    let stopping = this.#stopping.get(instance);
-    if (!stopping) {
-      stopping = this.#stopInstance(container, instance, message, grace, turn);
-      this.#stopping.set(instance, stopping);
-    }
-    return stopping;
-  }
-
-  async #stopInstance(
-    container: PodContainer,
-    instance: RunningContainer,
-    message: string,
-    grace: number,
-    turn: Promise<unknown> | undefined,
-  ): Promise<void> {
-    const { world, events } = this.#context;
-    const fieldPath = container.fieldPath;
-    events.normal(this.pod, "Killing", message, fieldPath);
-    await instance.started;
-    const end = world.monotonic() + grace;
-    const within = async <T>(promise: Promise<T>): Promise<T | undefined> => {
-      const { promise: tooLong, resolve } = Promise.withResolvers<undefined>();
-      const timer = world.after(Math.max(0, end - world.monotonic()), () => resolve(undefined));
-      const result = await Promise.race([promise, tooLong]);
-      timer.cancel();
-      return result;
-    };
-    const hook = container.spec.lifecycle?.preStop;
-    if (hook && grace > 0) {
-      const address = this.#network?.address ?? "";
-      const failure = await within(runHook(hook, container.spec, instance, address, world));
-      if (failure !== undefined) events.warning(this.pod, "FailedPreStopHook", failure, fieldPath);
-    }
-    if (turn && grace > 0) await within(turn);
-    const left = grace === 0 ? 0 : Math.max(leastGrace, end - world.monotonic());
-    if (left > 0) instance.signal("SIGTERM");
-    const timer = world.after(left, () => instance.signal("SIGKILL"));
-    await instance.exited;
-    timer.cancel();
-    this.#stopping.delete(instance);
+    const left = this.#removed || !since ? 0 : Math.max(0, Date.parse(since) - this.#context.world.now());
+    this.#stopping.hurry(left);
   }
 
   #deadline(): number | undefined {
@@ -526,64 +452,17 @@ export class PodWorker {
     return Date.parse(startTime) + activeDeadlineSeconds * 1000;
   }
 
-  /** Says, once, what the pod asks for and does not get. */
-  #warn(): void {
-    if (this.#warned) return;
-    this.#warned = true;
-    const { spec } = this.pod;
-    const { events } = this.#context;
-    for (const container of this.#containers) {
-      const user = container.spec.securityContext?.runAsUser ?? spec.securityContext?.runAsUser;
-      if (user === undefined || user === 0) continue;
-      const message = `runAsUser ${user} is not honoured: programs in the lab run as the user who started it`;
-      events.warning(this.pod, "UserNotMapped", message, container.fieldPath);
-    }
-    for (const field of ["hostPID", "hostIPC", "shareProcessNamespace"] as const) {
-      if (spec[field]) {
-        events.warning(
-          this.pod,
-          "NotSupported",
-          `${field} is not supported: every container has its own namespaces`,
-        );
-      }
-    }
-  }
-
   /** The status as it is now. */
   status(): PodStatus {
-    const { node, world } = this.#context;
-    const { pod } = this;
-    const hasInit = (pod.spec.initContainers ?? []).length > 0;
-    const init: ContainerStatus[] = [];
-    const statuses: ContainerStatus[] = [];
-    let initialized = true;
-    for (const container of this.#containers) {
-      if (container.role === "main") continue;
-      const status = container.status("PodInitializing");
-      if (!isInitDone(container.spec, status)) initialized = false;
-      init.push(status);
-    }
-    for (const container of this.#containers) {
-      if (container.role !== "main") continue;
-      statuses.push(container.status(hasInit && !initialized ? "PodInitializing" : "ContainerCreating"));
-    }
-    const phase = this.#ended ?? phaseOf(pod.spec, init, statuses);
-    const previous = pod.status;
-    const address = this.#network?.address ?? previous?.podIP;
-    const now = timestamp(world);
-    const status: PodStatus = {
-      phase,
-      conditions: conditionsOf({ pod, phase, init, statuses, hasNetwork: this.#network !== undefined, now }),
-      hostIP: node.address,
-      hostIPs: [{ ip: node.address }],
-      ...(address && { podIP: address, podIPs: [{ ip: address }] }),
-      startTime: previous?.startTime ?? now,
-      ...(init.length > 0 && { initContainerStatuses: init }),
-      containerStatuses: statuses,
-      qosClass: previous?.qosClass ?? qosClassOf(pod.spec),
-      ...(this.#failure ?? (previous?.reason && { reason: previous.reason, message: previous.message })),
-    };
-    return status;
+    return podStatus({
+      pod: this.pod,
+      containers: this.#containers,
+      network: this.#network,
+      ended: this.#ended,
+      failure: this.#failure,
+      hostIP: this.#context.node.address,
+      now: timestamp(this.#context.world),
+    });
   }
 
   /** Writes the status when it is another than the API has. */
