@@ -11,6 +11,7 @@
  */
 import { spawn } from "node:child_process";
 import { existsSync, globSync, statSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -57,7 +58,9 @@ if (files.length === 0) {
   );
   process.exit(1);
 }
-const status = await run(process.execPath, ["--test", "--test-reporter=spec", ...flags, ...files]);
+// As many files at a time as there are processors: half of a lab's tests is waiting, and no two share anything.
+const atATime = `--test-concurrency=${availableParallelism()}`;
+const status = await run(process.execPath, ["--test", "--test-reporter=spec", atATime, ...flags, ...files]);
 process.exitCode = status !== 0 ? status : failed;
 
 /** The test files at or below a path; a path without its ending (`test/scenarios/001`) names all that begin so. */
