@@ -240,7 +240,7 @@ async function countersNow(proxy: EitherProxy, also: RegExp): Promise<Record<str
   const found: Record<string, number> = {};
   for (const line of (await proxy.admin("/stats")).split("\n").sort()) {
     const [, name = "", value] =
-      /^((?:cluster|http(?!\.admin)|\w+\.http_local_rate_limit)\.\S+): (\d+)$/.exec(line) ?? [];
+      /^((?:cluster|http(?!\.admin)|tcp|\w+\.http_local_rate_limit)\.\S+): (\d+)$/.exec(line) ?? [];
     if (Number(value) > 0 && !notCounted.test(name) && !also.test(name)) found[name] = Number(value);
   }
   return found;

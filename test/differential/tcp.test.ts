@@ -14,6 +14,7 @@ import {
   tcpFilter,
 } from "../../src/proxy/testing/resources.ts";
 import { listening, startBoth } from "./harness.ts";
+import { counters } from "./http.ts";
 
 const any = socketAddress("127.0.0.1", 0);
 
@@ -87,6 +88,7 @@ test("round robin goes through the hosts in turn, and half-closed connections ca
     assert.deepEqual(said.slice(2), said.slice(0, -2));
     return [...new Set(said)].sort();
   });
+  await both.same((proxy) => counters(proxy));
 });
 
 test("much, to readers that are slow and quick at once, arrives whole and in order, both ways", async (t) => {
@@ -134,6 +136,7 @@ test("much, to readers that are slow and quick at once, arrives whole and in ord
       }),
     );
   });
+  await both.same((proxy) => counters(proxy));
 });
 
 test("unknown clusters, clusters without hosts and refused connects close the connection", async (t) => {
@@ -156,6 +159,7 @@ test("unknown clusters, clusters without hosts and refused connects close the co
   for (const name of ["empty", "refused", "missing"]) {
     await both.same(async (proxy) => (await talk(proxy.address(name), "")).replace(/!.*/, ""));
   }
+  await both.same((proxy) => counters(proxy));
 });
 
 test("the HTTP inspector and the TLS inspector choose the chain", async (t) => {
@@ -205,6 +209,7 @@ test("the HTTP inspector and the TLS inspector choose the chain", async (t) => {
   await both.same((proxy) =>
     Promise.all(openings.map(async (text) => [text, await firstWord(proxy.address("l"), text)])),
   );
+  await both.same((proxy) => counters(proxy));
 });
 
 /** A file access log of what TCP connections have. */
@@ -273,6 +278,7 @@ test("the access log says what became of connections", async (t) => {
     }
     return lines;
   });
+  await both.same((proxy) => counters(proxy));
 });
 
 for (const [what, action, policy] of [

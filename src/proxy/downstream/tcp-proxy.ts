@@ -156,6 +156,11 @@ class Passage {
       return;
     }
     this.#host = host;
+    // A connection counts as a request of its cluster, as in Envoy; one that there is no room for does not.
+    const { stats: counted } = cluster;
+    const waiting = counted.gauge("upstream_rq_pending_active");
+    const waited = counted.counter("upstream_rq_pending_total");
+    waiting.inc();
     const { upstreamAlpn } = this.#connection;
     const read = new ReadBuffer();
     const onread = {
@@ -167,11 +172,27 @@ class Passage {
         return goOn;
       },
     };
-    this.#pending = host.connect({ ...(upstreamAlpn ? { alpn: upstreamAlpn } : {}), onread }, (result) => {
+    const attempt = host.connect({ ...(upstreamAlpn ? { alpn: upstreamAlpn } : {}), onread }, (result) => {
       this.#pending = undefined;
-      if (result.ok) this.#flow(result, cluster);
-      else this.#failed(result);
+      waiting.dec();
+      if (result.ok || result.why !== "overflow") waited.inc();
+      if (result.ok) {
+        counted.counter("upstream_rq_total").inc();
+        counted.gauge("upstream_rq_active").inc();
+        this.#flow(result, cluster);
+        return;
+      }
+      if (result.why !== "overflow") counted.counter("upstream_rq_pending_failure_eject").inc();
+      this.#failed(result);
     });
+    this.#pending = {
+      cancel() {
+        waiting.dec();
+        waited.inc();
+        counted.counter("upstream_rq_cancelled").inc();
+        attempt.cancel();
+      },
+    };
   }
 
   #giveUp(flag: string): void {
@@ -291,7 +312,11 @@ class Passage {
       if (up.writableLength > 0 && why === "DownstreamClose") up.end(() => up.destroy());
       else up.destroy();
     }
-    if (this.#established) this.#established.host.activeRequests--;
+    if (this.#established) {
+      const { host } = this.#established;
+      host.activeRequests--;
+      host.cluster.stats.gauge("upstream_rq_active").dec();
+    }
     connections.delete(this);
     stats.gauge("downstream_cx_active").dec();
     this.#report.closed({ received: this.#received, sent: this.#sent, flags: this.#flags });
