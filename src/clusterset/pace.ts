@@ -6,8 +6,8 @@ const burst = 3;
 const refill = 10_000;
 
 interface Name {
-  left: number;
-  at: number;
+  /** When it would be as if it had never been done: each time moves it on by `refill`. */
+  full: number;
   timer: Timer | undefined;
   wish: (() => void) | undefined;
 }
@@ -23,25 +23,24 @@ export class Pace {
   /** Does it now, or when it may be done again; another wish under the name takes its place until then. */
   run(name: string, wish: () => void): void {
     const now = this.#world.monotonic();
-    const of = this.#names.get(name) ?? { left: burst, at: now, timer: undefined, wish: undefined };
-    of.left = Math.min(burst, of.left + (now - of.at) / refill);
-    of.at = now;
+    this.#tidy(now);
+    const of = this.#names.get(name) ?? { full: now, timer: undefined, wish: undefined };
     // In the order of their last use: those at the front have long been full again.
     this.#names.delete(name);
     this.#names.set(name, of);
-    this.#tidy(now);
-    if (of.left >= 1 && !of.timer) {
-      of.left--;
-      wish();
-      return;
-    }
     of.wish = wish;
-    of.timer ??= this.#world.after((1 - of.left) * refill, () => {
-      of.timer = undefined;
-      const waiting = of.wish;
-      of.wish = undefined;
-      if (waiting) this.run(name, waiting);
-    });
+    if (of.timer) return;
+    const wait = of.full - (burst - 1) * refill - now;
+    if (wait <= 0) this.#do(of);
+    else of.timer = this.#world.after(wait, () => this.#do(of));
+  }
+
+  /** It is not asked again whether it may be done: sums of fractions might say that nearly nothing is missing, for ever. */
+  #do(of: Name): void {
+    const { wish } = of;
+    of.timer = of.wish = undefined;
+    of.full = Math.max(of.full, this.#world.monotonic()) + refill;
+    wish?.();
   }
 
   /** What waits under the name is not done any more. How often it was done stays known. */
@@ -57,8 +56,8 @@ export class Pace {
   }
 
   #tidy(now: number): void {
-    for (const [name, { at, timer }] of this.#names) {
-      if (timer || now - at < burst * refill) return;
+    for (const [name, { full, timer }] of this.#names) {
+      if (timer || full > now) return;
       this.#names.delete(name);
     }
   }
