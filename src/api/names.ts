@@ -45,9 +45,6 @@ export function isClusterId(text: string): boolean {
   );
 }
 
-/** The ClusterProperty that holds the name of the clusterset (KEP-2149). */
-export const clusterSetProperty = "clusterset.k8s.io";
-
 /** KEP-1645: on an EndpointSlice, the ServiceImport that it belongs to. */
 export const mcsServiceNameLabel = "multicluster.kubernetes.io/service-name";
 /** KEP-1645: on an EndpointSlice, the cluster that its endpoints run in. */

@@ -94,7 +94,6 @@ function refusedWith(error: unknown, code: number, ...reasons: string[]): error 
 }
 
 export const isNotFound = (error: unknown): error is ApiError => refusedWith(error, 404);
-export const isUnauthorized = (error: unknown): error is ApiError => refusedWith(error, 401);
 export const isForbidden = (error: unknown): error is ApiError => refusedWith(error, 403);
 export const isInvalid = (error: unknown): error is ApiError => refusedWith(error, 422);
 /** The object exists already (create). */

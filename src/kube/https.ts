@@ -96,9 +96,6 @@ export function transportFor(credentials: Credentials): Transport & { close(): v
   });
 }
 
-/** The same as `transportFor`, under the name of the protocol. */
-export const httpsTransport = transportFor;
-
 function exchange(outgoing: ClientRequest, body: string | Uint8Array | undefined): Promise<KubeResponse> {
   return new Promise((resolve, reject) => {
     outgoing.on("error", reject);

@@ -1,6 +1,5 @@
 /** What a pod, or a template for pods, must be (kubernetes `pkg/apis/core/validation`, ValidatePodSpec). */
 import {
-  duplicate,
   type FieldError,
   forbidden,
   invalid,
@@ -289,17 +288,6 @@ function difference(after: JsonObject, before: JsonObject): string {
     .filter((name) => !sameSemantics(before[name], after[name]))
     .map((name) => `- ${name}: ${JSON.stringify(before[name])}\n+ ${name}: ${JSON.stringify(after[name])}`)
     .join("\n");
-}
-
-/** Names that occur twice in a list of named things. */
-export function duplicateNames(items: JsonObject[], path: string): FieldError[] {
-  const seen = new Set<string>();
-  return items.flatMap((item, i) => {
-    const name = text(item.name);
-    if (name !== "" && seen.has(name)) return [duplicate(`${path}[${i}].name`, name)];
-    seen.add(name);
-    return [];
-  });
 }
 
 /** What a status may not do: a bound pod's node and class of service stay. */
