@@ -38,6 +38,11 @@ export class Pacer {
     return false;
   }
 
+  /** Whether it has a place now, and so is to leave it. */
+  has(turn: Turn): boolean {
+    return this.#inside.has(turn);
+  }
+
   /** What it was sent has left, or it is gone. */
   leave(turn: Turn): void {
     this.#waiting.delete(turn);

@@ -44,6 +44,13 @@ test("clients that get the same share its bytes; what begins alike is not taken 
   const other = bodies.of(resources.slice(0, 40));
   assert.notDeepEqual(other, first);
   assert.equal(bodies.of(resources.slice(0, 40)), other);
+  // A short one is shared by those who get it in a row.
+  const change = bodies.of(resources.slice(0, 1));
+  assert.equal(bodies.of(resources.slice(0, 1)), change);
+  assert.notDeepEqual(bodies.of(resources.slice(1, 2)), change);
+  assert.deepEqual(bodies.of(resources.slice(0, 1)), change);
+  assert.notDeepEqual(bodies.front("cluster", "v/2"), bodies.front("cluster", "v/1"));
+  assert.equal(bodies.front("cluster", "v/1"), bodies.front("cluster", "v/1"));
   // Kept while it is used, and no longer.
   await world.advance(400);
   assert.equal(bodies.of(resources.slice(0, 40)), other);

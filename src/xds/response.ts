@@ -16,13 +16,16 @@ export function deltaResponse(
   },
   bodies?: Bodies,
 ): readonly Uint8Array[] {
+  const { kind, resources, removed, nonce, systemVersion } = response;
   const parts: Uint8Array[] = [];
-  field(parts, 1, Buffer.from(response.systemVersion));
-  field(parts, 4, Buffer.from(typeUrls[response.kind]));
-  field(parts, 5, Buffer.from(response.nonce));
-  for (const name of response.removed) field(parts, 6, Buffer.from(name));
-  const body = bodies?.of(response.resources) ?? bodyOf(response.resources);
-  return [Buffer.concat(parts), body];
+  for (const name of removed) field(parts, 6, Buffer.from(name));
+  field(parts, 5, Buffer.from(nonce));
+  return [
+    bodies?.front(kind, systemVersion) ?? frontOf(kind, systemVersion),
+    // What a client alone has goes between what it shares with others: the order of fields is free.
+    Buffer.concat(parts),
+    bodies?.of(resources) ?? bodyOf(resources),
+  ];
 }
 
 /** Fewer resources are put together for each client. */
@@ -31,11 +34,14 @@ const worthKeeping = 20;
 const most = 64;
 const idle = 500;
 
-/** Bodies of long responses that many clients get within a short time. */
+/** What is the same in the responses that many clients get within a short time. */
 export class Bodies {
   readonly #world: World;
   /** By the first resource; the one used longest ago first. */
   readonly #kept = new Map<Encoded, { resources: readonly Encoded[]; body: Uint8Array }>();
+  readonly #fronts = new Map<Kind, { systemVersion: string; bytes: Uint8Array }>();
+  /** The last short one: one change goes to all clients in a row. */
+  #last: { resources: readonly Encoded[]; body: Uint8Array } | undefined;
   #timer: Timer | undefined;
   #used = 0;
 
@@ -50,7 +56,12 @@ export class Bodies {
 
   of(resources: readonly Encoded[]): Uint8Array {
     const [first] = resources;
-    if (!first || resources.length < worthKeeping) return bodyOf(resources);
+    if (!first || resources.length < worthKeeping) {
+      if (!this.#last || !same(this.#last.resources, resources)) {
+        this.#last = { resources, body: bodyOf(resources) };
+      }
+      return this.#last.body;
+    }
     let found = this.#kept.get(first);
     this.#kept.delete(first);
     if (!found || !same(found.resources, resources)) found = { resources, body: bodyOf(resources) };
@@ -59,6 +70,16 @@ export class Bodies {
     this.#used = this.#world.monotonic();
     this.#timer ??= this.#world.after(idle, () => this.#look());
     return found.body;
+  }
+
+  /** The fields that say what the resources are and of when. */
+  front(kind: Kind, systemVersion: string): Uint8Array {
+    let found = this.#fronts.get(kind);
+    if (found?.systemVersion !== systemVersion) {
+      found = { systemVersion, bytes: frontOf(kind, systemVersion) };
+      this.#fronts.set(kind, found);
+    }
+    return found.bytes;
   }
 
   stop(): void {
@@ -74,6 +95,13 @@ export class Bodies {
 
 function same(a: readonly Encoded[], b: readonly Encoded[]): boolean {
   return a.length === b.length && a.every((each, i) => each === b[i]);
+}
+
+function frontOf(kind: Kind, systemVersion: string): Uint8Array {
+  const parts: Uint8Array[] = [];
+  field(parts, 1, Buffer.from(systemVersion));
+  field(parts, 4, Buffer.from(typeUrls[kind]));
+  return Buffer.concat(parts);
 }
 
 function bodyOf(resources: readonly Encoded[]): Uint8Array {

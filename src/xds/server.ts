@@ -118,6 +118,7 @@ class Ads implements XdsServer {
   /** Sessions with changes to push when the batch has been told in full. */
   readonly #touched = new Set<Session>();
   readonly #epoch: string;
+  #version = { batches: -1, text: "" };
   #flushing = false;
   #stopped = false;
 
@@ -235,7 +236,7 @@ class Ads implements XdsServer {
       send: (parts, flushed) => call.send(parts, flushed),
       bodies: this.#bodies,
       pacer: this.#pacer,
-      systemVersion: () => `${this.#epoch}/${this.#options.engine.work.batches}`,
+      systemVersion: () => this.#systemVersion(),
       onFault: (error) => {
         this.#options.log?.(`serving ${proxy.id}`, error);
         refuse(status.INTERNAL, error instanceof Error ? error.message : String(error));
@@ -249,6 +250,13 @@ class Ads implements XdsServer {
     this.#rows.set(proxy.id, (this.#rows.get(proxy.id) ?? 0) + 1);
     this.#options.proxies.put(proxy);
     return connection;
+  }
+
+  /** One text for all clients of a batch. */
+  #systemVersion(): string {
+    const { batches } = this.#options.engine.work;
+    if (this.#version.batches !== batches) this.#version = { batches, text: `${this.#epoch}/${batches}` };
+    return this.#version.text;
   }
 
   #closed(connection: Connection): void {

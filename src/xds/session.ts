@@ -71,6 +71,7 @@ const kindOfType = new Map<string, Kind>(Object.entries(typeUrls).map(([kind, ur
 export class Session implements Turn {
   readonly #options: SessionOptions;
   readonly #kinds: Readonly<Record<Kind, Subscription>>;
+  readonly #inOrder: readonly Subscription[];
   /** Changes that wait for their push, by kind. */
   readonly #changed = new Map<Kind, Set<string>>();
   /** Endpoints of new clusters that the client has not confirmed. */
@@ -94,6 +95,7 @@ export class Session implements Turn {
       listener: new Subscription("listener"),
       route: new Subscription("route"),
     };
+    this.#inOrder = order.map((kind) => this.#kinds[kind]);
   }
 
   /** A request came. Types that are not served are answered with nothing, as the protocol has it. */
@@ -205,7 +207,7 @@ export class Session implements Turn {
 
   /** It has asked for listeners and clusters and has all there is of them. */
   get settled(): boolean {
-    return this.#changed.size === 0 && order.every((kind) => this.#kinds[kind].settled);
+    return this.#changed.size === 0 && this.#inOrder.every(({ settled }) => settled);
   }
 
   #begin(subscription: Subscription, request: Request): void {
@@ -284,8 +286,12 @@ export class Session implements Turn {
   #sendInOrder(): void {
     const { view, world, pacer } = this.#options;
     if (this.#ended || !view.known) return;
-    for (const kind of order) {
-      const subscription = this.#kinds[kind];
+    if (this.settled) {
+      this.#caughtUp(); // as most answers find it
+      return;
+    }
+    for (const subscription of this.#inOrder) {
+      const { kind } = subscription;
       if (subscription.flight || subscription.settled) continue;
       if ((kind === "listener" || kind === "route") && this.#mustWait()) continue;
       if (pacer && subscription.due.size > much && !pacer.enter(this)) continue;
@@ -294,10 +300,13 @@ export class Session implements Turn {
     // Where nothing was to be sent of listeners and routes, clusters need not wait for them.
     const { cluster } = this.#kinds;
     if (!cluster.flight && !cluster.settled && this.#mayRemoveClusters()) this.#sendBatch(cluster, true);
-    if (this.settled) {
-      this.#staleSince = undefined;
-      this.#version = this.#options.systemVersion();
-    } else this.#staleSince ??= world.monotonic();
+    if (this.settled) this.#caughtUp();
+    else this.#staleSince ??= world.monotonic();
+  }
+
+  #caughtUp(): void {
+    this.#staleSince = undefined;
+    this.#version = this.#options.systemVersion();
   }
 
   #sendBatch(subscription: Subscription, mayRemove: boolean): void {
@@ -325,7 +334,8 @@ export class Session implements Turn {
     this.sent.responses++;
     this.sent.resources += batch.resources.length;
     for (const { byteLength } of parts) this.sent.bytes += byteLength;
-    send(parts, () => pacer?.leave(this));
+    if (pacer?.has(this)) send(parts, () => pacer.leave(this));
+    else send(parts);
   }
 
   /**
