@@ -5,7 +5,7 @@ export interface Figure {
   bench: string;
   what: string;
   value: number;
-  unit: "s" | "ms" | "MB" | "/s" | "%" | "";
+  unit: "s" | "ms" | "MB" | "MiB" | "/s" | "%" | "";
   /** At most (at least, for what is counted per second) this much, as agreed. */
   limit?: number;
   /** What we would like it to be. */
