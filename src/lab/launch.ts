@@ -102,7 +102,9 @@ export function launchLab(state: LabState): Launch {
       channel.end();
     },
     async kill() {
-      // unshare's --kill-child takes pid 1 with it, and pid 1 takes the rest.
+      // Otherwise this process may end before it hears of the end, and leaves what it was about to take away.
+      child.ref();
+      child.ref(); // somebody waits for it now
       killTree(child);
       await exit;
     },
@@ -113,11 +115,17 @@ export function launchLab(state: LabState): Launch {
 const maxFailures = 4;
 const daemonFlags = ["--max-semi-space-size=1", "--v8-pool-size=1"];
 
+/**
+ * Ends pid 1 of the lab, which takes the rest; unshare waits for it, so that it ends last of all. Before there is a
+ * pid 1 there is only unshare.
+ */
 function killTree(child: ChildProcess): void {
   try {
-    child.kill("SIGKILL");
+    const first = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim();
+    if (first) process.kill(Number(first), "SIGKILL");
+    else child.kill("SIGKILL");
   } catch {
-    // It is gone.
+    child.kill("SIGKILL"); // it is gone, or is ended with what it holds (--kill-child)
   }
 }
 
