@@ -158,13 +158,21 @@ try {
  */
 function end(code = 0, keep = held && record!.kept === true): void {
   held = false;
-  if (code === 0) {
-    // What is mounted below it is mounted for the lab alone, but a mount point cannot be removed.
-    spawnSync("umount", ["--recursive", "--lazy", "--quiet", ...runDirs.map(({ dir }) => dir)]);
-    if (keep) state.keep();
-    else state.remove();
+  try {
+    if (code === 0) takeAway(keep);
+  } catch (error) {
+    console.error(error); // whoever asked takes away what is left when all of us are gone
   }
   process.exit(code);
+}
+
+function takeAway(keep: boolean): void {
+  // They write into the directory.
+  for (const { server, nodes } of clusters) for (const each of [server, ...nodes]) each.kill();
+  // What is mounted below it is mounted for the lab alone, but a mount point cannot be removed.
+  spawnSync("umount", ["--recursive", "--lazy", "--quiet", ...runDirs.map(({ dir }) => dir)]);
+  if (keep) state.keep();
+  else state.remove();
 }
 
 /** A fresh /run for the lab (network namespaces are bound there), and the backbone's namespace in it. */

@@ -165,7 +165,8 @@ export class LabState {
 
   /** Takes the directory away, and `~/.weft` too when nothing else is in it. */
   remove(): void {
-    rmSync(this.dir, { recursive: true, force: true });
+    // A process that is about to end may still make a file: then it is tried again, for half a second in all.
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 });
     try {
       rmdirSync(dirname(this.dir));
     } catch {

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -170,6 +171,28 @@ describe("the lab's lifecycle", { skip: reason, timeout: 240_000 }, () => {
     assert.deepEqual(processesIn(namespace), []);
     assert.equal(existsSync(`${kubeconfig}.lock`), false);
     await nothingIsLeft(namespace);
+  });
+
+  test("down ends the lab also while something writes into its directory", async () => {
+    const up = await weft("up", "--clusters", "c1");
+    assert.equal(up.status, 0, up.stderr);
+    const namespace = labNamespace()!;
+    // As a node does that is still at work: it makes its directories again.
+    const writer = (async () => {
+      while (processesIn(namespace).length > 0) {
+        for (let i = 0; i < 100; i++) {
+          for (const at of ["nodes", "nodes/n", "nodes/n/pods"]) {
+            mkdirSync(join(home, "weft/lab/c1", at), { recursive: true });
+            writeFileSync(join(home, "weft/lab/c1", at, "x"), "");
+          }
+        }
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    })().catch(() => {}); // it was taken away between two of these
+    const down = await weft("down");
+    await writer;
+    assert.deepEqual([down.status, down.stderr], [0, ""]);
+    assert.deepEqual(processesIn(namespace), []);
   });
 
   test("a port that is in use is named, and nothing is left behind", async () => {
