@@ -104,7 +104,6 @@ export function launchLab(state: LabState): Launch {
     async kill() {
       // Otherwise this process may end before it hears of the end, and leaves what it was about to take away.
       child.ref();
-      child.ref(); // somebody waits for it now
       killTree(child);
       await exit;
     },
