@@ -90,6 +90,9 @@ export interface PeerReport extends KubeObject {
   };
 }
 
+/** The message of `Reachable` in the report on a peer of which there is nothing else to say. */
+export const livePeerMessage = "It is heard, and its control plane beats.";
+
 /** The roots of one mesh, by which other clusters check identities of its trust domain and of no other. */
 export interface TrustBundle extends KubeObject {
   spec: {

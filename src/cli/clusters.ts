@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import {
   heartbeatLease,
   leases,
+  livePeerMessage,
   peerReports,
   pods,
   type ServiceImport,
@@ -11,7 +12,7 @@ import {
   versionAnnotation,
   WeftError,
 } from "../api/index.ts";
-import { defaultLease, liveMessage } from "../clusterset/index.ts";
+import { defaultLease } from "../clusterset/index.ts";
 import { clusterName, controlPlane, healthPort, peersOf } from "../install/index.ts";
 import { type Credentials, getFromPod, type KubeClient } from "../kube/index.ts";
 import { clientOf } from "./contexts.ts";
@@ -79,7 +80,8 @@ export function define(command: Command): void {
             name,
             reachable: condition?.status ?? "Unknown",
             ...(condition && { reason: condition.reason, since: condition.lastTransitionTime }),
-            ...(condition?.message && condition.message !== liveMessage && { message: condition.message }),
+            ...(condition?.message &&
+              condition.message !== livePeerMessage && { message: condition.message }),
             ...(leaseAge && { leaseAge }),
             ...(condition?.status === "True" && lags[name] !== undefined && { lag: lags[name] }),
             ...versionOf(version),

@@ -1,4 +1,4 @@
 /** Which clusters there are: our own identity, our peers, and whether they live. */
 export { clusterId, watchClusterId } from "./identity.ts";
 export { defaultLease, type PeerNote, type PeerState, Peers, type PeersOptions } from "./peers.ts";
-export { liveMessage, peerReport, peerReportKey } from "./report.ts";
+export { peerReport, peerReportKey } from "./report.ts";

@@ -296,6 +296,7 @@ export class Peers {
       lost: this.#lost,
       onSigns: (signs) => {
         if (peer.current === connection) this.#signs.put(signs);
+        else if (peer.next === connection) this.#nextWaits(cluster, signs);
       },
       onRefused: (refusal) => this.#refusedBy(cluster, refusal, peer.next === connection),
       onSynced: () => {
@@ -328,12 +329,19 @@ export class Peers {
     else this.#takeOver(cluster, peer, connection);
   }
 
+  /** What a changed Secret says does not work, so far; what it said before is used on. */
+  #nextWaits(cluster: string, { refusal, trouble }: Signs): void {
+    const message = refusal === undefined ? trouble : refusedBecause(refusal);
+    if (message !== undefined) this.#problems.put({ cluster, message });
+  }
+
   #takeOver(cluster: string, peer: Peer, connection: Connection): void {
     this.serviceOffers.add(cluster, connection.serviceOffers);
     this.endpointOffers.add(cluster, connection.endpointOffers);
     this.trustBundles.add(cluster, connection.trustBundles);
     peer.current?.close();
     peer.current = connection;
+    this.#problems.remove(cluster);
     if (peer.next === connection) peer.next = undefined;
     this.#signs.put(connection.signs);
   }
@@ -401,7 +409,7 @@ function stateOf(signs: Signs, lease: number, read: Read): PeerState {
   }
   if (refusal !== undefined) {
     const state = !complete && read.reached(since + lease) ? "refused" : "stale";
-    return { ...silent, state, reason: `its API server refuses us: ${refusal}` };
+    return { ...silent, state, reason: refusedBecause(refusal) };
   }
   if (!complete && trouble && read.reached(since + lease)) {
     return { ...silent, state: "unheard", reason: trouble };
@@ -420,6 +428,10 @@ function stateOf(signs: Signs, lease: number, read: Read): PeerState {
   }
   if (otherName !== undefined) return { ...known, state: "renamed", reason: renamedTo(otherName) };
   return { ...known, state: "live" };
+}
+
+function refusedBecause(refusal: string): string {
+  return `its API server refuses us: ${refusal}`;
 }
 
 function renamedTo(name: string): string {

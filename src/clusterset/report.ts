@@ -1,13 +1,10 @@
 /** What the cluster says of its peers in the API, for people and for programs: PeerReports. */
-import { type PeerReport, systemNamespace } from "../api/index.ts";
+import { livePeerMessage, type PeerReport, systemNamespace } from "../api/index.ts";
 import type { Applied } from "../kube/index.ts";
 import type { PeerState } from "./peers.ts";
 
-/** What is said of a peer of which there is nothing to say. */
-export const liveMessage = "It is heard, and its control plane beats.";
-
 const conditions = {
-  live: { status: "True", reason: "Live", message: liveMessage },
+  live: { status: "True", reason: "Live", message: livePeerMessage },
   stale: { status: "Unknown", reason: "Stale", message: "Its offers stand" },
   refused: {
     status: "Unknown",

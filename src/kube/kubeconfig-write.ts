@@ -15,7 +15,7 @@ import { dirname } from "node:path";
 import type { Document, YAMLMap, YAMLSeq } from "yaml";
 import { realWorld, sleep, type World } from "../world/index.ts";
 import type { Credentials } from "./https.ts";
-import { invalid, kubeconfigFiles, yaml } from "./kubeconfig.ts";
+import { invalid, kubeconfigFiles, yaml, yamlFault } from "./kubeconfig.ts";
 
 /** A context to add; its cluster and its user get the same name. */
 export interface NewContext {
@@ -130,7 +130,7 @@ async function edit(
     const text = created ? "" : readFileSync(file, "utf8");
     const document = yaml().parseDocument(text);
     const [error] = document.errors;
-    if (error) throw invalid(file, error.message.split("\n")[0] ?? "no YAML", error);
+    if (error) throw invalid(file, yamlFault(error), error);
     if (document.contents === null) document.contents = document.createNode({}) as never;
     if (!yaml().isMap(document.contents)) throw invalid(file, "it is not a mapping");
     if (!change(document, { created, directory })) {

@@ -79,7 +79,7 @@ function parse(text: string, file: string): Fields {
   try {
     fields = yaml().parse(text);
   } catch (error) {
-    throw invalid(file, (error as Error).message.split("\n")[0] ?? "no YAML", error);
+    throw invalid(file, yamlFault(error), error);
   }
   if (fields === null || fields === undefined) return {};
   if (typeof fields !== "object" || Array.isArray(fields)) throw invalid(file, "it is not a mapping");
@@ -262,6 +262,11 @@ function string(fields: Fields, name: string, file: string): string | undefined 
   if (value === undefined || value === null || value === "") return undefined;
   if (typeof value !== "string") throw invalid(file, `${name} is not a string`);
   return value;
+}
+
+/** What the YAML parser found, without the lines of the file that it shows after that: they may be secret. */
+export function yamlFault(error: unknown): string {
+  return (error as Error).message.split("\n")[0]?.replace(/:$/, "") || "no YAML";
 }
 
 export function invalid(file: string, reason: string, cause?: unknown): WeftError {

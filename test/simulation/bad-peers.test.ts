@@ -289,6 +289,18 @@ describe("bad Secrets", () => {
     await fleet.introduce("c1", "c2");
     await fleet.pass(2);
     assert.doesNotMatch((await condition(fleet, "c2"))!.message, /Secret/);
+    fleet.strangers.set("wrong-ca", servers["wrong-ca"]!.serve);
+    await fleet.introduce("c1", "c2", "wrong-ca");
+    await fleet.pass(5);
+    const distrusted = await condition(fleet, "c2");
+    assert.equal(distrusted?.status, "True");
+    assert.match(
+      distrusted.message,
+      /Its Secret as it is now cannot be used, .*not signed by the expected CA/,
+    );
+    await fleet.introduce("c1", "c2");
+    await fleet.pass(15); // what changes often is used at a slower pace
+    assert.doesNotMatch((await condition(fleet, "c2"))!.message, /Secret/);
     await fleet.close();
   });
 });

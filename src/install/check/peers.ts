@@ -1,5 +1,5 @@
 /** The credentials for peers, and what the control plane says of each. */
-import { peerLabel, peerReports, secrets, systemNamespace } from "../../api/index.ts";
+import { livePeerMessage, peerLabel, peerReports, secrets, systemNamespace } from "../../api/index.ts";
 import type { KubeClient } from "../../kube/index.ts";
 import { credentialsIn, expiryOf, type Life } from "../credentials.ts";
 import { type Check, check, type Finding, failed, ok, warning } from "./result.ts";
@@ -18,14 +18,20 @@ export async function checkPeers(client: KubeClient, context: string): Promise<C
     const condition = report?.status?.conditions?.find(({ type }) => type === "Reachable");
     return [
       await check(context, `the credential for ${peer} is good`, () => {
-        const credentials = credentialsIn(secret);
-        return lifeFinding(expiryOf(credentials), now, rejoin(peer));
+        try {
+          return lifeFinding(expiryOf(credentialsIn(secret)), now, rejoin(peer));
+        } catch (error) {
+          return failed((error as Error).message, rejoin(peer));
+        }
       }),
       await check(context, `${peer} is reached`, () => {
         const message = condition?.message ?? "the control plane has not said anything of it yet";
-        if (condition?.status === "True") return ok(message);
-        const fix =
-          condition?.status === "False"
+        if (message === livePeerMessage) return ok();
+        if (condition?.status === "True") return warning(message, rejoin(peer));
+        const again = ["Renamed", "Refused", "SecretInvalid"].includes(condition?.reason ?? "");
+        const fix = again
+          ? rejoin(peer)
+          : condition?.status === "False"
             ? `mend what the message names, then 'weft clusters --context ${context}' shows it`
             : "wait half a minute; then see the log: kubectl -n weft-system logs deployment/weft";
         return condition?.status === "False" ? failed(message, fix) : warning(message, fix);
