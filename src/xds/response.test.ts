@@ -9,6 +9,8 @@ const resources = Array.from({ length: 60 }, (_, i) =>
   encoded("cluster", `c${i}`, Buffer.alloc(10 * i, "x")),
 );
 
+const long = encoded("route", "80", Buffer.alloc(100_000, "x"));
+
 test("a response is what the protocol's messages say, shared or not", () => {
   const bodies = new Bodies(new SimulatedWorld(1));
   for (const list of [resources, resources.slice(0, 3), []]) {
@@ -49,13 +51,17 @@ test("clients that get the same share its bytes; what begins alike is not taken 
   assert.equal(bodies.of(resources.slice(0, 1)), change);
   assert.notDeepEqual(bodies.of(resources.slice(1, 2)), change);
   assert.deepEqual(bodies.of(resources.slice(0, 1)), change);
+  // So is a single long one, whatever others get in between.
+  const table = bodies.of([long]);
+  bodies.of(resources.slice(0, 1));
+  assert.equal(bodies.of([long]), table);
   assert.notDeepEqual(bodies.front("cluster", "v/2"), bodies.front("cluster", "v/1"));
   assert.equal(bodies.front("cluster", "v/1"), bodies.front("cluster", "v/1"));
   // Kept while it is used, and no longer.
   await world.advance(400);
   assert.equal(bodies.of(resources.slice(0, 40)), other);
   await world.advance(400);
-  assert.equal(bodies.size, 1);
+  assert.equal(bodies.size, 2);
   await world.advance(200);
   assert.equal(bodies.size, 0);
 });

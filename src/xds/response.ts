@@ -28,8 +28,8 @@ export function deltaResponse(
   ];
 }
 
-/** Fewer resources are put together for each client. */
-const worthKeeping = 20;
+/** Of fewer resources and bytes only the last body is kept. One table of routes may be half a megabyte. */
+const worthKeeping = { resources: 20, bytes: 16 * 1024 };
 /** Bodies that are kept, and for how long after the last use, ms: as long as clients connect one after another. */
 const most = 64;
 const idle = 500;
@@ -56,7 +56,7 @@ export class Bodies {
 
   of(resources: readonly Encoded[]): Uint8Array {
     const [first] = resources;
-    if (!first || resources.length < worthKeeping) {
+    if (!first || isShort(resources)) {
       if (!this.#last || !same(this.#last.resources, resources)) {
         this.#last = { resources, body: bodyOf(resources) };
       }
@@ -91,6 +91,11 @@ export class Bodies {
     this.#timer = left > 0 ? this.#world.after(left, () => this.#look()) : undefined;
     if (left <= 0) this.#kept.clear();
   }
+}
+
+function isShort(resources: readonly Encoded[]): boolean {
+  if (resources.length >= worthKeeping.resources) return false;
+  return resources.reduce((sum, { resource }) => sum + resource.length, 0) < worthKeeping.bytes;
 }
 
 function same(a: readonly Encoded[], b: readonly Encoded[]): boolean {
