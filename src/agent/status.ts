@@ -8,7 +8,7 @@ import { askApplication } from "./app-probe.ts";
 import type { AppProbe } from "./environment.ts";
 import { inboundSource } from "./redirection.ts";
 
-export const statusPort = 15020;
+const statusPort = 15020;
 export const readinessPort = 15021;
 export const metricsPort = 15090;
 

@@ -148,7 +148,7 @@ function message({ code, level, origin, message }: Finding, from: Written | unde
 }
 
 /** One line, as istioctl prints it, with the field in front of the sentence. */
-export function lineOf({ level, code, resource, reference, field, message }: Message): string {
+function lineOf({ level, code, resource, reference, field, message }: Message): string {
   const from = reference ? ` ${reference}` : "";
   return `${level} [${code}] (${resource}${from}) ${field ? `${field}: ` : ""}${message}`;
 }

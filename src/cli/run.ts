@@ -114,7 +114,7 @@ export async function run(argv: string[]): Promise<void> {
 }
 
 /** `error: ...` and, where it is known, `  fix: ...`. WEFT_DEBUG=1 adds where it came from. */
-export function printError(error: unknown): void {
+function printError(error: unknown): void {
   if (error instanceof WeftError) console.error(`error: ${error.message}\n  fix: ${error.fix}`);
   else console.error(`error: ${error instanceof Error ? error.message : String(error)}`);
   if (process.env.WEFT_DEBUG && error instanceof Error) {

@@ -33,7 +33,7 @@ export const plugInSecret = "cacerts";
 
 const hour = 3600_000;
 /** How long a workload's certificate is valid, ms (Istio: `SECRET_TTL`, 24 h). */
-export const defaultLifetime = 24 * hour;
+const defaultLifetime = 24 * hour;
 const shortestLifetime = 60_000;
 /** Timers are not set for longer than this: the clock may be put right meanwhile. */
 const longestWait = hour;

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import type { WorkloadCertificate } from "./workload.ts";
 
 /** Names of the secrets, as xDS refers to them, and of the files. */
-export const sdsFiles = { default: "default.json", ROOTCA: "ROOTCA.json" } as const;
+const sdsFiles = { default: "default.json", ROOTCA: "ROOTCA.json" } as const;
 
 const type = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 

@@ -99,7 +99,7 @@ function neededVersions(ours: CustomResourceDefinition): string[] {
   ];
 }
 
-export function servedVersions({ spec }: CustomResourceDefinition): string[] {
+function servedVersions({ spec }: CustomResourceDefinition): string[] {
   return spec.versions.filter(({ served }) => served).map(({ name }) => name);
 }
 

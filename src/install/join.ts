@@ -225,7 +225,7 @@ export async function peersOf(client: KubeClient, signal?: AbortSignal): Promise
 }
 
 /** Takes away what joining with `peer` wrote in this cluster: its rights here, and our credential for it. */
-export async function forgetPeer(client: KubeClient, peer: string, signal?: AbortSignal): Promise<void> {
+async function forgetPeer(client: KubeClient, peer: string, signal?: AbortSignal): Promise<void> {
   const account = accountOf(peer);
   const ref = { namespace: systemNamespace, name: account };
   const options = signal ? { signal } : {};

@@ -299,7 +299,7 @@ export function manifests(options: InstallOptions): Manifest[] {
   ];
 }
 
-export function clusterRole(name: string, rules: PolicyRule[]): ClusterRole {
+function clusterRole(name: string, rules: PolicyRule[]): ClusterRole {
   return { ...kind("ClusterRole"), metadata: { name, labels }, rules };
 }
 

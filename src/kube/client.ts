@@ -509,7 +509,7 @@ function named(metadata: { namespace?: string; name?: string }): Ref {
 }
 
 /** Appends a query; values that are undefined or empty are left out. */
-export function withQuery(path: string, query: Record<string, string | number | undefined>): string {
+function withQuery(path: string, query: Record<string, string | number | undefined>): string {
   const parameters = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
     if (value !== undefined && value !== "") parameters.set(name, String(value));

@@ -9,11 +9,7 @@ import type { KubeObject } from "../api/index.ts";
 export type OwnedFields = { [path: string]: OwnedFields };
 
 /** What `manager` owns of the object by server-side apply, of its status when `subresource` says so. */
-export function ownedFields(
-  object: KubeObject,
-  manager: string,
-  subresource?: string,
-): OwnedFields | undefined {
+function ownedFields(object: KubeObject, manager: string, subresource?: string): OwnedFields | undefined {
   const entry = object.metadata.managedFields?.find(
     (entry) =>
       entry.manager === manager &&
@@ -69,7 +65,7 @@ function same(observed: unknown, desired: unknown): boolean {
 }
 
 /** Whether the manager still owns a field that it does not want any more, so that it must be withdrawn. */
-export function ownsMore(owned: OwnedFields | undefined, desired: unknown): boolean {
+function ownsMore(owned: OwnedFields | undefined, desired: unknown): boolean {
   for (const [path, inner] of Object.entries(owned ?? {})) {
     if (path === ".") continue;
     const child = childAt(path, desired);
@@ -109,7 +105,7 @@ function isFields(value: unknown): value is Fields {
  * `desired` with the values that the server made of it (it may write `1000m` as `1`, or drop what is empty):
  * what later observations are compared with.
  */
-export function asStored(desired: unknown, stored: unknown, owned?: OwnedFields): unknown {
+function asStored(desired: unknown, stored: unknown, owned?: OwnedFields): unknown {
   if (desired === undefined || desired === null || stored === undefined || stored === null) return stored;
   if (typeof desired !== "object" || typeof stored !== "object") return stored;
   if (Array.isArray(desired)) {

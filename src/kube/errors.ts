@@ -80,7 +80,7 @@ export function apiError(
 }
 
 /** The Retry-After header in seconds; API servers send it as a number only. */
-export function retryAfter(headers: Record<string, string>): number | undefined {
+function retryAfter(headers: Record<string, string>): number | undefined {
   const seconds = Number(headers["retry-after"] ?? Number.NaN);
   return Number.isFinite(seconds) && seconds >= 0 ? seconds : undefined;
 }
@@ -95,7 +95,7 @@ function refusedWith(error: unknown, code: number, ...reasons: string[]): error 
 
 export const isNotFound = (error: unknown): error is ApiError => refusedWith(error, 404);
 export const isForbidden = (error: unknown): error is ApiError => refusedWith(error, 403);
-export const isInvalid = (error: unknown): error is ApiError => refusedWith(error, 422);
+const isInvalid = (error: unknown): error is ApiError => refusedWith(error, 422);
 /** The object exists already (create). */
 export const isAlreadyExists = (error: unknown): error is ApiError =>
   refusedWith(error, 409, "AlreadyExists");

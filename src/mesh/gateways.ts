@@ -41,7 +41,7 @@ export function selectorOf({ name, labels }: GatewaySpec): Record<string, string
 }
 
 /** As Istio names it; in principals of policies: `.../sa/istio-ingressgateway-service-account`. */
-export function accountName({ name }: GatewaySpec): string {
+function accountName({ name }: GatewaySpec): string {
   return `${name}-service-account`;
 }
 

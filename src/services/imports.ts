@@ -46,7 +46,7 @@ export function addressesOf(derived: Service | undefined): string[] {
  * Whether `spec.ips` of an import is what we wrote there: only then does it follow the derived Service, and the
  * derived Service, should it be deleted, come back with it. An address that a person gave is theirs.
  */
-export function ownsAddresses(import_: ServiceImport): boolean {
+function ownsAddresses(import_: ServiceImport): boolean {
   return (import_.metadata.managedFields ?? []).some(({ manager, operation, fieldsV1 }) => {
     if (!manager?.startsWith(fieldManager) || operation !== "Apply") return false;
     const spec = (fieldsV1 as Record<string, Record<string, unknown>> | undefined)?.["f:spec"];

@@ -320,7 +320,7 @@ function ownDomains(domains: readonly string[], mesh: MeshSettings): string[] {
  * A principal of our trust domain, or of an alias, counts in all of them; `cluster.local` always means our own. Source:
  * Istio `trustdomain.Bundle.ReplaceTrustDomainAliases`.
  */
-export function withAliases(principals: readonly string[], mesh: MeshSettings): string[] {
+function withAliases(principals: readonly string[], mesh: MeshSettings): string[] {
   const domains = [mesh.trustDomain, ...mesh.trustDomainAliases];
   return principals.flatMap((principal) => {
     const slash = principal.indexOf("/");

@@ -113,7 +113,7 @@ function allowedNamespaces(
 }
 
 /** A whole label selector, with its expressions; none selects nothing. */
-export function labelSelects(
+function labelSelects(
   selector: LabelSelector | undefined,
   labels: Readonly<Record<string, string>>,
 ): boolean {

@@ -115,7 +115,7 @@ export function needsCredential({ port, tls }: GatewayServer): boolean {
  * Checks of clients' certificates that are not served. Without them a server would let in whom its author keeps out, so
  * it is not there.
  */
-export function unservedChecks({ tls }: GatewayServer): string[] {
+function unservedChecks({ tls }: GatewayServer): string[] {
   const asks = tls?.mode === "MUTUAL" || tls?.mode === "OPTIONAL_MUTUAL" || tls?.mode === "ISTIO_MUTUAL";
   if (!asks) return [];
   return [

@@ -47,12 +47,12 @@ export interface HostContext extends Omit<RouteContext, "port"> {
 }
 
 /** Ports with virtual hosts: HTTP, and those whose protocol is found out. */
-export function hasHosts(port: MeshPort): boolean {
+function hasHosts(port: MeshPort): boolean {
   return isHttp(port.protocol) || port.protocol === "auto";
 }
 
 /** A service on a port whose protocol is found out has a listener for each of its addresses. */
-export function hasOwnListener(service: MeshService, port: MeshPort): boolean {
+function hasOwnListener(service: MeshService, port: MeshPort): boolean {
   return port.protocol === "auto" && service.addresses.some((address) => !isRange(address));
 }
 
@@ -137,7 +137,7 @@ export function originOf({ kind, namespace, name }: HostRules): Origin {
  * The names that clients call a service by, each with and without the port. Source: Istio `generateVirtualHostDomains`,
  * `generateAltVirtualHosts`.
  */
-export function domainsOf(service: MeshService, port: number, client: string): string[] {
+function domainsOf(service: MeshService, port: number, client: string): string[] {
   const names = [service.host];
   if (service.kind === "Service") {
     const { name, namespace } = service;

@@ -205,7 +205,7 @@ function tcpChains(
 }
 
 /** The HTTP side of sidecars' outbound listeners. */
-export function outboundHttp(routes: string, statPrefix: string, mesh: MeshSettings): HttpHandler {
+function outboundHttp(routes: string, statPrefix: string, mesh: MeshSettings): HttpHandler {
   return {
     kind: "http",
     routes,
@@ -235,7 +235,7 @@ function httpChains(table: string, name: string, mesh: MeshSettings, origin: Ori
 }
 
 /** Where connections go that nobody has a rule for. */
-export function unknownChain(policy: MeshSettings["outboundPolicy"], mesh: MeshSettings): FilterChain {
+function unknownChain(policy: MeshSettings["outboundPolicy"], mesh: MeshSettings): FilterChain {
   const upstream = policy === "ALLOW_ANY" ? passthroughUpstream : blackHoleUpstream;
   return {
     name: policy === "ALLOW_ANY" ? "PassthroughFilterChain" : "BlackHoleFilterChain",

@@ -331,7 +331,7 @@ export function headerChanges(operations: HeaderOperations | undefined): {
 }
 
 /** None: no retries. `retryOn` mixes Envoy's words with status codes. */
-export function retriesOf(retry: HttpRetry): Retries | undefined {
+function retriesOf(retry: HttpRetry): Retries | undefined {
   if (!retry.attempts || retry.attempts < 0) return undefined;
   const words = (retry.retryOn ?? "")
     .split(",")
@@ -402,7 +402,7 @@ const grpcCodes =
   );
 
 /** By number or by name; undefined if there is none. */
-export function grpcCode(text: string | undefined): number | undefined {
+function grpcCode(text: string | undefined): number | undefined {
   if (!text) return undefined;
   if (/^\d+$/.test(text)) return Number(text);
   const code = grpcCodes.indexOf(text.toUpperCase());

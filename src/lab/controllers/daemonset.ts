@@ -217,7 +217,7 @@ function shouldRun(set: DaemonSet, node: Node): { run: boolean; stay: boolean } 
 }
 
 /** A DaemonSet's status over nodes and pods, and after how many milliseconds another pod becomes available. */
-export function daemonSetStatus(
+function daemonSetStatus(
   set: DaemonSet,
   nodes: Iterable<Node>,
   pods: Pod[],

@@ -93,7 +93,7 @@ export function endpointsController(context: ControllerContext): ReconcileQueue 
 }
 
 /** The endpoints of a Service, those with equal ports together, sorted as they are stored. */
-export function subsetsOf(service: Service, selected: Pod[]): { subsets: Subset[]; truncated: boolean } {
+function subsetsOf(service: Service, selected: Pod[]): { subsets: Subset[]; truncated: boolean } {
   const family = familiesOf(service)[0]!;
   const groups = new Map<string, Subset>();
   let left = maxAddresses;

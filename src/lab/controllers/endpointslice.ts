@@ -15,7 +15,7 @@ import { watchServicesAndPods } from "./service-pods.ts";
 import { type EndpointGroup, planSlices, portsKeyOf } from "./slices.ts";
 
 /** The value of the managed-by label on slices that this controller owns. */
-export const sliceController = "endpointslice-controller.k8s.io";
+const sliceController = "endpointslice-controller.k8s.io";
 export const headlessLabel = "service.kubernetes.io/headless";
 
 /**

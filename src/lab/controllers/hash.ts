@@ -1,10 +1,10 @@
 import type { PodTemplateSpec } from "../../api/index.ts";
 
 /** Letters and digits of generated names: no vowels and no look-alikes (apimachinery pkg/util/rand). */
-export const safeAlphabet = "bcdfghjklmnpqrstvwxz2456789";
+const safeAlphabet = "bcdfghjklmnpqrstvwxz2456789";
 
 /** FNV-1a with 32 bits over UTF-8. */
-export function fnv32a(text: string): number {
+function fnv32a(text: string): number {
   let hash = 0x811c9dc5;
   for (const byte of Buffer.from(text)) {
     hash ^= byte;

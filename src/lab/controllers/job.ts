@@ -154,7 +154,7 @@ export interface Tally {
   restarts: number;
 }
 
-export function tallyOf(job: Job, pods: Pod[]): Tally {
+function tallyOf(job: Job, pods: Pod[]): Tally {
   const indexed = job.spec?.completionMode === "Indexed";
   const succeeded = pods.filter((pod) => pod.status?.phase === "Succeeded");
   const failed = pods.filter((pod) => pod.status?.phase === "Failed");
@@ -200,7 +200,7 @@ function freeIndexes(job: Job, tally: Tally): number[] | undefined {
 }
 
 /** Milliseconds until a new pod may be started after failures. */
-export function backoffIn(tally: Tally, now: number): number {
+function backoffIn(tally: Tally, now: number): number {
   if (tally.lastFailure === undefined || tally.failed === 0) return 0;
   const delay = Math.min(longestBackoff, firstBackoff * 2 ** (tally.failed - 1));
   return Math.max(0, tally.lastFailure + delay - now);

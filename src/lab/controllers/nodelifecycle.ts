@@ -12,7 +12,7 @@ import { isFinished, isReady } from "./pods.ts";
 import type { ReconcileQueue, ReconcileResult } from "./queue.ts";
 
 /** Kubernetes' `--node-monitor-grace-period`, in milliseconds: a lease not renewed for so long is a silent node. */
-export const gracePeriod = 40_000;
+const gracePeriod = 40_000;
 /** How long a pod stays bound to a node that is gone silent, unless it says otherwise (DefaultTolerationSeconds). */
 const defaultTolerance = 300_000;
 const leaseNamespace = "kube-node-lease";
@@ -166,7 +166,7 @@ export function nodeLifecycleController(context: ControllerContext): ReconcileQu
 }
 
 /** For how many milliseconds the pod stays in spite of the taints. */
-export function tolerance(pod: Pod, taints: Taint[]): number {
+function tolerance(pod: Pod, taints: Taint[]): number {
   let shortest = Number.POSITIVE_INFINITY;
   for (const taint of taints) {
     const fitting = (pod.spec.tolerations ?? []).filter((one) => tolerates(one, taint));

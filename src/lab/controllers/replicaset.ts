@@ -102,7 +102,7 @@ export async function slowStart(count: number, action: () => Promise<void>): Pro
 }
 
 /** A ReplicaSet's status over its active pods, and after how many milliseconds another pod becomes available. */
-export function replicaSetStatus(
+function replicaSetStatus(
   set: ReplicaSet,
   active: Pod[],
   now: number,

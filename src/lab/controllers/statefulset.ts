@@ -126,7 +126,7 @@ export function statefulSetController(context: ControllerContext): ReconcileQueu
 }
 
 /** Set and ordinal of a pod's name, or undefined when it is none that a StatefulSet gives. */
-export function parentOf(podName: string): { set: string; ordinal: number } | undefined {
+function parentOf(podName: string): { set: string; ordinal: number } | undefined {
   const match = /^(.+)-(0|[1-9]\d*)$/.exec(podName);
   return match ? { set: match[1]!, ordinal: Number(match[2]) } : undefined;
 }
@@ -147,7 +147,7 @@ function situationOf(
 }
 
 /** What may be done now, in order. Source: stateful_set_control.go, updateStatefulSet. */
-export function stepsOf(situation: Situation, now: number): Step[] {
+function stepsOf(situation: Situation, now: number): Step[] {
   const { set, pods, first, end } = situation;
   const parallel = set.spec?.podManagementPolicy === "Parallel";
   const minReady = set.spec?.minReadySeconds ?? 0;
@@ -208,10 +208,7 @@ function revisionFor(situation: Situation, ordinal: number): "current" | "update
 }
 
 /** A StatefulSet's status, and after how many milliseconds another pod becomes available. */
-export function statefulSetStatus(
-  situation: Situation,
-  now: number,
-): { status: Status; wait: number | undefined } {
+function statefulSetStatus(situation: Situation, now: number): { status: Status; wait: number | undefined } {
   const { set, pods, current, update } = situation;
   const count = { replicas: 0, ready: 0, available: 0, current: 0, updated: 0 };
   let wait: number | undefined;

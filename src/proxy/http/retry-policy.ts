@@ -59,7 +59,7 @@ export interface Retry {
 }
 
 /** Unknown words are passed over, as Envoy does. */
-export function parseRetryOn(text: string): number {
+function parseRetryOn(text: string): number {
   let on = 0;
   for (const word of text.split(",")) on |= (On as Record<string, number>)[word.trim()] ?? 0;
   return on;

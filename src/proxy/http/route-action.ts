@@ -95,7 +95,7 @@ export interface Hash {
 /** Replaces every match of a pattern; `\1` are its groups, as in RE2. */
 export type Substitution = (text: string) => string;
 
-export function compileSubstitution(rewrite: RegexMatchAndSubstitute): Substitution {
+function compileSubstitution(rewrite: RegexMatchAndSubstitute): Substitution {
   const regex = regexOf(rewrite.pattern?.regex ?? "");
   const parts = rewrite.substitution.split(/\\([\d\\])/);
   const by = (groups: Groups) =>

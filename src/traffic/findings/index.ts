@@ -103,7 +103,7 @@ function kubeGatewayFindings(
 }
 
 /** Fields that have no effect, and (in files; an API server drops them) fields that nobody knows. */
-export function fieldFindings(kind: string, object: KubeObject & { spec?: unknown }): Finding[] {
+function fieldFindings(kind: string, object: KubeObject & { spec?: unknown }): Finding[] {
   const at = originOf(kind, object);
   return unservedIn(kind, object.spec).map(({ field, why }) =>
     why === undefined

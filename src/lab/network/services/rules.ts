@@ -57,7 +57,7 @@ interface Candidate extends Target {
 const defaultAffinitySeconds = 10_800;
 
 /** Whether the Service has an address that rules could be for. */
-export function isProxied(service: Service): boolean {
+function isProxied(service: Service): boolean {
   const { type, clusterIP } = service.spec ?? {};
   return type !== "ExternalName" && clusterIP !== undefined && clusterIP !== "" && clusterIP !== "None";
 }

@@ -4,7 +4,7 @@ import type { Timer, World } from "../../../world/index.ts";
 import { run, systemPath } from "../run.ts";
 
 /** nft refused a transaction, of which nothing was done, or ended before it said so. */
-export class NftError extends Error {
+class NftError extends Error {
   constructor(said: string) {
     super(`nft: ${said.trim().split("\n").slice(0, 3).join(" ").slice(0, 500)}`);
     this.name = "NftError";
