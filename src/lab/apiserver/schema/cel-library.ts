@@ -4,6 +4,7 @@
  */
 import { BlockList, isIP, isIPv4 } from "node:net";
 import { Environment, Optional } from "@marcbachmann/cel-js";
+import type { CelNode } from "./cel-check.ts";
 import { isCidr, matchesFormat } from "./formats.ts";
 import { equalJson, isObject } from "./schema.ts";
 import { compiled as pattern } from "./validate.ts";
@@ -45,6 +46,17 @@ export function makeCompiler(
     }
     return made;
   };
+}
+
+let grammar: Environment | undefined;
+
+/** An expression's syntax tree, of no environment. Throws the library's ParseError. */
+export function parseExpression(expression: string): CelNode {
+  grammar ??= new Environment({
+    enableOptionalTypes: true,
+    limits: { maxAstNodes: 1e6, maxListElements: 1e5, maxMapEntries: 1e5, maxCallArguments: 1e3 },
+  });
+  return grammar.parse(expression).ast as unknown as CelNode;
 }
 
 const ownNames: Record<string, string> = { has: "isPresent", matches: "matchesRe2" };

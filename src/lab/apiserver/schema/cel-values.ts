@@ -30,13 +30,18 @@ const reserved = new Set([
  * A field's name as rules write it (KEP-2876): `__` is `__underscores__`, `.` `__dot__`, `-` `__dash__`, `/`
  * `__slash__`; a reserved word stands between double underscores.
  */
-export function celName(name: string): string {
+function celName(name: string): string {
   if (reserved.has(name)) return `__${name}__`;
   return name
     .replaceAll("__", "__underscores__")
     .replaceAll(".", "__dot__")
     .replaceAll("-", "__dash__")
     .replaceAll("/", "__slash__");
+}
+
+/** All names under which rules find a field: reserved words also as they are (since Kubernetes 1.33). */
+export function celNames(name: string): string[] {
+  return reserved.has(name) ? [celName(name), name] : [celName(name)];
 }
 
 /** The value for `self`. At the root and in embedded resources, kind, apiVersion and the name are there to be read. */
@@ -51,7 +56,10 @@ export function toCel(schema: Schema | undefined, value: unknown, isResource = f
   const out: Record<string, unknown> = Object.create(null);
   for (const [name, member] of Object.entries(value)) {
     if (resource && name === "metadata") out.metadata = toCel(objectMetaSchema(), member);
-    else out[isStruct ? celName(name) : name] = toCel(memberSchema(schema, name), member);
+    else {
+      const made = toCel(memberSchema(schema, name), member);
+      for (const said of isStruct ? celNames(name) : [name]) out[said] = made;
+    }
   }
   return { ...out };
 }

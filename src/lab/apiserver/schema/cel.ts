@@ -3,6 +3,7 @@
  * implementation is loaded when the first rule is met. Costs are not counted: the lab trusts its CRDs.
  */
 import { createRequire } from "node:module";
+import { ruleMistake } from "./cel-definition.ts";
 import type { CompiledRule, makeCompiler } from "./cel-library.ts";
 import { toCel } from "./cel-values.ts";
 import { duplicate, type FieldError, forbidden, required } from "./errors.ts";
@@ -79,12 +80,15 @@ function hasRules(schema: Schema): boolean {
 }
 
 /**
- * The rules that this implementation cannot compile, with the reason; an API server shows them as warnings when the
- * CRD is created. They count as kept.
+ * The rules that this implementation cannot compile, though they may be right, with the reason; an API server shows
+ * them as warnings when the CRD is created. They count as kept. Those that are wrong for certain, the definition's
+ * validation refuses.
  */
 export function ruleProblems(schema: Schema, path = ""): string[] {
   if (!hasRules(schema)) return [];
+  const isResource = path === "" || schema["x-kubernetes-embedded-resource"] === true;
   const problems = (schema["x-kubernetes-validations"] ?? []).flatMap((rule) => {
+    if (typeof rule.rule !== "string" || ruleMistake(schema, isResource, rule)) return [];
     const compiled = compile(rule.rule);
     return compiled instanceof Error
       ? [`${path || "<root>"}: rule ${rule.rule.trim()} is not checked: ${summary(compiled)}`]

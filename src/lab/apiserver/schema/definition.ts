@@ -2,6 +2,7 @@
  * Whether a schema can be that of a custom kind. Source: apiextensions `apis/apiextensions/validation/validation.go`
  * (ValidateCustomResourceDefinitionOpenAPISchema), `schema/validation.go`, `schema/defaulting/validation.go`.
  */
+import { checkRuleExpressions, checkRuleFields } from "./cel-definition.ts";
 import { dropUnknown } from "./defaults.ts";
 import { type FieldError, forbidden, invalid, notSupported, required } from "./errors.ts";
 import { isKnownFormat } from "./formats.ts";
@@ -28,7 +29,19 @@ export function checkDefinitionSchema(schema: Schema, path: string): FieldError[
   errors.push(...structural);
   if (structural.length > 0) return errors;
   eachSchema(schema, path, (part, at) => errors.push(...checkDefault(part, at)));
-  return errors;
+  eachSchema(schema, path, (part, at) => errors.push(...checkRuleFields(part, at)));
+  // Rules are compiled where their schema and what is below it are right.
+  const rules: FieldError[] = [];
+  eachSchema(schema, path, (part, at) => {
+    if (!part["x-kubernetes-validations"]?.length || errors.some(({ field }) => isBelow(field, at))) return;
+    const isResource = at === path || part["x-kubernetes-embedded-resource"] === true;
+    rules.push(...checkRuleExpressions(part, at, isResource));
+  });
+  return [...errors, ...rules];
+}
+
+function isBelow(field: string, path: string): boolean {
+  return field === path || field.startsWith(`${path}.`);
 }
 
 /** The formats that a schema names and that nothing is known of: Kubernetes warns of them. */
