@@ -92,6 +92,9 @@ export async function prepareMachine({
 
   await mkdir(join(dir, programsMount), { recursive: true });
   trees.push(programsMount.slice(1));
+  // A mount, so that the directory itself becomes read-only too: all of the node's pods see this one.
+  const directory = join(dir, programsMount);
+  mounts.push({ source: directory, target: directory, options: ["bind"] });
   for (const [name, file] of Object.entries(single)) {
     const target = join(dir, programsMount, name);
     await writeFile(target, "");
