@@ -131,7 +131,7 @@ export class PodContainer {
       readOnly: false,
       isFile: true,
     });
-    events.normal(about[0], "Created", `Created container: ${this.name}`, about[1]);
+    events.normal(about[0], "Created", "Container created", about[1]);
     this.current = await runtime.start(
       {
         id: id.slice(0, 32),
@@ -152,7 +152,7 @@ export class PodContainer {
       const message = `Error: failed to start container "${this.name}": ${this.current.exit?.failure ?? ""}`;
       events.warning(about[0], "Failed", message, about[1]);
     } else {
-      events.normal(about[0], "Started", `Started container ${this.name}`, about[1]);
+      events.normal(about[0], "Started", "Container started", about[1]);
     }
     return undefined;
   }

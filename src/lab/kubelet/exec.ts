@@ -1,8 +1,8 @@
 /** Running a program beside a container's own, in all of its namespaces: `kubectl exec`, probes, hooks. */
 import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
-import { lstatSync } from "node:fs";
+import { lstatSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { systemPath } from "../network/index.ts";
 import { programWords } from "./rootfs.ts";
 import type { RunningContainer } from "./runtime.ts";
@@ -27,8 +27,32 @@ export function execWords(
     "--net",
     "--pid",
     "--",
-    ...programWords({ ...config, env: [...Object.entries(variables), ...config.env], argv: [...argv] }),
+    ...programWords({
+      ...config,
+      env: [...Object.entries({ ...ownershipOf(container.pid, argv), ...variables }), ...config.env],
+      argv: [...argv],
+    }),
   ];
+}
+
+/**
+ * `kubectl cp` runs `tar` as the container's root, which gives files to the users of the archive. In a user namespace
+ * with a single id, as an ordinary user's lab without subordinate ids is, there is nobody to give them to: GNU tar
+ * is told not to try, or it would fail after it wrote all files.
+ */
+function ownershipOf(pid: number, argv: readonly string[]): Record<string, string> {
+  if (basename(argv[0] ?? "") !== "tar") return {};
+  const map = readFileSync(`/proc/${pid}/uid_map`, "utf8");
+  return mapsOneId(map) ? { TAR_OPTIONS: "--no-same-owner" } : {};
+}
+
+/** Whether a user namespace's `uid_map` (lines of inside, outside, length) has a single id. */
+export function mapsOneId(map: string): boolean {
+  const lengths = map
+    .trim()
+    .split("\n")
+    .map((line) => Number(line.trim().split(/\s+/)[2]));
+  return lengths.length === 1 && lengths[0] === 1;
 }
 
 /** Whether PATH leads to a program of that name in the container; paths are not looked at. */

@@ -302,7 +302,12 @@ if (insideNamespaces(import.meta.filename)) {
       );
       await h.until(metadata.name, running);
       const told = await h.events(metadata.name);
-      for (const event of ["Warning Failed Error: ErrImagePull", "Normal BackOff Back-off pulling image"]) {
+      for (const event of [
+        "Warning Failed Error: ErrImagePull",
+        "Normal BackOff Back-off pulling image",
+        "Normal Created Container created",
+        "Normal Started Container started",
+      ]) {
         assert.ok(
           told.some((line) => line.startsWith(event)),
           `${event} is not in ${told.join("; ")}`,
@@ -698,6 +703,17 @@ if (insideNamespaces(import.meta.filename)) {
         output,
         /^fd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntermination-log\ntty\nurandom\nzero\n2\n0\nsh\n$/,
       );
+    });
+
+    test("is read-only for pods, its own directories as well, which all pods of a node share", async () => {
+      const { metadata } = await h.create({ containers: [shell(idle)] });
+      await h.until(metadata.name, running);
+      const places = "/weft-programs /weft /usr /dev /.machine/etc /sys /proc/sys";
+      const { output } = await h.sh(
+        metadata.name,
+        `for d in ${places}; do touch $d/x 2>/dev/null && echo wrote $d; done; ls -d /weft-programs; echo over`,
+      );
+      assert.equal(output, "/weft-programs\nover\n");
     });
 
     test("has what a pod wants to write: /tmp, /var, /run, /root, /etc and places of its own", async () => {

@@ -8,6 +8,7 @@ import { Backoff } from "./backoff.ts";
 import { capabilitiesOf } from "./container-config.ts";
 import { ConfigError, expand, makeEnvironment, serviceVariables } from "./env.ts";
 import { hostnameOf, hostsFile, resolvConf } from "./etc.ts";
+import { mapsOneId } from "./exec.ts";
 import { fieldValue, parseQuantity, resourceValue } from "./fields.ts";
 import { fstab, parseMountInfo } from "./mounts.ts";
 import { type ContainerStatus, conditionsOf, phaseOf, qosClassOf } from "./status.ts";
@@ -346,4 +347,10 @@ test("mount tables survive blanks in paths", () => {
   );
   const line = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n";
   assert.deepEqual(parseMountInfo(line), [{ target: "/mnt 2", options: ["rw", "noatime"], type: "ext3" }]);
+});
+
+test("one id alone in a user namespace has nobody to give files to", () => {
+  assert.equal(mapsOneId("         0       1000          1\n"), true);
+  assert.equal(mapsOneId("         0          0 4294967295\n"), false);
+  assert.equal(mapsOneId("         0       1000          1\n         1     100000      65536\n"), false);
 });

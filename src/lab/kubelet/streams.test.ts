@@ -152,6 +152,14 @@ if (insideNamespaces(import.meta.filename)) {
     assert.equal((JSON.parse(await text(error)) as Status).status, "Success");
   });
 
+  test("a container that waits to start is not found by exec", async () => {
+    const container = { ...shell(idle), image: "nobody/knows-this" };
+    const waiting = (await h.create({ containers: [container] })).metadata.name;
+    await h.until(waiting, (pod) => pod?.status?.containerStatuses?.[0]?.state?.waiting !== undefined);
+    const refused = await upgradeToSpdy(h, `/exec/default/${waiting}/main?command=true&output=1`, v4);
+    assert.deepEqual([refused.status, refused.text], [500, 'container not found ("main")\n']);
+  });
+
   describe("port-forward", () => {
     let pod: string;
     before(async () => {

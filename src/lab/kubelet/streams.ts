@@ -75,7 +75,7 @@ function upgradeCommand(
   const { container } = find(options, pod, name);
   const instance = container.current;
   if (!instance || instance.exit || instance.pid === undefined) {
-    throw new Refusal(400, `container ${name} of pod ${pod} is not running`);
+    throw new Refusal(500, `container not found ("${name}")`);
   }
   const wanted = readStreamRequest(query);
   const serve = (channels: Channels) => {
