@@ -1,6 +1,9 @@
 /** What a lab consists of, with every default filled in. Made by `cli/` from flags or a lab file. */
 import type { ProxyImplementation } from "../api/index.ts";
 
+/** What servers and nodes say they are: the Kubernetes release that they follow. */
+export const kubernetesVersion = "v1.36.3+weft";
+
 export interface LabSpec {
   clusters: ClusterSpec[];
   /**

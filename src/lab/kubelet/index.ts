@@ -2,4 +2,4 @@
 
 export { type Node, type NodeOptions, startNode } from "./kubelet.ts";
 export { packageMount, programsMount } from "./machine.ts";
-export { kubeletPort, kubeletVersion } from "./node-status.ts";
+export { kubeletPort } from "./node-status.ts";

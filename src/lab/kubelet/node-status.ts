@@ -4,11 +4,9 @@ import { arch, cpus, release, totalmem } from "node:os";
 import { hostnameLabel, type Node, nodes } from "../../api/index.ts";
 import { isAlreadyExists, isConflict, type KubeClient } from "../../kube/index.ts";
 import { timestamp, type World } from "../../world/index.ts";
-import type { NodeSpec } from "../spec.ts";
+import { kubernetesVersion, type NodeSpec } from "../spec.ts";
 import type { PodCapacity } from "./fields.ts";
 
-/** What this kubelet says it is: the API version that it follows. */
-export const kubeletVersion = "v1.36.0+weft";
 export const kubeletPort = 10250;
 const mostPods = 110;
 
@@ -79,7 +77,7 @@ function statusOf(
       kernelVersion: release(),
       osImage: "Weft lab",
       containerRuntimeVersion: "weft://0.1.0",
-      kubeletVersion,
+      kubeletVersion: kubernetesVersion,
       kubeProxyVersion: "",
       operatingSystem: "linux",
       architecture: architecture(),

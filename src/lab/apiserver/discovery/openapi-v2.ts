@@ -4,9 +4,10 @@
  * List unsupported, and kubectl then validates by itself), and when it patches a custom object. No paths and no custom
  * kinds are published here: of an item that has no definition the server says what is wrong.
  */
+
+import { kubernetesVersion } from "../../spec.ts";
 import type { Registry } from "../registry.ts";
 import { isObject, type JsonObject, openApiDefinitions } from "../schema/index.ts";
-import { gitVersion } from "./version.ts";
 
 /** What client-go asks for, and what a kube-apiserver calls it in its answer. */
 export const openApiV2Protobuf = {
@@ -31,7 +32,12 @@ export function openApiV2(registry: Registry): Document {
       definitions[name] ??= schemaV2(schema as JsonObject);
     }
   }
-  return { swagger: "2.0", info: { title: "Kubernetes", version: gitVersion }, paths: {}, definitions };
+  return {
+    swagger: "2.0",
+    info: { title: "Kubernetes", version: kubernetesVersion },
+    paths: {},
+    definitions,
+  };
 }
 
 /** Version 2 knows neither `oneOf` nor siblings of `$ref`; what may be a number or a string is called a string. */

@@ -4,9 +4,9 @@
  * (cli-runtime `pkg/resource/query_param_verifier_v3.go`).
  */
 import { createHash } from "node:crypto";
+import { kubernetesVersion } from "../../spec.ts";
 import type { Registry, ResourceType } from "../registry.ts";
 import { openApiDefinitions, openApiName } from "../schema/index.ts";
-import { gitVersion } from "./version.ts";
 
 const metaPackage = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
@@ -24,7 +24,7 @@ export function openApiIndex(registry: Registry): object {
   }
   const paths: Record<string, { serverRelativeURL: string }> = {};
   for (const [name, types] of versions) {
-    const content = [gitVersion, ...types.map(({ custom, plural }) => [plural, custom?.rawSchema])];
+    const content = [kubernetesVersion, ...types.map(({ custom, plural }) => [plural, custom?.rawSchema])];
     const hash = createHash("sha256").update(JSON.stringify(content)).digest("hex").toUpperCase();
     paths[name] = { serverRelativeURL: `/openapi/v3/${name}?hash=${hash}` };
   }
@@ -50,7 +50,7 @@ export function openApiDocument(registry: Registry, name: string): object | unde
   }
   return {
     openapi: "3.0.0",
-    info: { title: "Kubernetes", version: gitVersion },
+    info: { title: "Kubernetes", version: kubernetesVersion },
     paths,
     components: { schemas },
   };

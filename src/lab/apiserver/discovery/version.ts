@@ -1,7 +1,5 @@
-/** What the server says it is: the Kubernetes release whose API it follows. */
 import type { World } from "../../../world/index.ts";
-
-export const gitVersion = "v1.36.3+weft";
+import { kubernetesVersion as gitVersion } from "../../spec.ts";
 
 /** The body of `/version`. */
 export function versionInfo(world: World, started: number): object {
