@@ -12,7 +12,8 @@ export function define(command: Command): void {
   });
 }
 
-function asText({ clusters, network, links, balancers, processes, memory }: LabStatus): string {
+/** The tables for people. */
+export function asText({ clusters, network, links, balancers, processes, memory }: LabStatus): string {
   const faults = links.map(({ between, cut, latency }) => [
     between.join(" - "),
     cut ? "cut" : "whole",
@@ -52,10 +53,20 @@ function asText({ clusters, network, links, balancers, processes, memory }: LabS
       ["PROCESS", "STATE", "RESTARTS", "MEMORY"],
       [
         ...processes.map((each) => [each.name, each.state, each.restarts, megabytes(each.memory)]),
-        ["all", "", "", megabytes(memory)],
+        ["all", together(processes), restartsOf(processes), megabytes(memory)],
       ],
     ),
   ].join("\n");
 }
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
+
+/** `running` when every process is in the same state, or how many of them run. */
+function together(processes: LabStatus["processes"]): string {
+  const states = new Set(processes.map(({ state }) => state));
+  const running = processes.filter(({ state }) => state === "running").length;
+  return states.size === 1 ? [...states].join() : `${running} of ${processes.length} running`;
+}
+
+const restartsOf = (processes: LabStatus["processes"]) =>
+  processes.reduce((sum, { restarts }) => sum + restarts, 0);
