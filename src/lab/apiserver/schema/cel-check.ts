@@ -262,7 +262,6 @@ class Checker {
 
   #has(node: CelNode, part: CelNode, scope: Scope): CelType {
     if (part.op === ".") this.#select(part, scope, this.#place(node));
-    else if (part.op === ".?") this.check(part, scope);
     else this.#refuse(this.#place(part), "invalid argument to has() macro");
     return bool;
   }

@@ -81,10 +81,12 @@ function describe(text: string, error: ParseError): { mistake: Mistake; skip: nu
     }
     case "expected_token": {
       const [, expected = ""] = /^Expected (\w+),/.exec(summary) ?? [];
-      if (expected === "IDENTIFIER")
-        return /^\d/.test(token)
-          ? undefined
-          : say(`Syntax error: no viable alternative at input '.${isEnd ? "" : token}'`);
+      if (expected === "IDENTIFIER") {
+        if (/^\d/.test(token)) return undefined;
+        if (/^(?:true|false|null)$/.test(token))
+          return say(`Syntax error: mismatched input '${token}' expecting IDENTIFIER`);
+        return say(`Syntax error: no viable alternative at input '.${isEnd ? "" : token}'`);
+      }
       if (expected === "COLON") return say(`Syntax error: mismatched input '${token}' expecting ':'`);
       const closing = { RPAREN: ")", RBRACKET: "]", RBRACE: "}" }[expected];
       if (closing === undefined) return undefined;
