@@ -161,12 +161,14 @@ const schema = {
 
 const notes = `Weft's control plane is being started in ${systemNamespace}.
 
-Two things remain:
+{{ if .Release.IsUpgrade }}DNS and peers stay as they are.
+{{- else }}Two things remain:
 
   1. Tell this cluster's DNS where clusterset.local is answered:
        weft install --dns-only --context CONTEXT [--patch-coredns]
   2. Join clusters:
        weft join CONTEXT CONTEXT
+{{- end }}
 
 'weft check --context CONTEXT' says what is missing.
 {{- if not .Values.clusterName }}
