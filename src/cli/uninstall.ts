@@ -14,7 +14,10 @@ export function define(command: Command): void {
   command
     .option("--context <name>", "context of the cluster (default: the current one)")
     .option("--kubeconfig <file>", "the kubeconfig that has the context (default: the one that kubectl uses)")
-    .option("--crds", "take the definitions that Weft installed (MCS, meshes, offers …), with all their objects")
+    .option(
+      "--crds",
+      "take the definitions that Weft installed (MCS, meshes, offers …), with all their objects",
+    )
     .option("--no-crds", "keep those that have objects, and do not ask")
     .action(async (options: Options) => {
       const { client, context } = clientOf(options.context, options.kubeconfig);
