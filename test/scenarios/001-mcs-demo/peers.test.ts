@@ -62,12 +62,10 @@ describe("seed 001: peers that go", { skip: reason, timeout: 300_000 }, () => {
 
   /** How many addresses stand in a cluster behind the import, by the cluster that they are from. */
   async function imported(cluster: string): Promise<Record<string, number>> {
-    const { items: slices } = await lab
-      .client(cluster)
-      .list(endpointSlices, {
-        namespace: "demo",
-        labelSelector: "multicluster.kubernetes.io/service-name=serve",
-      });
+    const { items: slices } = await lab.client(cluster).list(endpointSlices, {
+      namespace: "demo",
+      labelSelector: "multicluster.kubernetes.io/service-name=serve",
+    });
     return Object.fromEntries(
       slices
         .map(({ metadata, endpoints }): [string, number] => [
