@@ -200,6 +200,41 @@ describe("what is not there", () => {
     assert.equal(method.code, 405);
   });
 
+  test("each kind that docs/lab.md lists as refused is refused by its name, read or written", async () => {
+    await using cluster = await testServer();
+    const kinds = {
+      "/apis/batch/v1": ["cronjobs"],
+      "/api/v1": ["replicationcontrollers", "componentstatuses"],
+      "/apis/autoscaling/v2": ["horizontalpodautoscalers"],
+      "/apis/certificates.k8s.io/v1": ["certificatesigningrequests"],
+      "/apis/apiregistration.k8s.io/v1": ["apiservices"],
+      "/apis/node.k8s.io/v1": ["runtimeclasses"],
+      "/apis/admissionregistration.k8s.io/v1": [
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "mutatingadmissionpolicies",
+      ],
+      "/apis/resource.k8s.io/v1": ["resourceclaims", "resourceclaimtemplates", "deviceclasses"],
+      "/apis/storage.k8s.io/v1": ["csidrivers", "csinodes", "csistoragecapacities"],
+      "/apis/flowcontrol.apiserver.k8s.io/v1": ["flowschemas", "prioritylevelconfigurations"],
+      "/apis/networking.k8s.io/v1": ["ipaddresses", "servicecidrs"],
+    };
+    for (const [group, plurals] of Object.entries(kinds)) {
+      for (const plural of plurals) {
+        const path = `${group}/${plural}`;
+        for (const { code, body } of [
+          await cluster.client.get(path),
+          await cluster.client.get(`${path}/one`),
+          await cluster.client.post(path, { metadata: { name: "one" } }),
+        ]) {
+          assert.equal(code, 404, path);
+          assert.equal(body.kind, "Status", path);
+          assert.match(body.message, new RegExp(`\\(${plural}[./].* is not served here\\)`), path);
+        }
+      }
+    }
+  });
+
   test("bodies that are broken, too deep, too big or mean are refused, and the server lives", async () => {
     await using cluster = await testServer();
     const send = (body: string) => cluster.client.post(maps, body);
