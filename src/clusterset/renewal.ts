@@ -4,7 +4,7 @@
  * like any changed Secret: the new connection stands before the old one goes.
  */
 import { pathOf, type Secret, secrets, serviceAccounts, splitName } from "../api/index.ts";
-import { type KubeClient, yaml } from "../kube/index.ts";
+import { claimsOf, type KubeClient, yaml } from "../kube/index.ts";
 import type { Timer } from "../world/index.ts";
 import type { PeerSpec } from "./secret.ts";
 
@@ -18,17 +18,12 @@ export interface TokenLife {
 
 /** Undefined for tokens that are no ServiceAccount's, or that do not expire: nothing to renew. */
 export function lifeOf(token: string): TokenLife | undefined {
-  try {
-    const claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
-    const [, , namespace, account] = /^(system:serviceaccount):([^:]+):([^:]+)$/.exec(claims.sub) ?? [];
-    const { iat: issuedAt, exp: expiresAt } = claims;
-    if (!namespace || !account || typeof issuedAt !== "number" || typeof expiresAt !== "number") {
-      return undefined;
-    }
-    return { namespace, account, issuedAt, expiresAt };
-  } catch {
+  const { sub, iat: issuedAt, exp: expiresAt } = claimsOf(token) ?? {};
+  const [, , namespace, account] = /^(system:serviceaccount):([^:]+):([^:]+)$/.exec(String(sub)) ?? [];
+  if (!namespace || !account || typeof issuedAt !== "number" || typeof expiresAt !== "number") {
     return undefined;
   }
+  return { namespace, account, issuedAt, expiresAt };
 }
 
 /** Milliseconds until a failed renewal is tried again, and the longest that a timer is set for. */

@@ -1,7 +1,7 @@
 /** What a peer's Secret holds, and how long it is good for. */
 import { X509Certificate } from "node:crypto";
 import { nameOf, type Secret } from "../api/index.ts";
-import { type Credentials, parseKubeconfig } from "../kube/index.ts";
+import { type Credentials, claimsOf, parseKubeconfig } from "../kube/index.ts";
 
 /** Throws KUBECONFIG_INVALID. */
 export function credentialsIn(secret: Secret): Credentials {
@@ -23,14 +23,8 @@ export function expiryOf({ token, cert }: Credentials): Life | undefined {
     const { validFrom, validTo } = new X509Certificate(cert);
     return { from: Date.parse(validFrom), to: Date.parse(validTo), byItself: false };
   }
-  try {
-    const text = typeof token === "string" ? token : "";
-    const claims = JSON.parse(Buffer.from(text.split(".")[1] ?? "", "base64url").toString("utf8"));
-    const { iat, exp } = claims as { iat?: unknown; exp?: unknown };
-    if (typeof iat === "number" && typeof exp === "number")
-      return { from: iat * 1000, to: exp * 1000, byItself: true };
-  } catch {
-    // No JWT: it says nothing of its life.
-  }
-  return undefined;
+  const { iat, exp } = (typeof token === "string" && claimsOf(token)) || {};
+  // What is no JWT says nothing of its life.
+  if (typeof iat !== "number" || typeof exp !== "number") return undefined;
+  return { from: iat * 1000, to: exp * 1000, byItself: true };
 }

@@ -16,5 +16,6 @@ export { getFromPod, type PodAnswer } from "./port-forward.ts";
 export * from "./reflector.ts";
 export type { SinkOptions, SinkState } from "./sink.ts";
 export * from "./source.ts";
+export { claimsOf } from "./token.ts";
 export type * from "./transport.ts";
 export { unreachableReason } from "./unreachable.ts";

@@ -244,6 +244,15 @@ test("trailers of a request reach the host, whatever the request had to wait for
       ] }),
     ],
   })); // biome-ignore format: a table
+  /** What both proxies say to a request on a connection of its own. */
+  const ask = (one: Parameters<typeof call>[1]) =>
+    both.same(async (proxy) => {
+      const { ip, port } = proxy.address("l");
+      const session = connect(`http://${ip}:${port}`);
+      const result = await call(session, one);
+      session.destroy();
+      return result;
+    });
   const trailers = { "x-t": "1", "x-many": "2" };
   for (const one of [
     { path: "/first", method: "POST", body: "small", trailers },
@@ -252,13 +261,7 @@ test("trailers of a request reach the host, whatever the request had to wait for
     { path: "/again?do=refuse-odd", method: "POST", body: "twice", trailers },
   ]) {
     await t.test(one.path, async () => {
-      const seen = await both.same(async (proxy) => {
-        const { ip, port } = proxy.address("l");
-        const session = connect(`http://${ip}:${port}`);
-        const result = await call(session, one);
-        session.destroy();
-        return result as { body: { trailers: object; length: number } };
-      });
+      const seen = (await ask(one)) as { body: { trailers: object; length: number } };
       assert.deepEqual({ ...seen.body.trailers }, trailers);
       assert.equal(seen.body.length, one.body.length);
     });
@@ -266,13 +269,7 @@ test("trailers of a request reach the host, whatever the request had to wait for
   // HTTP/1.1 is not to carry any, in either direction (enable_trailers is off).
   for (const one of [{ path: "/h1", method: "POST", body: "x", trailers }, { path: "/tailed" }]) {
     await t.test(one.path, async () => {
-      const seen = await both.same(async (proxy) => {
-        const { ip, port } = proxy.address("l");
-        const session = connect(`http://${ip}:${port}`);
-        const result = await call(session, one);
-        session.destroy();
-        return result as { tail?: object };
-      });
+      const seen = (await ask(one)) as { tail?: object };
       assert.equal(seen.tail, undefined);
     });
   }

@@ -1,13 +1,15 @@
+/** Bytes that a connection is read into at first, and at most. */
+const smallest = 16 * 1024;
+const largest = 256 * 1024;
+
 /**
  * The memory that one relayed connection is read into. It is read into again and again, and grows for connections that
  * carry much: fewer system calls, and no memory taken and given back for each. Node gives every read 64 KiB of its own
  * otherwise; for a large file that is twice the CPU.
  */
 export class ReadBuffer {
-  static readonly smallest = 16 * 1024;
-  static readonly largest = 256 * 1024;
   #buffer: Buffer | undefined;
-  #size = ReadBuffer.smallest;
+  #size = smallest;
 
   /** Where the next bytes are read into; asked after every read. */
   readonly next = (): Buffer => {
@@ -18,8 +20,8 @@ export class ReadBuffer {
   /** So many bytes were read: more of them than there is room for call for more room, few for less. */
   filled(count: number): void {
     const size = this.#size;
-    if (count === size) this.#size = Math.min(size * 2, ReadBuffer.largest);
-    else if (count < size / 16) this.#size = Math.max(size / 2, ReadBuffer.smallest);
+    if (count === size) this.#size = Math.min(size * 2, largest);
+    else if (count < size / 16) this.#size = Math.max(size / 2, smallest);
     if (size !== this.#size) this.#buffer = undefined;
   }
 
