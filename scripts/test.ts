@@ -15,6 +15,9 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+// `nft` and `ip` are there for root; an ordinary user's PATH may not say where.
+process.env.PATH = `${process.env.PATH ?? ""}:/usr/sbin:/sbin`;
+
 const root = fileURLToPath(new URL("..", import.meta.url));
 const args = process.argv.slice(2);
 const flags = args.filter((arg) => arg.startsWith("--"));
