@@ -123,7 +123,7 @@ if (insideNamespaces(fileURLToPath(import.meta.url))) {
     assert.deepEqual(readPorts(""), []);
     for (const bad of ["http", "1-2-3", "70000", "80;"]) assert.throws(() => readPorts(bad), /no port/);
     assert.deepEqual(readRanges("10.0.0.0/8,1.2.3.4,fd00::/8"), ["10.0.0.0/8", "1.2.3.4", "fd00::/8"]);
-    for (const bad of ["10.0.0.0/33", "host", "1.2.3.4/8/9"])
+    for (const bad of ["10.0.0.0/33", "host", "1.2.3.4/8/9", "10.0.0.0/8:80", "fd00::/129"])
       assert.throws(() => readRanges(bad), /no range/);
   });
 }

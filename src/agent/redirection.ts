@@ -12,6 +12,7 @@
  * 127.0.0.1, and is left alone.
  */
 import { isIPv4 } from "node:net";
+import { isRange } from "../addresses/index.ts";
 
 /** The uid that the proxy's container runs as. Source: istio, `proxyUID`. */
 export const proxyUid = 1337;
@@ -141,9 +142,7 @@ export function readPorts(text: string): string[] {
 /** `10.0.0.0/8,192.168.1.1` or `*`; ranges of IPv6 are read and count for nothing. Throws Error. */
 export function readRanges(text: string): string[] {
   return words(text).map((word) => {
-    const [address, bits = "32", more] = word.split("/");
-    const good = isIPv4(address!) && /^\d+$/.test(bits) && Number(bits) <= 32 && more === undefined;
-    if (word !== "*" && !good && !word.includes(":")) throw new Error(`'${word}' is no range of addresses`);
+    if (word !== "*" && !isRange(word)) throw new Error(`'${word}' is no range of addresses`);
     return word;
   });
 }

@@ -3,8 +3,8 @@
  * names the annotation; what is not served is a warning, never silence.
  * Source: istio.io "Resource Annotations"; Istio `pkg/kube/inject/validate.go`.
  */
-import { isIP } from "node:net";
 import { parse } from "yaml";
+import { isRange } from "../addresses/index.ts";
 import type { Container, MeshSettings, Pod, Volume } from "../api/index.ts";
 import type { Resources } from "./container.ts";
 import { implementationAnnotation, injectKey, statusAnnotation } from "./names.ts";
@@ -206,13 +206,6 @@ function isPort(text: string): boolean {
     .split("-")
     .map((part) => (/^\d+$/.test(part) ? Number(part) : -1));
   return more.length === 0 && from > 0 && to >= from && to <= 65_535;
-}
-
-function isRange(text: string): boolean {
-  const [address = "", bits, ...more] = text.split("/");
-  const family = isIP(address);
-  if (family === 0 || more.length > 0) return false;
-  return bits === undefined || (/^\d+$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
 }
 
 /** Go's and YAML's words for true and false (Istio takes both). */

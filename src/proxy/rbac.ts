@@ -8,6 +8,7 @@ import {
 import type { HeaderMatcher } from "#protocols/envoy/config/route/v3/route_components.ts";
 import type { MetadataMatcher } from "#protocols/envoy/type/matcher/v3/metadata.ts";
 import type { ValueMatcher } from "#protocols/envoy/type/matcher/v3/value.ts";
+import { contains } from "../addresses/index.ts";
 import { type Downstream, Unservable } from "./contract.ts";
 import { compileRegex, compileStringMatcher } from "./strings.ts";
 import { ipRange } from "./values.ts";
@@ -105,7 +106,7 @@ function permission(message: Permission): Test {
       return pathTest(rule.value.rule?.value);
     case "destinationIp": {
       const range = ipRange(rule.value);
-      return ({ connection }) => range.contains(connection.local.ip);
+      return ({ connection }) => contains(range, connection.local.ip);
     }
     case "destinationPort":
       return ({ connection }) => connection.local.port === rule.value;
@@ -139,11 +140,11 @@ function principal(message: Principal): Test {
     case "sourceIp":
     case "directRemoteIp": {
       const range = ipRange(id.value);
-      return ({ connection }) => range.contains(connection.remote.ip);
+      return ({ connection }) => contains(range, connection.remote.ip);
     }
     case "remoteIp": {
       const range = ipRange(id.value);
-      return ({ connection, remoteIp }) => range.contains(remoteIp ?? connection.remote.ip);
+      return ({ connection, remoteIp }) => contains(range, remoteIp ?? connection.remote.ip);
     }
     case "header":
       return headerTest(id.value);

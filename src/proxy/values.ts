@@ -1,10 +1,11 @@
 /** Small readings of Envoy's messages: durations, addresses, percentages, address ranges. */
 
 import { readFileSync } from "node:fs";
-import { BlockList, isIP, isIPv4, isIPv6 } from "node:net";
+import { isIP, isIPv4, isIPv6 } from "node:net";
 import type { Address as AddressMessage, CidrRange } from "#protocols/envoy/config/core/v3/address.ts";
 import type { DataSource } from "#protocols/envoy/config/core/v3/base.ts";
 import type { Duration } from "#protocols/google/protobuf/duration.ts";
+import { type IpRange, readRange } from "../addresses/index.ts";
 import { type Address, Unservable } from "./contract.ts";
 
 /** Milliseconds; `otherwise` when it is not given. */
@@ -43,35 +44,11 @@ export function plainIp(ip: string): string {
   return ip.startsWith("::ffff:") && isIPv4(ip.slice(7)) ? ip.slice(7) : ip;
 }
 
-/** A range of addresses, `10.0.0.0/8`. */
-export interface IpRange {
-  readonly family: 4 | 6;
-  readonly prefix: number;
-  readonly text: string;
-  contains(ip: string): boolean;
-}
-
-/** Reads a CidrRange; a missing length is 0, as Envoy's wrapper has it. */
-export function ipRange(range: CidrRange): IpRange {
-  const family = isIPv4(range.addressPrefix) ? 4 : isIPv6(range.addressPrefix) ? 6 : 0;
-  if (family === 0)
-    throw new Unservable(`invalid ip/mask combo '${range.addressPrefix}/${range.prefixLen ?? 0}'`);
-  const prefix = Math.min(range.prefixLen ?? 0, family === 4 ? 32 : 128);
-  const text = `${range.addressPrefix}/${prefix}`;
-  if (family === 4) {
-    const mask = prefix === 0 ? 0 : (~0 << (32 - prefix)) >>> 0;
-    const base = (ipv4Number(range.addressPrefix) & mask) >>> 0;
-    return { family, prefix, text, contains: (ip) => isIPv4(ip) && (ipv4Number(ip) & mask) >>> 0 === base };
-  }
-  const list = new BlockList();
-  list.addSubnet(range.addressPrefix, prefix, "ipv6");
-  return { family, prefix, text, contains: (ip) => isIPv6(ip) && list.check(ip, "ipv6") };
-}
-
-function ipv4Number(ip: string): number {
-  let value = 0;
-  for (const part of ip.split(".")) value = value * 256 + Number(part);
-  return value >>> 0;
+/** Reads a CidrRange; a missing length is 0, as Envoy's wrapper has it, and one too long is the address's. */
+export function ipRange({ addressPrefix, prefixLen = 0 }: CidrRange): IpRange {
+  const range = readRange(`${addressPrefix}/${Math.min(prefixLen, isIPv4(addressPrefix) ? 32 : 128)}`);
+  if (!range) throw new Unservable(`invalid ip/mask combo '${addressPrefix}/${prefixLen}'`);
+  return range;
 }
 
 /** The bytes that a DataSource names: inline, or a file that is read now. */

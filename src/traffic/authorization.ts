@@ -2,6 +2,7 @@
  * AuthorizationPolicies that apply to a workload. Sources: Istio `security/v1/authorization_policy.proto`,
  * `pilot/pkg/security/authz/{builder,model,trustdomain}`.
  */
+import { isRange } from "../addresses/index.ts";
 import type {
   AuthorizationCondition,
   AuthorizationOperation,
@@ -20,7 +21,6 @@ import type {
   Origin,
   SourceMatch,
 } from "./model.ts";
-import { isAddress } from "./registry.ts";
 import { selects } from "./workloads.ts";
 
 /** An AuthorizationPolicy, resolved. */
@@ -172,7 +172,7 @@ export const conditionKeys =
 
 /** Whether a value can be one of the key. */
 export function fits(key: string, value: string): boolean {
-  if (key === "source.ip" || key === "remote.ip" || key === "destination.ip") return isAddress(value);
+  if (key === "source.ip" || key === "remote.ip" || key === "destination.ip") return isRange(value);
   return key !== "destination.port" || isPort(value);
 }
 
@@ -258,7 +258,7 @@ function sourceOf(
 
 /** Nobody has a request principal: RequestAuthentication is not served. */
 function usableSource(list: string, value: string): boolean {
-  if (/^(?:ip|notIp|remoteIp|notRemoteIp)Blocks$/.test(list)) return isAddress(value);
+  if (/^(?:ip|notIp|remoteIp|notRemoteIp)Blocks$/.test(list)) return isRange(value);
   return sourceLists.has(list);
 }
 

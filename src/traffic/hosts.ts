@@ -1,10 +1,10 @@
 /** The virtual hosts of the services that sidecars call. Source: Istio `pilot/pkg/networking/core/httproute.go`. */
+import { isWide } from "../addresses/index.ts";
 import type { Origin, RouteTable, VirtualHost } from "./model.ts";
 import { upstreamName } from "./names.ts";
 import { isHttp } from "./protocol.ts";
 import type { MeshPort, MeshService } from "./registry.ts";
 import { type DraftRoute, defaultRoute, type RouteContext, routesOf } from "./routes.ts";
-import { isRange } from "./subnets.ts";
 import { hasPodNames, podHost } from "./upstreams.ts";
 import type { HostRules } from "./virtual-services.ts";
 import { selects } from "./workloads.ts";
@@ -53,7 +53,7 @@ function hasHosts(port: MeshPort): boolean {
 
 /** A service on a port whose protocol is found out has a listener for each of its addresses. */
 function hasOwnListener(service: MeshService, port: MeshPort): boolean {
-  return port.protocol === "auto" && service.addresses.some((address) => !isRange(address));
+  return port.protocol === "auto" && service.addresses.some((address) => !isWide(address));
 }
 
 /** The virtual hosts of a service's HTTP ports. */
@@ -145,7 +145,7 @@ function domainsOf(service: MeshService, port: number, client: string): string[]
     if (client === namespace) names.push(name);
   }
   for (const address of service.addresses) {
-    if (isRange(address)) continue;
+    if (isWide(address)) continue;
     const host = address.replace(/\/\d+$/, "");
     names.push(host.includes(":") ? `[${host}]` : host);
   }

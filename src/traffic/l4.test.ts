@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { FilterChain, Listener } from "./model.ts";
-import { overlap, without } from "./subnets.ts";
 import { type TestMesh, testMesh, workload } from "./testing.ts";
 
 function meshWith(...yaml: string[]): TestMesh {
@@ -76,6 +75,20 @@ describe("sidecars", () => {
       ),
     );
     assert.deepEqual(leads(listenerOf(mesh, "10.11.0.20_5432")), ["else → new"]);
+  });
+
+  test("a range of IPv6 with 32 bits is no address to listen at", () => {
+    const mesh = meshWith(
+      entry(
+        "{ hosts: [out.example.com], addresses: ['2001:db8::/32'], resolution: NONE, ports: [{ number: 5432, name: tcp, protocol: TCP }] }",
+      ),
+    );
+    const { listeners } = mesh.config(mesh.connect({ namespace: "coolapp" }));
+    assert.ok(![...listeners.keys()].some((name) => name.startsWith("2001:")));
+    assert.deepEqual(leads(listeners.get("0.0.0.0_5432")!), [
+      "2001:db8::/32 → out",
+      "else → PassthroughCluster",
+    ]);
   });
 
   test("of a range, the first route for an address takes it, however narrow a later one is", () => {
@@ -218,12 +231,4 @@ spec: { selector: { app: front }, servers: ${servers} }`;
       ["spec.http[1]"],
     );
   });
-});
-
-test("ranges: what two have in common, and what is left of one", () => {
-  assert.deepEqual(overlap(["10.0.0.0/8"], ["10.1.0.0/16", "192.0.2.1/32"]), ["10.1.0.0/16"]);
-  assert.deepEqual(overlap(["fd00::/8"], ["10.0.0.0/8", "fd00::1/128"]), ["fd00::1/128"]);
-  assert.deepEqual(overlap(undefined, ["10.0.0.0/8"]), ["10.0.0.0/8"]);
-  assert.equal(overlap(undefined, undefined), undefined);
-  assert.deepEqual(without(["10.0.0.1/32", "10.0.0.2/32"], ["10.0.0.2/31"]), ["10.0.0.1/32"]);
 });

@@ -1,4 +1,5 @@
 /** The listeners of sidecars for the connections of their application. Source: Istio `pilot/pkg/networking/core/listener.go`. */
+import { cidr, intersection, isWide } from "../addresses/index.ts";
 import type { MeshSettings } from "../api/index.ts";
 import { type HostContext, originOf } from "./hosts.ts";
 import type { ChainMatch, FilterChain, HttpHandler, Listener, Origin, WeightedUpstream } from "./model.ts";
@@ -6,7 +7,6 @@ import { blackHoleUpstream, passthroughUpstream, upstreamName } from "./names.ts
 import { meshAlpn } from "./policy.ts";
 import { isHttp, isTls } from "./protocol.ts";
 import type { MeshPort, MeshService } from "./registry.ts";
-import { cidr, isRange, overlap } from "./subnets.ts";
 import {
   accessLogOf,
   applies,
@@ -47,9 +47,9 @@ export interface ListenerContext extends HostContext {
 
 /** What a service adds to the listeners of its clients. */
 export function listenerParts(given: MeshService, context: ListenerContext): ListenerPart[] {
-  const ranges = given.addresses.filter((address) => isRange(address));
+  const ranges = given.addresses.filter((address) => isWide(address));
   const addresses = given.addresses
-    .filter((address) => !isRange(address))
+    .filter((address) => !isWide(address))
     .map((address) => address.replace(/\/\d+$/, ""));
   const parts = partsOf({ ...given, addresses }, context, ranges.length > 0 && addresses.length === 0);
   if (ranges.length === 0) return parts;
@@ -135,7 +135,7 @@ function sniChains(
       if (!applies(match, rules.namespace, port.number, context)) return [];
       const serverNames = sniHosts(match);
       if (serverNames.length === 0) return [];
-      const destinations = overlap(subnetsOf(match), at === undefined ? undefined : [at]);
+      const destinations = intersection(subnetsOf(match), at === undefined ? undefined : [at]);
       if (destinations?.length === 0) return [];
       const chain: FilterChain = {
         name: `${service.host}:${port.number}:tls[${i}]`,
@@ -195,7 +195,7 @@ function tcpChains(
       if (!applies(match, rules.namespace, port.number, context)) continue;
       const subnets = subnetsOf(match);
       const labels = labelsOf(match);
-      add(overlap(subnets, within), clusters, origins, labels);
+      add(intersection(subnets, within), clusters, origins, labels);
       if (!subnets && !labels.labels) return drafts;
     }
   }

@@ -1,5 +1,6 @@
 /** What can be called in a mesh: Services, ServiceImports and ServiceEntries as one kind of thing. */
 import { isIP } from "node:net";
+import { isRange } from "../addresses/index.ts";
 import {
   fieldManager,
   type MeshSettings,
@@ -205,7 +206,7 @@ export function entriesOf(entry: ServiceEntry): MeshService[] {
       namespace,
       name: metadata.name,
       kind: "ServiceEntry",
-      addresses: (spec.addresses ?? []).filter(isAddress),
+      addresses: (spec.addresses ?? []).filter(isRange),
       headless: (spec.addresses ?? []).length === 0,
       ports,
       resolution,
@@ -235,14 +236,6 @@ export function nameInMetrics({ kind, host, name, namespace }: MeshService): {
   namespace: string;
 } {
   return { host, name: kind === "ServiceEntry" ? host : name, namespace };
-}
-
-/** An address, or a range in CIDR notation. */
-export function isAddress(text: string): boolean {
-  const [address = "", bits] = text.split("/");
-  const family = isIP(address);
-  if (family === 0) return false;
-  return bits === undefined || (/^\d+$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
 }
 
 /** Weights of endpoints, kept so small that no sum of them is more than Envoy counts (2^32 - 1). */

@@ -1,10 +1,9 @@
 /** What connections that are not HTTP go by: whom a rule is for, server names, where they lead. */
+import { cidr, isRange, without } from "../addresses/index.ts";
 import type { L4MatchAttributes, MeshSettings } from "../api/index.ts";
 import type { FilterChain, TcpHandler, WeightedUpstream } from "./model.ts";
 import { blackHoleUpstream, isHost } from "./names.ts";
-import { isAddress } from "./registry.ts";
 import { noChanges, type RouteContext, resolve } from "./routes.ts";
-import { cidr, without } from "./subnets.ts";
 import type { HostRules } from "./virtual-services.ts";
 import { selects } from "./workloads.ts";
 
@@ -39,7 +38,7 @@ export function applies(
 
 /** The ranges that a match is for; undefined: all addresses. Of ranges that are none nothing is left: it never matches. */
 export function subnetsOf({ destinationSubnets }: L4MatchAttributes): readonly string[] | undefined {
-  return destinationSubnets?.length ? destinationSubnets.filter(isAddress).map(cidr) : undefined;
+  return destinationSubnets?.length ? destinationSubnets.filter(isRange).map(cidr) : undefined;
 }
 
 /** The labels that a match asks of clients. */

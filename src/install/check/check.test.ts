@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
 import {
   clusterRoles,
   configMaps,
@@ -20,7 +19,6 @@ import { cluster, world } from "../testing/cluster.ts";
 import { skewFinding } from "./cluster.ts";
 import { type Check, checkCluster, checkPair } from "./index.ts";
 import { lifeFinding } from "./peers.ts";
-import { overlaps } from "./ranges.ts";
 
 const find = (checks: Check[], name: string | RegExp) => {
   const found = checks.find((check) =>
@@ -196,29 +194,6 @@ describe("two clusters", () => {
     );
     assert.equal(find(checks, "their nodes have different addresses").status, "warning");
   });
-});
-
-test("ranges overlap when an address is in both, whichever comes first", () => {
-  const ip = (n: number) => [24, 16, 8, 0].map((shift) => (n >>> shift) & 255).join(".");
-  const range = fc.tuple(
-    fc.nat(0xffff).map((n) => n << 8),
-    fc.integer({ min: 8, max: 32 }),
-  );
-  const bounds = ([n, bits]: [number, number]) => {
-    const size = 2 ** (32 - bits);
-    const first = Math.floor((n >>> 0) / size) * size;
-    return [first, first + size - 1] as const;
-  };
-  fc.assert(
-    fc.property(range, range, (x, y) => {
-      const [[a, b], [c, d]] = [bounds(x), bounds(y)];
-      const text = ([n, bits]: [number, number]) => `${ip(n)}/${bits}`;
-      assert.equal(overlaps(text(x), text(y)), a <= d && c <= b);
-      assert.equal(overlaps(text(x), text(y)), overlaps(text(y), text(x)));
-    }),
-  );
-  assert.ok(overlaps("fd00::/8", "fd00:1::/32"));
-  assert.ok(!overlaps("10.0.0.0/8", "fd00::/8"));
 });
 
 test("clocks may differ by what a Date header cannot tell", () => {

@@ -1,5 +1,6 @@
 /** Address ranges of clusters, and whether they overlap. IPv4 and IPv6. */
-import { BlockList, isIP } from "node:net";
+import { isIP } from "node:net";
+import { overlaps } from "../../addresses/index.ts";
 import { configMaps, nodes, type Pod, pathOf, pods, type Resource, services } from "../../api/index.ts";
 import { isForbidden, isNotFound, type KubeClient } from "../../kube/index.ts";
 
@@ -74,19 +75,4 @@ export function firstOverlap(
 ): [string, string] | undefined {
   for (const a of some) for (const b of others) if (overlaps(a, b)) return [a, b];
   return undefined;
-}
-
-/** Two ranges overlap when one of them contains the other's first address. */
-export function overlaps(a: string, b: string): boolean {
-  return contains(a, b) || contains(b, a);
-}
-
-function contains(range: string, other: string): boolean {
-  const [address = "", bits] = range.split("/");
-  const [first = ""] = other.split("/");
-  const family = isIP(address) === 6 ? "ipv6" : "ipv4";
-  if (isIP(address) === 0 || isIP(address) !== isIP(first)) return false;
-  const list = new BlockList();
-  list.addSubnet(address, Number(bits ?? (family === "ipv6" ? 128 : 32)), family);
-  return list.check(first, family);
 }

@@ -7,8 +7,9 @@ import {
   type FilterChainMatch,
   FilterChainMatch_ConnectionSourceType as SourceType,
 } from "#protocols/envoy/config/listener/v3/listener_components.ts";
+import { contains, type IpRange } from "../../addresses/index.ts";
 import { type Address, Unservable } from "../contract.ts";
-import { type IpRange, ipRange } from "../values.ts";
+import { ipRange } from "../values.ts";
 
 /** What is known of a connection when its chain is chosen. */
 export interface Criteria {
@@ -98,20 +99,20 @@ function byRange<T>(
     rangesOf(match).map((message) => {
       const range = ipRange(message);
       // What asks for everything asks for nothing.
-      if (range.prefix === 0) return any;
-      ranges.set(range.text, range);
-      return range.text;
+      if (range.bits === 0) return any;
+      const key = `${range.address}/${range.bits}`;
+      ranges.set(key, range);
+      return key;
     });
   const inside = levels(grouped(entries, keysOf, any), next);
-  const sorted = [...ranges.values()].sort((a, b) => b.prefix - a.prefix);
+  const sorted = [...ranges].sort(([, a], [, b]) => b.bits - a.bits);
   if (sorted.length === 0) return inside.get(any) ?? { find: () => undefined };
   // Whole addresses, as services have them, are looked up; only true ranges are gone through.
   const exact = new Map<string, Level<T>>();
   const wider: { range: IpRange; level: Level<T> }[] = [];
-  for (const range of sorted) {
-    const level = inside.get(range.text)!;
-    if (range.prefix === (range.family === 4 ? 32 : 128))
-      exact.set(range.text.slice(0, range.text.indexOf("/")), level);
+  for (const [key, range] of sorted) {
+    const level = inside.get(key)!;
+    if (range.bits === (range.family === 4 ? 32 : 128)) exact.set(range.address, level);
     else wider.push({ range, level });
   }
   const rest = inside.get(any);
@@ -120,7 +121,7 @@ function byRange<T>(
       const ip = addressOf(criteria);
       const whole = exact.get(ip);
       if (whole) return whole.find(criteria);
-      for (const { range, level } of wider) if (range.contains(ip)) return level.find(criteria);
+      for (const { range, level } of wider) if (contains(range, ip)) return level.find(criteria);
       return rest?.find(criteria);
     },
   };

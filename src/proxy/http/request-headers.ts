@@ -1,5 +1,6 @@
 /** What a connection manager does to a request's head before its route is looked up (ConnectionManagerUtility). */
 import { networkInterfaces } from "node:os";
+import { contains } from "../../addresses/index.ts";
 import type { Downstream, PeerCertificate } from "../contract.ts";
 import type { Headers, RequestHead } from "./headers.ts";
 import { hasOption } from "./http1-head.ts";
@@ -152,7 +153,7 @@ export function prepareRequest(
   const internal =
     settings.internal.length > 0 &&
     !(forwardedFor?.includes(",") ?? true) &&
-    settings.internal.some((range) => range.contains(ip));
+    settings.internal.some((range) => contains(range, ip));
   const edge = settings.useRemoteAddress && !internal;
   if (internal) headers.set("x-envoy-internal", "true");
   else if (clean) {

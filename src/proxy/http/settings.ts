@@ -12,8 +12,9 @@ import {
   type HttpConnectionManager,
   HttpConnectionManager_ServerHeaderTransformation as ServerHeader,
 } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
+import type { IpRange } from "../../addresses/index.ts";
 import { type AccessLogger, type HandlerDeps, type RouteHandle, Unservable } from "../contract.ts";
-import { type IpRange, ipRange, messageOf, milliseconds } from "../values.ts";
+import { ipRange, messageOf, milliseconds } from "../values.ts";
 import { compileAccessLog } from "./access-log.ts";
 import type { HttpFilter } from "./filter.ts";
 import { CorsFilter } from "./filter-cors.ts";

@@ -1,10 +1,11 @@
 /** What is wrong with DestinationRules and ServiceEntries. */
 import { isIP } from "node:net";
+import { isRange } from "../../addresses/index.ts";
 import type { DestinationRule, ServiceEntry, TrafficPolicy } from "../../api/index.ts";
 import type { Finding } from "../model.ts";
 import { fullHost, isHost, isPort, milliseconds } from "../names.ts";
 import { isTcp, namedProtocol } from "../protocol.ts";
-import { isAddress, timeOf } from "../registry.ts";
+import { timeOf } from "../registry.ts";
 import { isSubsetName } from "../rules.ts";
 import { selects } from "../workloads.ts";
 import { finding } from "./codes.ts";
@@ -176,7 +177,7 @@ export function serviceEntryFindings(entry: ServiceEntry): Finding[] {
         );
     });
   spec?.addresses?.forEach((address, i) => {
-    if (!isAddress(address))
+    if (!isRange(address))
       found.push(
         finding("WEFT0106", at(`spec.addresses[${i}]`), { reason: `"${address}" is no address or range` }),
       );

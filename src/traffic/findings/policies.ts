@@ -1,4 +1,5 @@
 /** What is wrong with Sidecars, PeerAuthentications, AuthorizationPolicies and RateLimits. */
+import { isRange } from "../../addresses/index.ts";
 import type {
   AuthorizationPolicy,
   IngressListener,
@@ -10,7 +11,6 @@ import { conditionKeys, fits, targetOf, targetRefsOf } from "../authorization.ts
 import type { Finding } from "../model.ts";
 import { isPort, milliseconds } from "../names.ts";
 import { isUsable } from "../rate-limits.ts";
-import { isAddress } from "../registry.ts";
 import { applicationEndpoint, ingressProtocol } from "../sidecars.ts";
 import { regexProblem } from "../valid.ts";
 import { selects } from "../workloads.ts";
@@ -142,7 +142,7 @@ export function authorizationPolicyFindings(policy: AuthorizationPolicy, look: L
     (rule.from ?? []).forEach(({ source }, j) => {
       for (const list of ["ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"] as const)
         (source?.[list] ?? []).forEach((block, k) => {
-          if (!isAddress(block))
+          if (!isRange(block))
             found.push(
               finding("WEFT0106", at(`spec.rules[${i}].from[${j}].source.${list}[${k}]`), {
                 reason: `"${block}" is no address or range`,

@@ -1,8 +1,8 @@
+import { isRange } from "../../addresses/index.ts";
 import type { Destination, VirtualService } from "../../api/index.ts";
 import { sharedHosts } from "../gateways.ts";
 import type { Finding, Origin } from "../model.ts";
 import { fullHost, isHost } from "../names.ts";
-import { isAddress } from "../registry.ts";
 import { matchProblems, routeProblems } from "../valid.ts";
 import { fullGateway, gatewaysOf, meshGateway } from "../virtual-services.ts";
 import { finding } from "./codes.ts";
@@ -114,7 +114,7 @@ export function virtualServiceFindings({ metadata, spec }: VirtualService, look:
         });
       (route.match ?? []).forEach(({ destinationSubnets = [], gateways: some = [] }, j) => {
         for (const subnet of destinationSubnets)
-          if (!isAddress(subnet))
+          if (!isRange(subnet))
             found.push(
               finding("WEFT0106", at(`${field}.match[${j}].destinationSubnets`), {
                 reason: `"${subnet}" is no address or range`,

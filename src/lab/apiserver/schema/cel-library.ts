@@ -2,10 +2,11 @@
  * The CEL environment of Kubernetes (apiserver `pkg/cel/library`): what the CEL implementation lacks of the string,
  * list, set, regular expression, URL, IP, CIDR, quantity, semver and format functions. Loaded by `cel.ts` on demand.
  */
-import { BlockList, isIP, isIPv4 } from "node:net";
+import { isIP, isIPv4 } from "node:net";
 import { Environment, Optional } from "@marcbachmann/cel-js";
+import { contains, covers, type IpRange, readRange } from "../../../addresses/index.ts";
 import type { CelNode } from "./cel-check.ts";
-import { isCidr, matchesFormat } from "./formats.ts";
+import { matchesFormat } from "./formats.ts";
 import { equalJson, isObject } from "./schema.ts";
 import { compiled as pattern } from "./validate.ts";
 
@@ -103,28 +104,26 @@ function optional(value: unknown): Optional {
   return value === undefined ? Optional.none() : Optional.of(value);
 }
 
+const mappedAddresses = readRange("::ffff:0:0/96")!;
+
+/** Neither with a zone nor IPv4-mapped (`pkg/cel/library/ip.go`). */
 class Ip {
   readonly text: string;
   constructor(text: string) {
-    if (isIP(text) === 0 || text.includes("%"))
+    if (isIP(text) === 0 || text.includes("%") || contains(mappedAddresses, text))
       throw new Error(`IP Address "${text}" parse error during conversion from string`);
     this.text = text;
   }
 }
 
+/** Of an address that may be an Ip; its length has no leading zeros (`pkg/cel/library/cidr.go`, Go's ParsePrefix). */
 class Cidr {
-  readonly address: string;
-  readonly length: number;
+  readonly range: IpRange;
   constructor(text: string) {
-    if (!isCidr(text)) throw new Error(`network address parse error during conversion from string: ${text}`);
-    const [address = "", length = ""] = text.split("/");
-    this.address = address;
-    this.length = Number(length);
-  }
-  contains(ip: string): boolean {
-    const list = new BlockList();
-    list.addSubnet(this.address, this.length, familyOf(this.address));
-    return familyOf(ip) === familyOf(this.address) && list.check(ip, familyOf(ip));
+    const range = /\/(?:0|[1-9]\d*)$/.test(text) ? readRange(text) : undefined;
+    if (!range || contains(mappedAddresses, range.address))
+      throw new Error(`network address parse error during conversion from string: ${text}`);
+    this.range = range;
   }
 }
 
@@ -175,10 +174,6 @@ class IpNamespace {}
 class SetsNamespace {}
 class FormatNamespace {}
 class StringsNamespace {}
-
-function familyOf(ip: string): "ipv4" | "ipv6" {
-  return isIPv4(ip) ? "ipv4" : "ipv6";
-}
 
 const suffixes: Record<string, number> = {
   n: 1e-9,
@@ -408,15 +403,18 @@ const functions: Record<string, (...values: any[]) => unknown> = {
     of.text.startsWith("169.254.") || /^fe[89ab]/i.test(of.text),
   "kubernetes.IP.isGlobalUnicast(): bool": (of: Ip) =>
     !/^(?:0\.0\.0\.0|255\.255\.255\.255|127\.|169\.254\.|2(?:2[4-9]|3\d)\.|::1?$|ff|fe[89ab])/i.test(of.text),
-  "isCIDR(string): bool": isCidr,
+  "isCIDR(string): bool": (text: string) => succeeds(() => new Cidr(text)),
   "cidr(string): kubernetes.CIDR": (text: string) => new Cidr(text),
-  "string(kubernetes.CIDR): string": (of: Cidr) => `${of.address}/${of.length}`,
-  "kubernetes.CIDR.ip(): kubernetes.IP": (of: Cidr) => new Ip(of.address),
-  "kubernetes.CIDR.prefixLength(): int": (of: Cidr) => BigInt(of.length),
-  "kubernetes.CIDR.containsIP(string): bool": (of: Cidr, ip: string) => of.contains(new Ip(ip).text),
-  "kubernetes.CIDR.containsIP(kubernetes.IP): bool": (of: Cidr, ip: Ip) => of.contains(ip.text),
-  "kubernetes.CIDR.containsCIDR(string): bool": (of: Cidr, text: string) => containsRange(of, new Cidr(text)),
-  "kubernetes.CIDR.containsCIDR(kubernetes.CIDR): bool": containsRange,
+  "string(kubernetes.CIDR): string": ({ range }: Cidr) => `${range.address}/${range.bits}`,
+  "kubernetes.CIDR.ip(): kubernetes.IP": ({ range }: Cidr) => new Ip(range.address),
+  "kubernetes.CIDR.prefixLength(): int": ({ range }: Cidr) => BigInt(range.bits),
+  "kubernetes.CIDR.containsIP(string): bool": ({ range }: Cidr, ip: string) =>
+    contains(range, new Ip(ip).text),
+  "kubernetes.CIDR.containsIP(kubernetes.IP): bool": ({ range }: Cidr, ip: Ip) => contains(range, ip.text),
+  "kubernetes.CIDR.containsCIDR(string): bool": ({ range }: Cidr, text: string) =>
+    covers(range, new Cidr(text).range),
+  "kubernetes.CIDR.containsCIDR(kubernetes.CIDR): bool": (of: Cidr, other: Cidr) =>
+    covers(of.range, other.range),
   "isQuantity(string): bool": (text: string) => succeeds(() => new QuantityValue(text)),
   "quantity(string): kubernetes.Quantity": (text: string) => new QuantityValue(text),
   "kubernetes.Quantity.isInteger(): bool": (of: QuantityValue) => Number.isInteger(of.value),
@@ -441,7 +439,3 @@ const functions: Record<string, (...values: any[]) => unknown> = {
   "kubernetes.Format.validate(string): optional": (of: Format, text: string) =>
     optional(formatProblem(of, text)),
 };
-
-function containsRange(of: Cidr, other: Cidr): boolean {
-  return other.length >= of.length && of.contains(other.address);
-}

@@ -1,5 +1,6 @@
 /** The string formats that CRD schemas may name (apiextensions `validation/formats.go`); others are not checked. */
-import { isIP, isIPv4, isIPv6 } from "node:net";
+import { isIPv4, isIPv6 } from "node:net";
+import { isRange } from "../../../addresses/index.ts";
 
 const uuid = (version: string, variant: string) =>
   new RegExp(`^[0-9a-f]{8}-?[0-9a-f]{4}-?${version}[0-9a-f]{3}-?${variant}[0-9a-f]{3}-?[0-9a-f]{12}$`, "i");
@@ -68,13 +69,9 @@ function isHostname(text: string): boolean {
   );
 }
 
-/** An address and the length of its prefix, in the range of its family. */
-export function isCidr(text: string): boolean {
-  const [address = "", bits = "", more] = text.split("/");
-  const family = isIP(address);
-  return (
-    more === undefined && family !== 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128)
-  );
+/** An address and the length of its prefix, as Go's net.ParseCIDR takes them. */
+function isCidr(text: string): boolean {
+  return text.includes("/") && isRange(text);
 }
 
 function isDate(text: string): boolean {

@@ -295,6 +295,8 @@ describe("CEL rules", () => {
     "ip('10.1.2.3').family() == 4 && ip.isCanonical('::1') && !isIP('10.1.2')",
     "cidr('10.0.0.0/8').containsIP('10.255.0.1') && !cidr('10.0.0.0/8').containsIP('::1')",
     "cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && cidr('10.0.0.0/8').prefixLength() == 8",
+    "isCIDR('fd00::/8') && !isCIDR('10.0.0.0') && !isCIDR('10.0.0.0/08') && !isCIDR('fe80::%eth0/64')",
+    "!isIP('::ffff:10.0.0.1') && !isIP('fe80::1%eth0') && !isCIDR('::ffff:10.0.0.0/104')",
     "quantity('1Gi').isGreaterThan(quantity('1G')) && quantity('500m').compareTo(quantity('0.5')) == 0",
     "url('https://a.example:8443/p?q=1').getPort() == '8443' && isURL('/p') && !isURL('a b')",
     "[1, 2, 3].isSorted() && [1, 2].sum() == 3 && ['a', 'b'].indexOf('b') == 1 && [3, 1].min() == 1",
