@@ -5,6 +5,8 @@ import type { KubeClient } from "../../kube/index.ts";
 export interface ServedResource {
   resource: Resource<KubeObject>;
   verbs: string[];
+  /** All versions in which it is served, the preferred one first. */
+  versions: string[];
 }
 
 interface GroupDiscovery {
@@ -33,13 +35,23 @@ export async function discover(client: KubeClient): Promise<ServedResource[]> {
     const list = await client.json<{ items?: GroupDiscovery[] }>("GET", path, { headers: { accept } });
     for (const group of list.items ?? []) {
       const name = group.metadata?.name ?? "";
-      const seen = new Set<string>();
+      const seen = new Map<string, ServedResource>();
       for (const { version, resources } of group.versions) {
         for (const one of resources ?? []) {
-          if (seen.has(one.resource) || (name === "events.k8s.io" && one.resource === "events")) continue;
-          seen.add(one.resource);
+          if (name === "events.k8s.io" && one.resource === "events") continue;
+          const preferred = seen.get(one.resource);
+          if (preferred) {
+            preferred.versions.push(version);
+            continue;
+          }
           const kind = one.responseKind?.kind ?? "";
-          found.push({ resource: resource(name, version, kind, one.resource, one.scope), verbs: one.verbs });
+          const served = {
+            resource: resource(name, version, kind, one.resource, one.scope),
+            verbs: one.verbs,
+            versions: [version],
+          };
+          seen.set(one.resource, served);
+          found.push(served);
         }
       }
     }

@@ -25,19 +25,17 @@ async function defineWidgets(cluster: TestCluster): Promise<void> {
       group: "example.com",
       names: { plural: "widgets", singular: "widget", kind: "Widget", listKind: "WidgetList" },
       scope: "Namespaced",
-      versions: [
-        {
-          name: "v1",
-          served: true,
-          storage: true,
-          schema: {
-            openAPIV3Schema: {
-              type: "object",
-              properties: { spec: { type: "object", properties: { size: { type: "integer" } } } },
-            },
+      versions: ["v1", "v1alpha1"].map((name) => ({
+        name,
+        served: true,
+        storage: name === "v1",
+        schema: {
+          openAPIV3Schema: {
+            type: "object",
+            properties: { spec: { type: "object", properties: { size: { type: "integer" } } } },
           },
         },
-      ],
+      })),
     },
   });
   await cluster.until("widgets are served", async () =>
@@ -80,6 +78,16 @@ describe("the garbage collector", () => {
     await gone(cluster, widgets, "widget");
     await gone(cluster, secrets, "leaf");
     assert.ok(await cluster.client.get(secrets, "demo/free"));
+  });
+
+  test("finds an owner that is named in another version than the preferred one", async () => {
+    await using cluster = await testCluster();
+    await cluster.namespace("demo");
+    await defineWidgets(cluster);
+    const widget = await make(cluster, widgets, "widget");
+    await make(cluster, secrets, "leaf", { ...owner(widget), apiVersion: "example.com/v1alpha1" });
+    await cluster.client.delete(widgets, nameOf(widget));
+    await gone(cluster, secrets, "leaf");
   });
 
   test("keeps what has another owner, and forgets the one that is gone", async () => {

@@ -61,7 +61,7 @@ export class ObjectGraph {
 
   /** The resource of an owner reference, or undefined when the server does not know the kind. */
   resourceOf(reference: Pick<OwnerReference, "apiVersion" | "kind">): Resource<KubeObject> | undefined {
-    return this.#kinds.get(`${reference.apiVersion} ${reference.kind}`);
+    return this.#kinds.get(kindOf(reference));
   }
 
   onChange(listener: GraphListener): void {
@@ -104,8 +104,14 @@ export class ObjectGraph {
   async #watchAll(): Promise<void> {
     const served = await discover(this.#context.client);
     const offered = new Set<string>();
-    for (const { resource, verbs } of served) {
-      this.#kinds.set(`${apiVersionOf(resource)} ${resource.kind}`, resource);
+    const news = new Set<string>();
+    for (const { resource, verbs, versions } of served) {
+      // An owner may be named in any version that is served.
+      for (const version of versions) {
+        const kind = kindOf({ apiVersion: apiVersionOf({ ...resource, version }), kind: resource.kind });
+        if (!this.#kinds.has(kind)) news.add(kind);
+        this.#kinds.set(kind, resource);
+      }
       const useful = ["list", "watch", "delete"].every((verb) => verbs.includes(verb));
       if (!useful || (resource.group === "" && resource.plural === "events")) continue;
       offered.add(pathOf(resource));
@@ -119,6 +125,9 @@ export class ObjectGraph {
         if (pathOf(node.resource) === path) this.#set(node, undefined);
       }
     }
+    // What names an owner of a kind that was not known is looked at again.
+    for (const node of [...this.#nodes.values()])
+      if (node.owners.some((owner) => news.has(kindOf(owner)))) this.#set(node, node);
   }
 
   #watch(resource: Resource<KubeObject>): void {
@@ -185,6 +194,10 @@ export class ObjectGraph {
     }
     for (const listener of this.#listeners) listener(known, after);
   }
+}
+
+function kindOf({ apiVersion, kind }: Pick<OwnerReference, "apiVersion" | "kind">): string {
+  return `${apiVersion} ${kind}`;
 }
 
 function nodeOf(resource: Resource<KubeObject>, object: KubeObject): GraphNode {
