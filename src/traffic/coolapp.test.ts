@@ -62,6 +62,15 @@ function forwardsOf(table: RouteTable | undefined, name = `${host}:8080`): strin
 }
 
 describe("seed 002", () => {
+  test("a proxy whose namespace leaves the mesh is told nothing more: no row, not an empty one", () => {
+    const mesh = testMesh();
+    mesh.apply(apps);
+    const partner = mesh.connect({ namespace: "coolapp", labels: { app: "partner" } });
+    assert.equal(mesh.scopesOf(partner).length, 2);
+    mesh.apply("apiVersion: v1\nkind: Namespace\nmetadata: { name: coolapp }\n");
+    assert.equal(mesh.scopes.get(partner.id), undefined);
+  });
+
   test("a member's sidecar reaches every service by its names; ready pods stand behind it", () => {
     const mesh = testMesh({ balancer: "ROUND_ROBIN" });
     mesh.apply(apps);

@@ -42,10 +42,11 @@ export function scopeGraph(
   const sidecarsByNamespace = index(sidecars, ({ namespace }) => namespace, { name: "sidecarsByNamespace" });
   const sidecarOf = (scope: Scope, read: Read) =>
     scope.sidecar === undefined ? undefined : read.get(sidecars, scope.sidecar);
+  // No row for a proxy whose namespace is no member, or is none any more: it is told nothing, and goes on with what it has.
   const proxyScopes = derive(
     inputs.proxies,
-    (proxy, read): readonly Scope[] => {
-      if (!meshOf(read) || !read.get(members, proxy.namespace)) return [];
+    (proxy, read): readonly Scope[] | undefined => {
+      if (!meshOf(read) || !read.get(members, proxy.namespace)) return undefined;
       return scopesOfProxy(proxy, read);
     },
     { name: "proxyScopes" },

@@ -14,6 +14,7 @@ import {
   file,
   gatewayUrl,
   inCoolapp,
+  podOf,
   podRows,
   proxy,
   readAnswer,
@@ -105,5 +106,43 @@ describe(`seed 002: discovery is away, with the ${proxy} proxy`, { skip: reason,
     );
     await callUntil("v2", url, ({ body }) => readAnswer(body)?.version === "v2");
     assert.equal((await call(url)).status, 200);
+  });
+
+  test("a namespace that leaves the mesh: its pods go on with what they have, also when the mesh is gone", async () => {
+    const inSystem = (...args: string[]) => lab.kubectl(cluster, "-n", "istio-system", ...args);
+    const partner = async () => {
+      const pod = await podOf(lab, "gateway");
+      const out = await inCoolapp(
+        lab,
+        "exec",
+        pod,
+        "-c",
+        "gateway",
+        "--",
+        "curl",
+        "-s",
+        "http://partner:8080/",
+      );
+      assert.match(out, /^partner => catalog v\d from /);
+    };
+    await inSystem("patch", "smmr", "default", "--type=merge", "-p", '{"spec":{"members":[]}}');
+    // The gateway is still of the mesh: that it has lost its route says that discovery knows.
+    await eventually(
+      "no way in",
+      async () => (await call(url, { fresh: true }).catch(() => undefined)) === undefined,
+    );
+    for (let i = 0; i < 10; i++) await partner();
+    await inSystem("apply", "-f", file("service-mesh-roll.yaml"));
+    await eventually(
+      "a way in",
+      async () => (await call(url, { fresh: true }).catch(() => undefined))?.status === 200,
+    );
+    await inSystem("delete", "smcp", "service-mesh-installation");
+    await eventually(
+      "no mesh",
+      async () => (await inSystem("get", "pods,smmr", "-o", "name")) === "",
+      90_000,
+    );
+    for (let i = 0; i < 10; i++) await partner();
   });
 });
