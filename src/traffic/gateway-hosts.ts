@@ -1,5 +1,6 @@
 /** Which hosts of a listener that several Gateways share are whose: so that a policy for one leaves the others alone. */
-import { gatewayDomains, type Server, sharedHosts } from "./gateways.ts";
+import { gatewayDomains } from "./gateway-routes.ts";
+import { type Server, sharedHosts } from "./gateways.ts";
 import type { OperationMatch } from "./model.ts";
 import { covers } from "./names.ts";
 import type { HostRules } from "./virtual-services.ts";

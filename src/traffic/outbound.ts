@@ -1,5 +1,5 @@
 /** The listeners of sidecars for the connections of their application. Source: Istio `pilot/pkg/networking/core/listener.go`. */
-import { cidr, intersection, isWide } from "../addresses/index.ts";
+import { cidr, isWide } from "../addresses/index.ts";
 import type { MeshSettings } from "../api/index.ts";
 import { type HostContext, originOf } from "./hosts.ts";
 import type { ChainMatch, FilterChain, HttpHandler, Listener, Origin, WeightedUpstream } from "./model.ts";
@@ -9,13 +9,12 @@ import { isHttp, isTls } from "./protocol.ts";
 import type { MeshPort, MeshService } from "./registry.ts";
 import {
   accessLogOf,
-  applies,
   clustersOf,
   type DraftChain,
   inOrder,
-  labelsOf,
+  sniDrafts,
   sniHosts,
-  subnetsOf,
+  tcpDrafts,
   tcpHandler,
   weighted,
 } from "./tcp.ts";
@@ -130,31 +129,16 @@ function sniChains(
 ): DraftChain[] {
   const { rules } = context;
   if (!rules) return [];
-  return rules.tls.flatMap((route, i) =>
-    (route.match ?? []).flatMap((match): DraftChain[] => {
-      if (!applies(match, rules.namespace, port.number, context)) return [];
-      const serverNames = sniHosts(match);
-      if (serverNames.length === 0) return [];
-      const destinations = intersection(subnetsOf(match), at === undefined ? undefined : [at]);
-      if (destinations?.length === 0) return [];
-      const chain: FilterChain = {
-        name: `${service.host}:${port.number}:tls[${i}]`,
-        match: {
-          ...(!serverNames.includes("*") && { serverNames }),
-          transport: "tls",
-          ...(at === undefined && destinations && { destinations }),
-        },
-        authorization: [],
-        handler: tcpHandler(
-          clustersOf(route.route ?? [], rules, port.number, context),
-          `${service.host}:${port.number}`,
-          context.mesh,
-        ),
-        origins: [{ ...originOf(rules), field: `spec.tls[${i}]` }],
-      };
-      return [{ chain, ...labelsOf(match) }];
-    }),
-  );
+  const name = `${service.host}:${port.number}`;
+  const within = at === undefined ? undefined : [at];
+  const drafts = sniDrafts(rules, port.number, context, within, sniHosts, (route, i, match) => ({
+    name: `${name}:tls[${i}]`,
+    match,
+    authorization: [],
+    handler: tcpHandler(clustersOf(route, rules, port.number, context), name, context.mesh),
+    origins: [{ ...originOf(rules), field: `spec.tls[${i}]` }],
+  }));
+  return at === undefined ? drafts : drafts.map(anywhere);
 }
 
 /**
@@ -169,39 +153,28 @@ function tcpChains(
 ): DraftChain[] {
   const { rules } = context;
   const name = `${service.host}:${port.number}`;
-  const drafts: DraftChain[] = [];
-  const add = (
-    destinations: readonly string[] | undefined,
+  const chain = (
     clusters: readonly WeightedUpstream[],
-    origins: Origin[],
-    labels: Pick<DraftChain, "labels">,
-  ) => {
-    if (destinations?.length === 0) return;
-    const chain: FilterChain = {
-      name,
-      match: destinations ? { destinations } : {},
-      authorization: [],
-      handler: tcpHandler(clusters, name, context.mesh),
-      ...(port.protocol === "auto" && { upstreamAlpn: meshAlpn.tcp }),
-      origins,
-    };
-    drafts.push({ chain, ...labels });
-  };
-  for (const [i, route] of (rules?.tcp ?? []).entries()) {
-    if (!rules || !route.route?.length) continue;
-    const clusters = clustersOf(route.route, rules, port.number, context);
-    const origins = [service.origin, { ...originOf(rules), field: `spec.tcp[${i}]` }];
-    for (const match of route.match?.length ? route.match : [{}]) {
-      if (!applies(match, rules.namespace, port.number, context)) continue;
-      const subnets = subnetsOf(match);
-      const labels = labelsOf(match);
-      add(intersection(subnets, within), clusters, origins, labels);
-      if (!subnets && !labels.labels) return drafts;
-    }
-  }
-  const upstream = upstreamName("outbound", port.number, "", service.host);
-  add(within, [weighted(upstream, 1)], [service.origin], {});
-  return drafts;
+    match: ChainMatch,
+    origins: readonly Origin[],
+  ): FilterChain => ({
+    name,
+    match,
+    authorization: [],
+    handler: tcpHandler(clusters, name, context.mesh),
+    ...(port.protocol === "auto" && { upstreamAlpn: meshAlpn.tcp }),
+    origins,
+  });
+  const { drafts = [], complete = false } = rules
+    ? tcpDrafts(rules, port.number, context, within, (route, i, match) => {
+        if (route.length === 0) return undefined;
+        const clusters = clustersOf(route, rules, port.number, context);
+        return chain(clusters, match, [service.origin, { ...originOf(rules), field: `spec.tcp[${i}]` }]);
+      })
+    : {};
+  if (complete || within?.length === 0) return drafts;
+  const upstream = weighted(upstreamName("outbound", port.number, "", service.host), 1);
+  return [...drafts, { chain: chain([upstream], within ? { destinations: within } : {}, [service.origin]) }];
 }
 
 /** The HTTP side of sidecars' outbound listeners. */

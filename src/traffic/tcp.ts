@@ -1,7 +1,7 @@
 /** What connections that are not HTTP go by: whom a rule is for, server names, where they lead. */
-import { cidr, isRange, without } from "../addresses/index.ts";
-import type { L4MatchAttributes, MeshSettings } from "../api/index.ts";
-import type { FilterChain, TcpHandler, WeightedUpstream } from "./model.ts";
+import { cidr, intersection, isRange, without } from "../addresses/index.ts";
+import type { L4MatchAttributes, MeshSettings, RouteDestination, TlsMatchAttributes } from "../api/index.ts";
+import type { ChainMatch, FilterChain, TcpHandler, WeightedUpstream } from "./model.ts";
 import { blackHoleUpstream, isHost } from "./names.ts";
 import { noChanges, type RouteContext, resolve } from "./routes.ts";
 import type { HostRules } from "./virtual-services.ts";
@@ -13,16 +13,14 @@ export interface DraftChain {
   labels?: Readonly<Record<string, string>>;
 }
 
+/** What is known of those who connect. */
+type Whom = Pick<RouteContext, "gateways" | "client" | "mention">;
+
 /**
  * Whom a match of a tcp or tls route is for, by what is known before a connection comes; its labels are looked at when
  * it is known who asks. Source: Istio `pilot/pkg/networking/core/tls.go`, matchTCP and matchTLS.
  */
-export function applies(
-  match: L4MatchAttributes,
-  namespace: string,
-  port: number,
-  context: Pick<RouteContext, "gateways" | "client" | "mention">,
-): boolean {
+function applies(match: L4MatchAttributes, namespace: string, port: number, context: Whom): boolean {
   if (match.port && match.port !== port) return false;
   if (
     match.gateways?.length &&
@@ -37,12 +35,71 @@ export function applies(
 }
 
 /** The ranges that a match is for; undefined: all addresses. Of ranges that are none nothing is left: it never matches. */
-export function subnetsOf({ destinationSubnets }: L4MatchAttributes): readonly string[] | undefined {
+function subnetsOf({ destinationSubnets }: L4MatchAttributes): readonly string[] | undefined {
   return destinationSubnets?.length ? destinationSubnets.filter(isRange).map(cidr) : undefined;
 }
 
+/** The chain of a route, `match` being what its connections are told by. Undefined where the route has none. */
+export type ChainMaker = (
+  route: readonly RouteDestination[],
+  index: number,
+  match: ChainMatch,
+) => FilterChain | undefined;
+
+/**
+ * Chains of an object's tcp routes on a port, `inOrder`. `within`: the ranges that connections are going to, if only
+ * some come here. `complete`: the last takes whatever the others left, and nothing comes after it.
+ */
+export function tcpDrafts(
+  rules: HostRules,
+  port: number,
+  context: Whom,
+  within: readonly string[] | undefined,
+  make: ChainMaker,
+): { drafts: DraftChain[]; complete: boolean } {
+  const drafts: DraftChain[] = [];
+  for (const [i, { match: matches, route = [] }] of rules.tcp.entries())
+    for (const match of matches?.length ? matches : [{}]) {
+      if (!applies(match, rules.namespace, port, context)) continue;
+      const subnets = subnetsOf(match);
+      const labels = labelsOf(match);
+      const destinations = intersection(subnets, within);
+      if (destinations?.length === 0) continue;
+      const chain = make(route, i, destinations ? { destinations } : {});
+      if (!chain) continue;
+      drafts.push({ chain, ...labels });
+      if (!subnets && !labels.labels) return { drafts, complete: true };
+    }
+  return { drafts, complete: false };
+}
+
+/** Chains of an object's tls routes on a port, `within` some ranges, by the server names that `namesOf` leaves of a match. */
+export function sniDrafts(
+  rules: HostRules,
+  port: number,
+  context: Whom,
+  within: readonly string[] | undefined,
+  namesOf: (match: TlsMatchAttributes) => string[],
+  make: ChainMaker,
+): DraftChain[] {
+  return rules.tls.flatMap(({ match: matches = [], route = [] }, i) =>
+    matches.flatMap((match): DraftChain[] => {
+      if (!applies(match, rules.namespace, port, context)) return [];
+      const serverNames = namesOf(match);
+      const destinations = intersection(subnetsOf(match), within);
+      if (serverNames.length === 0 || destinations?.length === 0) return [];
+      const chain = make(route, i, {
+        ...(!serverNames.includes("*") && { serverNames }),
+        transport: "tls",
+        ...(destinations && { destinations }),
+      });
+      return chain ? [{ chain, ...labelsOf(match) }] : [];
+    }),
+  );
+}
+
 /** The labels that a match asks of clients. */
-export function labelsOf({ sourceLabels }: L4MatchAttributes): Pick<DraftChain, "labels"> {
+function labelsOf({ sourceLabels }: L4MatchAttributes): Pick<DraftChain, "labels"> {
   return sourceLabels && Object.keys(sourceLabels).length > 0 ? { labels: sourceLabels } : {};
 }
 

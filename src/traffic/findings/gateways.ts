@@ -1,7 +1,8 @@
 /** What is wrong with Gateways. */
 import { isIP } from "node:net";
 import type { Gateway } from "../../api/index.ts";
-import { cipherSuites, credentialOf, gatewayRulesOf, needsCredential } from "../gateways.ts";
+import { cipherSuites } from "../gateway-listeners.ts";
+import { credentialOf, gatewayRulesOf, needsCredential } from "../gateways.ts";
 import type { Finding } from "../model.ts";
 import { isHost, isPort } from "../names.ts";
 import { namedProtocol } from "../protocol.ts";

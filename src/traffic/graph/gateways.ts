@@ -1,15 +1,10 @@
 /** What gateways do. */
 import { derive, flatDerive, index, joinPartitions } from "../../collections/index.ts";
 import { kubeGatewayRulesOf, serviceOfGateway } from "../gateway-api.ts";
+import { type GatewayPart, gatewayParts, partKey } from "../gateway-listeners.ts";
+import { byHost } from "../gateway-routes.ts";
 import { gatewayStatus, routeStatus } from "../gateway-status.ts";
-import {
-  byHost,
-  type GatewayPart,
-  type GatewayRules,
-  gatewayParts,
-  partKey,
-  type Server,
-} from "../gateways.ts";
+import type { GatewayRules, Server } from "../gateways.ts";
 import type { TrafficInputs } from "../inputs.ts";
 import type { Listener, LocalRateLimit, RouteTable, ScopeConfig, Upstream, VirtualHost } from "../model.ts";
 import { blackHoleUpstream } from "../names.ts";
