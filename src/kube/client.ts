@@ -2,118 +2,28 @@
  * A typed client of one cluster's API server, over any Transport.
  * Protocol: Kubernetes API concepts (apimachinery `pkg/apis/meta/v1`), server-side apply (KEP-555).
  */
-import {
-  apiVersionOf,
-  fieldManager,
-  type KubeObject,
-  type ObjectMeta,
-  pathOf,
-  type Resource,
-  splitName,
-  WeftError,
-} from "../api/index.ts";
+import { apiVersionOf, type KubeObject, pathOf, type Resource, splitName, WeftError } from "../api/index.ts";
 import { sleep, type World } from "../world/index.ts";
 import { lines, readAll } from "./body.ts";
 import { ApiError, apiError, isGone, isNotFound, ProtocolError } from "./errors.ts";
+import type { Applied, DeepPartial, Draft, JsonPatch, Ref } from "./objects.ts";
+import {
+  type ApplyOptions,
+  type CallOptions,
+  type DeleteOptions,
+  deleteBody,
+  type List,
+  type ListOptions,
+  type PatchOptions,
+  type Selection,
+  selection,
+  type WatchEvent,
+  type WatchOptions,
+  type WriteOptions,
+  writeQuery,
+} from "./options.ts";
 import type { KubeRequest, KubeResponse, Transport } from "./transport.ts";
 import { unreachableReason } from "./unreachable.ts";
-
-/** An object's name: `namespace/name` as collections key it, or an object's metadata. */
-export type Ref = string | { namespace?: string; name: string };
-
-/** An object to write: apiVersion and kind are filled in from the resource; `generateName` may stand for the name. */
-export type Draft<T extends KubeObject> = Omit<T, "apiVersion" | "kind" | "metadata"> & {
-  apiVersion?: string;
-  kind?: string;
-  metadata: Partial<ObjectMeta>;
-};
-
-export type DeepPartial<T> = T extends readonly (infer U)[]
-  ? DeepPartial<U>[]
-  : T extends object
-    ? { [K in keyof T]?: DeepPartial<T[K]> }
-    : T;
-
-/** The fields of an object that one manager has an opinion about (server-side apply). */
-export type Applied<T extends KubeObject> = DeepPartial<Omit<T, "metadata">> & {
-  metadata: DeepPartial<ObjectMeta> & { name: string };
-};
-
-export type JsonPatch = {
-  op: "add" | "remove" | "replace" | "test" | "move" | "copy";
-  path: string;
-  value?: unknown;
-  from?: string;
-}[];
-
-export interface CallOptions {
-  signal?: AbortSignal;
-  /** Milliseconds until the request is given up, retries not counted; 30 s unless told. */
-  timeout?: number;
-}
-
-export interface WriteOptions extends CallOptions {
-  subresource?: string;
-  /** Recorded as the owner of the written fields; `weft` unless told. */
-  manager?: string;
-  dryRun?: boolean;
-}
-
-export interface ApplyOptions extends WriteOptions {
-  /** Takes fields that other managers own. */
-  force?: boolean;
-}
-
-export interface PatchOptions extends WriteOptions {
-  /** `merge` (RFC 7386) unless told; `strategic` for built-in kinds only. */
-  type?: "merge" | "json" | "strategic";
-}
-
-export interface DeleteOptions extends CallOptions {
-  /** The object must still be this one, or the deletion is refused with a Conflict. */
-  uid?: string;
-  resourceVersion?: string;
-  propagationPolicy?: "Background" | "Foreground" | "Orphan";
-  gracePeriodSeconds?: number;
-  dryRun?: boolean;
-}
-
-export interface Selection {
-  /** Only this namespace; all of them when left out. */
-  namespace?: string;
-  labelSelector?: string;
-  fieldSelector?: string;
-}
-
-export interface ListOptions extends Selection, CallOptions {
-  resourceVersion?: string;
-  resourceVersionMatch?: "NotOlderThan" | "Exact";
-  /** Objects per page; 500 unless told, 0 for all at once. */
-  pageSize?: number;
-}
-
-export interface List<T> {
-  items: T[];
-  /** Of the snapshot that the items are. */
-  resourceVersion: string;
-}
-
-export interface WatchOptions extends Selection {
-  signal?: AbortSignal;
-  /** From here on; empty for everything there is, as ADDED, and then on. */
-  resourceVersion?: string;
-  resourceVersionMatch?: "NotOlderThan";
-  sendInitialEvents?: boolean;
-  /** The server ends the watch after this time. */
-  timeoutSeconds?: number;
-  /** Milliseconds until the server must have accepted the watch; 30 s unless told. */
-  timeout?: number;
-}
-
-export type WatchEvent<T> =
-  | { type: "ADDED" | "MODIFIED" | "DELETED"; object: T }
-  | { type: "BOOKMARK"; object: KubeObject }
-  | { type: "ERROR"; object: unknown };
 
 const patchTypes = {
   merge: "application/merge-patch+json",
@@ -474,26 +384,6 @@ function retryDelay(error: ApiError, response: KubeResponse): number | undefined
   if (response.headers["retry-after"] === undefined || error.retryAfterSeconds === undefined)
     return undefined;
   return Math.min(error.retryAfterSeconds * 1000, longestRetryAfter);
-}
-
-function selection(options: Selection) {
-  return { labelSelector: options.labelSelector, fieldSelector: options.fieldSelector };
-}
-
-function writeQuery(options: WriteOptions) {
-  return { fieldManager: options.manager ?? fieldManager, dryRun: options.dryRun ? "All" : undefined };
-}
-
-function deleteBody(options: DeleteOptions) {
-  const { uid, resourceVersion, propagationPolicy, gracePeriodSeconds, dryRun } = options;
-  return {
-    kind: "DeleteOptions",
-    apiVersion: "v1",
-    ...((uid !== undefined || resourceVersion !== undefined) && { preconditions: { uid, resourceVersion } }),
-    propagationPolicy,
-    gracePeriodSeconds,
-    ...(dryRun && { dryRun: ["All"] }),
-  };
 }
 
 /** The object with kind and apiVersion, which stay first as people expect them. */

@@ -3,9 +3,9 @@
  * back when no longer desired; the object itself is never made and never deleted.
  */
 import type { KubeObject } from "../api/index.ts";
-import type { Applied } from "./client.ts";
 import { type ApiError, isFieldConflict, isOutdated } from "./errors.ts";
 import { isMarked } from "./mark.ts";
+import type { Applied } from "./objects.ts";
 import { Sink, type SinkOptions, type SinkState } from "./sink.ts";
 import { mainPart, ofObject, statusPart } from "./wanted.ts";
 

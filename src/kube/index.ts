@@ -12,6 +12,8 @@ export { type Leading, type LeadOptions, startLeading } from "./leading.ts";
 export * from "./lease.ts";
 export type { Mark } from "./mark.ts";
 export * from "./object-sink.ts";
+export type * from "./objects.ts";
+export type * from "./options.ts";
 export { getFromPod, type PodAnswer } from "./port-forward.ts";
 export * from "./reflector.ts";
 export type { SinkOptions, SinkState } from "./sink.ts";

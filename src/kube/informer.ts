@@ -1,6 +1,7 @@
 /** A plain cache of one kind of objects, with listeners: for the lab's controllers and the kubelet. */
 import { type KubeObject, nameOf, type Resource } from "../api/index.ts";
-import type { KubeClient, Ref } from "./client.ts";
+import type { KubeClient } from "./client.ts";
+import type { Ref } from "./objects.ts";
 import { type Reflection, type ReflectOptions, type ReflectState, reflect } from "./reflector.ts";
 
 /** What happened to one object: it came (no `before`), changed, or went (no `after`). */

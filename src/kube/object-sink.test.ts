@@ -3,9 +3,9 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { type ConfigMap, configMaps, managedByLabel, nameOf, type Service, services } from "../api/index.ts";
 import { Engine, source } from "../collections/index.ts";
-import type { Applied } from "./client.ts";
 import type { Conflict } from "./conflicts.ts";
 import { objectSink } from "./object-sink.ts";
+import type { Applied } from "./objects.ts";
 import { watchSource } from "./source.ts";
 import { testCluster } from "./testing/cluster.ts";
 

@@ -3,10 +3,10 @@
  * server-side apply where they differ and by deletion where they are no longer desired.
  */
 import { fieldManager, type KubeObject } from "../api/index.ts";
-import type { Applied } from "./client.ts";
 import type { Comparison } from "./diff.ts";
 import { isOutdated } from "./errors.ts";
 import { isMarked, markText } from "./mark.ts";
+import type { Applied } from "./objects.ts";
 import { Sink, type SinkOptions, type SinkState } from "./sink.ts";
 import { mainPart, ofObject, ofVersion, statusPart } from "./wanted.ts";
 

@@ -4,8 +4,9 @@
  */
 import { fieldManager, type KubeObject, nameOf, type Resource } from "../api/index.ts";
 import { sleep, type World } from "../world/index.ts";
-import { type KubeClient, type Selection, type WatchEvent, withKind } from "./client.ts";
+import { type KubeClient, withKind } from "./client.ts";
 import { ApiError, apiError, isGone, ProtocolError } from "./errors.ts";
+import type { Selection, WatchEvent } from "./options.ts";
 import { unreachableReason } from "./unreachable.ts";
 
 /**

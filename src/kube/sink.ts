@@ -4,11 +4,12 @@
  */
 import type { KubeObject, Resource } from "../api/index.ts";
 import type { Collection } from "../collections/index.ts";
-import type { Applied, KubeClient } from "./client.ts";
+import type { KubeClient } from "./client.ts";
 import { type Conflict, Conflicts } from "./conflicts.ts";
 import { Comparison } from "./diff.ts";
 import { Expectations } from "./expectations.ts";
 import { defaultMark, type Mark } from "./mark.ts";
+import type { Applied } from "./objects.ts";
 import { RowIndex } from "./rows.ts";
 import { Stale, Writer } from "./writer.ts";
 

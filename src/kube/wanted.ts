@@ -1,8 +1,8 @@
 /** What a sink sends: the parts of a desired row, with the conditions' transition times filled in. */
 import type { Condition, KubeObject } from "../api/index.ts";
 import { timestamp, type World } from "../world/index.ts";
-import type { Applied } from "./client.ts";
 import type { Mark } from "./mark.ts";
+import type { Applied } from "./objects.ts";
 
 type Wanted = {
   metadata: { namespace?: string; name: string; labels?: object; annotations?: object };
