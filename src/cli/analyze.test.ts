@@ -62,11 +62,72 @@ test("an object whose namespace is in no mesh has no effect, and is told", () =>
 });
 
 describe("weft analyze, of files", () => {
-  test("the sample of seed 002 has nothing wrong with it", async () => {
+  test("the sample of seed 002 has nothing wrong with it, but that its control plane asks for more than is served", async () => {
     const { code, stdout, stderr } = await analyze("-R", join(samples, "coolapp"));
-    assert.equal(stdout, "");
-    assert.match(stderr, /^✔ No validation issues found when analyzing \d+ files\.\n$/);
+    const lines = stdout.trimEnd().split("\n");
+    for (const field of ["global.disablePolicyChecks", "kiali", "mixer.telemetry", "tracing"])
+      assert.match(
+        lines.shift()!,
+        new RegExp(`^Warning \\[WEFT0901\\] .*spec\\.istio\\.${field}: it has no effect`),
+      );
+    assert.deepEqual(lines, []);
+    assert.equal(stderr, "");
     assert.equal(code, 0);
+  });
+
+  test("a control plane: what is not served of it, and what cannot be read", async () => {
+    const path = file(
+      "smcp.yaml",
+      `
+apiVersion: maistra.io/v2
+kind: ServiceMeshControlPlane
+metadata: { name: basic, namespace: istio-system }
+spec:
+  tracing: { type: Jaeger }
+  proxy:
+    accessLogging: { file: { name: /dev/stdout, format: "%WHAT%" } }
+    networking: { trafficControl: { outbound: { policy: NOTHING } } }
+  addons: { kiali: { enabled: true }, grafana: { enabled: false }, prometheus: { enabled: true } }
+`,
+    );
+    const { code, stdout } = await analyze("-o", "json", path);
+    const messages = JSON.parse(stdout) as { code: string; field: string }[];
+    assert.deepEqual(messages.map((each) => `${each.code} ${each.field}`).sort(), [
+      "WEFT0106 spec.proxy.accessLogging.file.format",
+      "WEFT0106 spec.proxy.networking.trafficControl.outbound.policy",
+      "WEFT0901 spec.addons.kiali",
+      "WEFT0901 spec.addons.prometheus",
+      "WEFT0901 spec.tracing.type",
+    ]);
+    assert.equal(code, 79);
+  });
+
+  test("a broken certificate beside the Gateway that names it; one that is not there may be in the cluster", async () => {
+    const path = file(
+      "certificate.yaml",
+      `
+apiVersion: v1
+kind: Secret
+metadata: { name: broken, namespace: istio-system }
+type: kubernetes.io/tls
+stringData: { tls.crt: no certificate, tls.key: no key }
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: front }
+spec:
+  selector: { istio: ingressgateway }
+  servers:
+  - { port: { number: 443, name: a, protocol: HTTPS }, hosts: [a.example], tls: { mode: SIMPLE, credentialName: broken } }
+  - { port: { number: 443, name: b, protocol: HTTPS }, hosts: [b.example], tls: { mode: SIMPLE, credentialName: elsewhere } }
+`,
+    );
+    const { code, stdout } = await analyze(path);
+    assert.match(
+      stdout,
+      /^Error \[WEFT0161\] \(Gateway default\/front .*\) spec\.servers\[0\]\.tls\.credentialName: .*its tls\.crt is no certificate\n$/,
+    );
+    assert.equal(code, 79);
   });
 
   test("a subset that nobody defines is an error with its field; the exit code is 79", async () => {

@@ -13,6 +13,7 @@ import {
   namespaces,
   readMeshSettings,
   secrets,
+  serviceMeshControlPlanes,
   WeftError,
 } from "../api/index.ts";
 import { Engine } from "../collections/index.ts";
@@ -20,7 +21,8 @@ import { isForbidden, isNotFound, type KubeClient, loadKubeconfig } from "../kub
 import { analyze, codes, type Finding, finding, inputOf, inputResources, served } from "../traffic/index.ts";
 import { realWorld } from "../world/index.ts";
 import { clientOf } from "./contexts.ts";
-import { fileFindings } from "./file-findings.ts";
+import { controlPlaneFindings } from "./control-plane-findings.ts";
+import { asKept, fileFindings } from "./file-findings.ts";
 
 interface Options {
   filename: string[];
@@ -184,7 +186,7 @@ export function analyzeAll(
     const old = objects.get(keyOf(object));
     // What is applied keeps its age.
     const metadata = { ...old?.metadata, ...object.metadata };
-    objects.set(keyOf(object), { ...object, metadata });
+    objects.set(keyOf(object), { ...asKept(object), metadata });
   }
   for (const { object } of written)
     for (const made of madeOf(object)) if (!objects.has(keyOf(made))) objects.set(keyOf(made), made);
@@ -232,7 +234,11 @@ export function analyzeAll(
   const inFiles = written
     .flatMap(({ object }) => fileFindings(object))
     .filter((each) => !told.has(placeOf(each)));
-  return [...found, ...inNoMesh, ...inFiles];
+  const refused = new Set(inFiles.map(placeOf));
+  const ofMeshes = [...objects.values()]
+    .flatMap(controlPlaneFindings)
+    .filter((each) => !refused.has(placeOf(each)));
+  return [...found, ...inNoMesh, ...inFiles, ...ofMeshes];
 }
 
 function placeOf({ origin: { kind, namespace, name, field } }: Finding): string {
@@ -287,10 +293,10 @@ function keyOf(object: KubeObject): string {
   return `${kind}/${nameOf(object)}`;
 }
 
-/** All that traffic reads. What a cluster has no definition of, it has none of. */
+/** All that traffic reads, and control planes. What a cluster has no definition of, it has none of. */
 async function objectsOf(client: KubeClient): Promise<KubeObject[]> {
   const lists = await Promise.all(
-    Object.values(inputResources).map(async (resource) => {
+    [...Object.values(inputResources), serviceMeshControlPlanes].map(async (resource) => {
       try {
         return (await client.list(resource)).items;
       } catch (error) {

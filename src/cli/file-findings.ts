@@ -1,5 +1,11 @@
 /** What an API server would refuse of objects that are only files yet: kinds that it does not know, values that cannot be. */
-import { type CustomResourceDefinition, definitions, type KubeObject } from "../api/index.ts";
+import {
+  type CustomResourceDefinition,
+  definitions,
+  type KubeObject,
+  type Secret,
+  secrets,
+} from "../api/index.ts";
 import { type Finding, finding, inputOf } from "../traffic/index.ts";
 
 /** Groups whose kinds people expect of a mesh. */
@@ -62,4 +68,15 @@ function walk(value: unknown, schema: Schema | undefined, field: string, say: Sa
     for (const [name, item] of Object.entries(value as object))
       walk(item, schema.properties?.[name] ?? others, `${field}.${name}`, say);
   }
+}
+
+/** An object of a file as an API server keeps it: a Secret's `stringData` is its `data`. */
+export function asKept(object: KubeObject): KubeObject {
+  if (object.kind !== secrets.kind || object.apiVersion !== "v1") return object;
+  const { stringData = {}, ...secret } = object as Secret & { stringData?: Record<string, unknown> };
+  const encoded = Object.entries(stringData ?? {}).map(([key, text]) => [
+    key,
+    Buffer.from(String(text)).toString("base64"),
+  ]);
+  return { ...secret, data: { ...secret.data, ...Object.fromEntries(encoded) } } as KubeObject;
 }

@@ -50,6 +50,7 @@ export type { ProxyTemplate } from "./gateways.ts";
 export { meshMark } from "./objects.ts";
 export { type ControlPlaneForm, formOf, notServed, type ServedField, servedV1, servedV2 } from "./served.ts";
 export type { GatewaySpec, Mesh, MeshEnvironment } from "./spec.ts";
+export { invalidFields } from "./spec.ts";
 
 /** This cluster, as its API has it. Keyed by `nameOf`. */
 export interface MeshInputs extends MeshEnvironment {

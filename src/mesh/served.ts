@@ -3,6 +3,7 @@
  * condition `NotServedYet`, never passed over in silence. docs/mesh.md prints these lists; a test holds them together.
  */
 import type { ServiceMeshControlPlane } from "../api/index.ts";
+import { record } from "./values.ts";
 
 export interface ServedField {
   /** Below `spec`; `*` is any one name, a last `**` everything below. */
@@ -14,6 +15,7 @@ export interface ServedField {
 }
 
 const anyGateway = "istio.gateways.*";
+const serviceTypes = ["ClusterIP", "NodePort", "LoadBalancer"];
 
 export const servedV1: readonly ServedField[] = [
   { path: "version", effect: "v1.x: the v1 form" },
@@ -25,7 +27,11 @@ export const servedV1: readonly ServedField[] = [
   { path: "istio.global.disablePolicyChecks", effect: "none: there is no Mixer", values: [true] },
   { path: "istio.global.trustDomain", effect: "the mesh's trust domain" },
   { path: "istio.global.trustDomainAliases", effect: "trust domains that count as ours in policies" },
-  { path: "istio.global.outboundTrafficPolicy.mode", effect: "ALLOW_ANY or REGISTRY_ONLY" },
+  {
+    path: "istio.global.outboundTrafficPolicy.mode",
+    effect: "what becomes of calls to unknown hosts",
+    values: ["ALLOW_ANY", "REGISTRY_ONLY"],
+  },
   { path: "istio.global.proxy.resources.**", effect: "resources of proxies, in sidecars and gateways" },
   { path: "istio.global.proxy.concurrency", effect: "threads of Envoy" },
   { path: "istio.global.proxy.accessLogFile", effect: "an access log", values: ["/dev/stdout", ""] },
@@ -39,7 +45,7 @@ export const servedV1: readonly ServedField[] = [
   { path: "istio.pilot.resources.**", effect: "resources of discovery" },
   { path: "istio.gateways.enabled", effect: "false: no gateways" },
   { path: `${anyGateway}.enabled`, effect: "whether there is this gateway" },
-  { path: `${anyGateway}.type`, effect: "type of its Service" },
+  { path: `${anyGateway}.type`, effect: "type of its Service", values: serviceTypes },
   { path: `${anyGateway}.ports`, effect: "ports of its Service" },
   { path: `${anyGateway}.labels.**`, effect: "labels of its pods, for Gateways to select" },
   { path: `${anyGateway}.serviceAnnotations.**`, effect: "annotations of its Service" },
@@ -50,7 +56,7 @@ export const servedV1: readonly ServedField[] = [
 
 const gatewayV2 = (at: string): ServedField[] => [
   { path: `${at}.enabled`, effect: "whether there is this gateway" },
-  { path: `${at}.service.type`, effect: "type of its Service" },
+  { path: `${at}.service.type`, effect: "type of its Service", values: serviceTypes },
   { path: `${at}.service.ports`, effect: "ports of its Service" },
   { path: `${at}.service.loadBalancerIP`, effect: "wish for an address of its Service" },
   { path: `${at}.service.metadata.labels.**`, effect: "labels of its Service and pods" },
@@ -71,7 +77,11 @@ export const servedV2: readonly ServedField[] = [
   { path: "security.trust.additionalDomains", effect: "trust domains that count as ours in policies" },
   { path: "security.certificateAuthority.type", effect: "discovery signs", values: ["Istiod"] },
   { path: "security.identity.type", effect: "tokens for the audience istio-ca", values: ["ThirdParty"] },
-  { path: "proxy.networking.trafficControl.outbound.policy", effect: "ALLOW_ANY or REGISTRY_ONLY" },
+  {
+    path: "proxy.networking.trafficControl.outbound.policy",
+    effect: "what becomes of calls to unknown hosts",
+    values: ["ALLOW_ANY", "REGISTRY_ONLY"],
+  },
   { path: "proxy.runtime.container.resources.**", effect: "resources of proxies, in sidecars and gateways" },
   { path: "proxy.concurrency", effect: "threads of Envoy" },
   { path: "proxy.accessLogging.file.name", effect: "an access log", values: ["/dev/stdout"] },
@@ -106,9 +116,12 @@ export function formOf(spec: ServiceMeshControlPlane["spec"] = {}): ControlPlane
   return v1 ? "v1" : "v2";
 }
 
+/** Parts of which nothing is served and whose own parts are things by themselves: each is named. */
+const namedOneByOne: ReadonlySet<string> = new Set(["addons", "istio.mixer"]);
+
 /**
  * The fields that ask for something that is not served, as paths from the object's root; of a part of which nothing is
- * served only the top. A field that says `false` or nothing asks for nothing, unless `values` says otherwise.
+ * served only the top (or what `namedOneByOne` says). A field that says `false` or nothing asks for nothing, unless `values` says otherwise.
  */
 export function notServed(spec: ServiceMeshControlPlane["spec"] = {}): string[] {
   const form = formOf(spec);
@@ -131,11 +144,25 @@ export function notServed(spec: ServiceMeshControlPlane["spec"] = {}): string[] 
     if (asksNothing(value)) return;
     // The highest part below which nothing is served names all of it.
     let top = 1;
-    while (top < at.length && served.some(({ steps }) => leads(steps, at.slice(0, top)))) top++;
+    const goesOn = (path: readonly string[]) =>
+      namedOneByOne.has(path.join(".")) || served.some(({ steps }) => leads(steps, path));
+    while (top < at.length && goesOn(at.slice(0, top))) top++;
     found.add(textOf(at.slice(0, top)));
   };
   for (const [key, value] of Object.entries(spec)) visit(value, [key]);
   return [...found].sort();
+}
+
+/**
+ * What comes with a control plane of the v1 form that does not say otherwise, and is not there either. Source: the
+ * template `maistra` of OpenShift Service Mesh 1.1, and the pods that seed 002 shows.
+ */
+const v1Components = ["grafana", "kiali", "mixer", "prometheus", "tracing"];
+
+/** Of these what the control plane does not speak of; what it speaks of is in `notServed`. */
+export function notStarted(spec: ServiceMeshControlPlane["spec"] = {}): string[] {
+  if (formOf(spec) !== "v1") return [];
+  return v1Components.filter((name) => record(spec.istio)[name] === undefined);
 }
 
 const textOf = (path: readonly string[]) => ["spec", ...path].join(".");

@@ -4,7 +4,7 @@
  */
 import type { Container, ProxyImplementation, Service, ServiceMeshControlPlane } from "../api/index.ts";
 import { accessLogFormatProblem, discoveryName, type MeshSettings } from "../api/index.ts";
-import { formOf, notServed } from "./served.ts";
+import { formOf, notServed, notStarted } from "./served.ts";
 import { boolean, given, number, record, text, texts, valueAt } from "./values.ts";
 
 type Resources = NonNullable<Container["resources"]>;
@@ -43,6 +43,8 @@ export interface Mesh {
   gateways: readonly GatewaySpec[];
   /** Fields that ask for what is not served. */
   notServed: readonly string[];
+  /** Components that people know to come with this form without being asked for, and that are not served. */
+  notStarted: readonly string[];
   /** Fields that cannot be what they say, as `path: why`; the default holds. */
   invalid: readonly string[];
 }
@@ -64,7 +66,7 @@ export function meshOf(owner: ServiceMeshControlPlane, environment: MeshEnvironm
   const { name, namespace = "" } = owner.metadata;
   const trustDomain = asked.trustDomain ?? `${environment.cluster}.clusterset.local`;
   const aliases = asked.trustDomainAliases ?? [];
-  const badFormat = asked.accessLogFormat && accessLogFormatProblem(asked.accessLogFormat);
+  const invalid = invalidFields(owner);
   const settings: MeshSettings = {
     name,
     namespace,
@@ -78,7 +80,7 @@ export function meshOf(owner: ServiceMeshControlPlane, environment: MeshEnvironm
     outboundPolicy: asked.outboundPolicy === "REGISTRY_ONLY" ? "REGISTRY_ONLY" : "ALLOW_ANY",
     traceSampling: Math.min(100, Math.max(0, asked.traceSampling ?? 1)),
     accessLog: asked.accessLog,
-    ...(asked.accessLogFormat && !badFormat && { accessLogFormat: asked.accessLogFormat }),
+    ...(asked.accessLogFormat && invalid.length === 0 && { accessLogFormat: asked.accessLogFormat }),
     ...(asked.trustedProxies !== undefined &&
       asked.trustedProxies >= 1 && { trustedProxies: Math.floor(asked.trustedProxies) }),
     proxy: {
@@ -98,8 +100,17 @@ export function meshOf(owner: ServiceMeshControlPlane, environment: MeshEnvironm
     },
     gateways: asked.gateways,
     notServed: notServed(owner.spec),
-    invalid: badFormat ? [`${formatFields[formOf(owner.spec)]}: ${badFormat}`] : [],
+    notStarted: notStarted(owner.spec),
+    invalid: invalid.map(({ field, reason }) => `${field}: ${reason}`),
   };
+}
+
+/** Fields of a control plane that cannot be what they say; the default holds. */
+export function invalidFields(owner: ServiceMeshControlPlane): { field: string; reason: string }[] {
+  const form = formOf(owner.spec);
+  const { accessLogFormat } = form === "v1" ? readV1(owner) : readV2(owner);
+  const reason = accessLogFormat && accessLogFormatProblem(accessLogFormat);
+  return reason ? [{ field: formatFields[form], reason }] : [];
 }
 
 /** Where the two forms have the format of the access log. */

@@ -90,12 +90,18 @@ export function controlPlaneFields(
           message: "All component deployments are Available",
         },
   ];
-  if (mesh.notServed.length > 0) {
+  if (mesh.notServed.length + mesh.notStarted.length > 0) {
+    const said = [
+      mesh.notServed.length > 0 &&
+        `Weft does not serve these fields yet, they have no effect: ${list(mesh.notServed)}`,
+      mesh.notStarted.length > 0 &&
+        `What comes with the v1 form unasked is not there yet: ${list(mesh.notStarted)}`,
+    ];
     conditions.push({
       type: "NotServedYet",
       status: "True",
       reason: "FieldsWithoutEffect",
-      message: `Weft does not serve these fields yet, they have no effect: ${list(mesh.notServed)}`,
+      message: said.filter(Boolean).join(". "),
     });
   }
   if (mesh.invalid.length > 0) {

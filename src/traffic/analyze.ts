@@ -29,7 +29,7 @@ import { traffic } from "./index.ts";
 import type { TrafficInputs } from "./inputs.ts";
 import type { Finding, Proxy as MeshProxy } from "./model.ts";
 
-type ObjectInput = Exclude<keyof TrafficInputs, "mesh" | "proxies" | "credentials">;
+type ObjectInput = Exclude<keyof TrafficInputs, "mesh" | "proxies" | "credentials" | "allCredentials">;
 
 /** The kinds that traffic reads, by the input that they feed. */
 export const inputResources: Readonly<Record<ObjectInput, Resource>> = {
@@ -87,9 +87,8 @@ export function analyze(
     ...inputs,
     mesh: settings,
     proxies,
-    ...(secretsKnown && {
-      credentials: derive(credentials, (each) => credentialOf(each as Secret), { name: "credentials" }),
-    }),
+    credentials: derive(credentials, (each) => credentialOf(each as Secret), { name: "credentials" }),
+    allCredentials: secretsKnown,
   } as unknown as TrafficInputs);
   settings.put(mesh);
   for (const object of objects) {

@@ -114,7 +114,7 @@ describe("Secrets that Gateways name", () => {
         "spec.servers[0]",
         {
           mesh: meshSettings,
-          credentials: { get: () => facts, reached: (time: number) => now >= time },
+          credentials: { all: true, get: () => facts, reached: (time: number) => now >= time },
         } as unknown as Look,
       );
     assert.deepEqual(found(facts.ends! - 1), []);

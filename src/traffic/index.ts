@@ -81,6 +81,7 @@ export function traffic(inputs: TrafficInputs): Traffic {
             : read.get(gateways.gatewayRules, `${kind}/${namespace}/${name}`) !== undefined,
         ...(inputs.credentials && {
           credentials: {
+            all: inputs.allCredentials ?? true,
             get: (name) => read.get(inputs.credentials!, name),
             reached: (time) => read.reached(time),
           },
@@ -92,8 +93,9 @@ export function traffic(inputs: TrafficInputs): Traffic {
     );
   });
 
+  const { allCredentials, ...given } = inputs;
   const collections: Record<string, Collection<unknown>> = {
-    ...inputs,
+    ...given,
     members: mesh.members,
     registry: services.registry,
     workloads: instances.workloads,

@@ -53,6 +53,8 @@ export interface TrafficInputs {
   referenceGrants: Collection<gatewayApi.ReferenceGrant>;
   /** What Secrets of the mesh's namespace are good for (`credentialOf`). Absent: nothing is said of Secrets. */
   credentials?: Collection<Credential>;
+  /** False: there may be other Secrets than those of `credentials`, so nobody is told that one is missing. */
+  allCredentials?: boolean;
 }
 
 /** What comes out. */

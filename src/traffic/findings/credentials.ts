@@ -44,7 +44,7 @@ function partFindings(name: string, part: Part, at: At, field: string, look: Loo
   if (!look.credentials) return [];
   const full = `${look.mesh.namespace}/${name}`;
   const known = look.credentials.get(full);
-  if (!known) return [missing(full, at, field)];
+  if (!known) return look.credentials.all ? [missing(full, at, field)] : [];
   const reason = part === "ca" ? known.caProblem : known.certificateProblem;
   if (reason !== undefined) return [finding("WEFT0161", at(field), { name: full, reason })];
   if (part === "certificate" && known.ends !== undefined && look.credentials.reached(known.ends)) {
@@ -61,6 +61,7 @@ function besideFindings(name: string, at: At, field: string, look: Look): Findin
   const [own, beside] = [look.credentials.get(full), look.credentials.get(`${full}-cacert`)];
   if (own?.caProblem === undefined && own) return [];
   if (beside) return partFindings(`${name}-cacert`, "ca", at, field, look);
+  if (!look.credentials.all) return [];
   if (!own) return [missing(full, at, field)];
   const reason = `${own.caProblem}, and there is no Secret ${full}-cacert`;
   return [finding("WEFT0161", at(field), { name: full, reason })];

@@ -24,7 +24,12 @@ export interface Look {
   /** Whether what a policy is for is there, and ours. */
   target(namespace: string, target: PolicyTarget): boolean;
   /** Secrets of the mesh's namespace, by `namespace/name`; absent where nobody knows them. */
-  credentials?: { get(name: string): Credential | undefined; reached(time: number): boolean };
+  credentials?: {
+    /** Whether one that is not found is missing. */
+    all: boolean;
+    get(name: string): Credential | undefined;
+    reached(time: number): boolean;
+  };
   pods(namespace: string): readonly Workload[];
   services(): readonly MeshService[];
   /** Gateways that select pods with these labels or fewer, by key. */

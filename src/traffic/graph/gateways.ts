@@ -138,7 +138,7 @@ export function gatewayGraph(
           if (!full.startsWith(`${mesh.namespace}/`))
             return `Secret ${full}: certificates are read in the mesh's own namespace, ${mesh.namespace}, only`;
           const found = read.get(inputs.credentials, full);
-          if (!found) return `Secret ${full}: there is none`;
+          if (!found) return inputs.allCredentials === false ? undefined : `Secret ${full}: there is none`;
           return found.certificateProblem && `Secret ${full}: ${found.certificateProblem}`;
         },
         routes: (listener) => read.all(hostRulesByGateway, listener),

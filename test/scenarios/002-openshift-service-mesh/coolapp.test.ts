@@ -81,7 +81,7 @@ describe(`seed 002: the transcript, with the ${proxy} proxy`, { skip: reason, ti
       await inSystem("get", "smcp", "service-mesh-installation", "-o", "jsonpath={.status.conditions}"),
     ) as { type: string; reason: string; message: string }[];
     const said = conditions.find(({ type }) => type === "NotServedYet")?.message ?? "";
-    for (const field of ["tracing", "kiali"]) assert.match(said, new RegExp(field));
+    for (const field of ["telemetry", "tracing", "kiali", "grafana"]) assert.match(said, new RegExp(field));
   });
 
   test("the member roll", async () => {
