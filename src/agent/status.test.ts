@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { eventually } from "../../test/support/eventually.ts";
 import { insideNamespaces } from "../lab/network/testing.ts";
 import { makeCa } from "../xds/testing/certificates.ts";
 import { findEnvoy, noEnvoy } from "../xds/testing/envoy.ts";
@@ -144,25 +145,23 @@ if (insideNamespaces(fileURLToPath(import.meta.url))) {
         log: () => {},
       });
     const envoy = await start();
-    for (;;) {
-      const reason = await envoy.notReady();
-      if (/PRE_INITIALIZING/.test(reason ?? "")) break;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    await eventually("Envoy is there and has no configuration", async () =>
+      /PRE_INITIALIZING/.test((await envoy.notReady()) ?? ""),
+    );
     assert.match(await envoy.metrics(), /^# TYPE envoy_/m);
     assert.equal(await envoy.connections(), 0);
     changed({ ...certificate, bundles: { "cluster.local": identity.ca, "other.example": identity.ca } });
-    for (;;) {
-      if (readFileSync(join(directory, "sds/ROOTCA.json"), "utf8").includes("other.example")) break;
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    await eventually("the new roots are written", () =>
+      readFileSync(join(directory, "sds/ROOTCA.json"), "utf8").includes("other.example"),
+    );
     await envoy.drain();
     await envoy.stop();
 
     const other = await start();
-    while (/not up|ECONNREFUSED/.test((await other.notReady()) ?? "")) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    await eventually(
+      "the other answers",
+      async () => !/not up|ECONNREFUSED/.test((await other.notReady()) ?? ""),
+    );
     await ask(15000, "/quitquitquit", "POST");
     assert.match(await other.ended, /Envoy ended with/);
   });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { describe, test } from "node:test";
-import { setTimeout as pause } from "node:timers/promises";
+import { eventually } from "../../test/support/eventually.ts";
 import { pathOf, type Secret, secrets, serviceAccounts } from "../api/index.ts";
 import { KubeClient } from "../kube/index.ts";
 import { createApiServer } from "../lab/apiserver/index.ts";
@@ -102,13 +102,11 @@ describe("renewal", () => {
       for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
     };
     /** Signing happens on another thread: real time, though little. */
-    const renewed = async () => {
-      for (;;) {
+    const renewed = () =>
+      eventually("a new token", async () => {
         const kubeconfig = await held();
-        if (kubeconfig.users[0]?.user.token !== answer.status.token) return kubeconfig;
-        await pause(5);
-      }
-    };
+        return kubeconfig.users[0]?.user.token !== answer.status.token && kubeconfig;
+      });
     return { c1, c2, start, held, renewed, pass, errors, token: answer.status.token };
   }
 

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import type { TLSSocket } from "node:tls";
+import { eventually } from "../../test/support/eventually.ts";
 import { realWorld } from "../world/index.ts";
 import { noEnvoy, startEnvoy } from "../xds/testing/envoy.ts";
 import { makeRequest, SdsFiles, sdsOf } from "./index.ts";
@@ -155,15 +156,14 @@ test("Envoy serves with the files, checks per trust domain, and takes up what ch
     agents.push(agent);
     return agent;
   };
-  const until = async <T>(run: () => Promise<T>, good: (value: T) => boolean): Promise<T> => {
-    const deadline = world.monotonic() + 20_000;
-    for (;;) {
-      const value = await run().catch(() => undefined);
-      if (value !== undefined && good(value)) return value;
-      if (world.monotonic() > deadline) throw new Error(`it did not come to that: ${envoy.output()}`);
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  };
+  const until = <T extends object>(run: () => Promise<T>, good: (value: T) => boolean): Promise<T> =>
+    eventually(
+      () => `as it should be; Envoy says ${envoy.output()}`,
+      async () => {
+        const value = await run();
+        return good(value) && value;
+      },
+    );
 
   const friend = await certificate(ours.signer, "ours");
   const kept = client(friend);

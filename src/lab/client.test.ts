@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { eventually } from "../../test/support/eventually.ts";
 import { endLab } from "./client.ts";
 import { LabState } from "./state.ts";
 
@@ -23,7 +24,7 @@ test("a lab whose holder has ended is gone, also where nobody asks how it ended"
     const [text] = (await once(parent.stdout, "data")) as [Buffer];
     const pid = Number(text);
     const ended = () => readFileSync(`/proc/${pid}/stat`, "utf8").includes("(unshare) Z");
-    while (!ended()) await new Promise((resolve) => setTimeout(resolve, 5));
+    await eventually("the holder has ended", ended);
     writeFileSync(state.pidFile, `${pid}\n`);
     assert.equal(await endLab(state), false);
   } finally {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { after, test } from "node:test";
 import { connect as connectTls, type TLSSocket } from "node:tls";
+import { eventually } from "../../test/support/eventually.ts";
 import { makeCa } from "../xds/testing/certificates.ts";
 import { type EmbeddedProxy, type IdentityMaterial, type ProxyOptions, startProxy } from "./index.ts";
 import {
@@ -44,14 +45,6 @@ async function start(options: Partial<ProxyOptions>): Promise<EmbeddedProxy> {
   });
   open.push({ close: () => proxy.stop() });
   return proxy;
-}
-
-async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + 10_000; performance.now() < deadline; ) {
-    if (await isSo()) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  assert.fail(`never: ${what}`);
 }
 
 /** Says a word and hears it back; undefined when the connection is over. */
@@ -185,7 +178,7 @@ test("a rotated certificate is for new connections; those that are there go on",
   assert.equal(await say(stranger, "me?"), undefined);
   // What is over is not counted any more: nothing of TLS is left behind.
   for (const socket of dialled) socket.destroy();
-  await until(
+  await eventually(
     "nothing is left",
     () =>
       /upstream_cx_active\{cluster_name="self"\} 0\n/.test(proxy.metrics()) &&
@@ -220,7 +213,7 @@ test("draining waits for connections, stopAccepting lets nobody in any more", as
   assert.equal(await say(socket, "c"), "c");
   assert.equal(drained, false);
   socket.destroy();
-  await until("drained", () => drained);
+  await eventually("drained", () => drained);
 });
 
 test("an address that is taken is tried again, and said", async () => {
@@ -239,7 +232,7 @@ test("an address that is taken is tried again, and said", async () => {
   await proxy.ready;
   assert.match(said.join("\n"), /cannot bind '127.0.0.1:\d+'/);
   holder.close();
-  await until("served", async () => (await say(dial(port), "a")) === "a");
+  await eventually("served", async () => (await say(dial(port), "a")) === "a");
 });
 
 test("limits of connections hold back what is too much, and let in again", async () => {
@@ -260,7 +253,7 @@ test("limits of connections hold back what is too much, and let in again", async
   assert.deepEqual([await say(a, "a"), await say(b, "b")], ["a", "b"]);
   assert.equal(await say(dial(port), "c"), undefined);
   a.destroy();
-  await until("let in again", async () => (await say(dial(port), "d")) === "d");
+  await eventually("let in again", async () => (await say(dial(port), "d")) === "d");
   assert.match(proxy.metrics(), /envoy_cluster_upstream_cx_overflow\{cluster_name="echo"\} [1-9]/);
 });
 
@@ -340,7 +333,7 @@ test("of a TCP client that came in over mTLS metrics say what discovery knows, i
       .metrics()
       .split("\n")
       .filter((line) => line.startsWith("istio_tcp_connections_closed_total{"));
-  await until("both are counted", () => closed().length === 2);
+  await eventually("both are counted", () => closed().length === 2);
   const sources = closed().map((line) =>
     ["workload", "workload_namespace", "principal", "canonical_service", "canonical_revision"].map(
       (name) => new RegExp(`source_${name}="([^"]*)"`).exec(line)?.[1],

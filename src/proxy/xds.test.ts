@@ -5,6 +5,7 @@ import { createServer, request } from "node:http";
 import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import { connect as connectTls } from "node:tls";
+import { eventually } from "../../test/support/eventually.ts";
 import { makeCa, type TestCa } from "../xds/testing/certificates.ts";
 import {
   anyPath,
@@ -58,17 +59,7 @@ function get(headers = {}): Promise<{ status: number; body: string }> {
   });
 }
 
-async function eventually<T>(look: () => Promise<T> | T, what: string): Promise<NonNullable<T>> {
-  const deadline = performance.now() + 10_000;
-  while (performance.now() < deadline) {
-    const found = await Promise.resolve()
-      .then(look)
-      .catch(() => undefined);
-    if (found) return found;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  assert.fail(`${what} did not come true:\n${lines.join("\n")}\n${discovery.lines.join("\n")}`);
-}
+const told = (what: string) => () => `${what}\n${[...lines, ...discovery.lines].join("\n")}\n`;
 
 const v1 = "outbound|8080|v1|catalog";
 const v2 = "outbound|8080|v2|catalog";
@@ -119,7 +110,10 @@ after(async () => {
 test("when it is ready it serves what discovery has, and says so", async () => {
   assert.equal(proxy.live, true);
   assert.deepEqual(await get(), { status: 200, body: "v1" });
-  await eventually(() => kind("route")?.state === "synced" && kind("listener")?.state === "synced", "synced");
+  await eventually(
+    told("synced"),
+    () => kind("route")?.state === "synced" && kind("listener")?.state === "synced",
+  );
   assert.equal(discovery.xds.proxies()[0]?.pod, "gateway-1");
 });
 
@@ -133,7 +127,7 @@ test("routes move to clusters, also to new ones, without a failed request", asyn
     }
   })();
   discovery.serve({ listeners: [front()], routes: [tableTo(v2)], upstreams: [upstream(v2)] });
-  await eventually(() => answers.at(-1) === "v2", "v2");
+  await eventually(told("v2"), () => answers.at(-1) === "v2");
   const target = await application("new");
   for (let i = 0; i < 10; i++) {
     const name = `outbound|8080|new${i}|catalog`;
@@ -141,8 +135,8 @@ test("routes move to clusters, also to new ones, without a failed request", asyn
     discovery.serve({ listeners: [front()], routes: [tableTo(name)], upstreams: [upstream(name)] });
     const seen = answers.length;
     await eventually(
+      told(name),
       () => discovery.xds.proxies()[0]?.lag === 0 && answers.length > seen && answers.at(-1) === "new",
-      name,
     );
   }
   stop = true;
@@ -181,14 +175,14 @@ test("a change of one chain leaves the connections of the others alone", async (
       upstreams: [upstream(v1), upstream(tcp)],
     });
   serve("one");
-  await eventually(() => proxy.listenerAddress("two"), "the listener");
+  await eventually(told("the listener"), () => proxy.listenerAddress("two"));
   const socket = await eventually(
+    told("a connection"),
     () =>
       new Promise<ReturnType<typeof connect> | undefined>((resolve) => {
         const made = connect({ host: "127.0.0.1", port: own }, () => resolve(made));
         made.on("error", () => resolve(undefined));
       }),
-    "a connection",
   );
   let closed = false;
   let got = "";
@@ -199,17 +193,17 @@ test("a change of one chain leaves the connections of the others alone", async (
     got += String(data);
   });
   socket.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-  await eventually(() => got.includes("v1"), "an answer");
+  await eventually(told("an answer"), () => got.includes("v1"));
   // The other chain changes twice, long enough for a drained connection to be closed.
   for (const prefix of ["two", "three"]) {
     serve(prefix);
-    await eventually(() => discovery.xds.proxies()[0]?.lag === 0, prefix);
+    await eventually(told(prefix), () => discovery.xds.proxies()[0]?.lag === 0);
   }
   await new Promise((resolve) => setTimeout(resolve, 1_200));
   assert.equal(closed, false);
   got = "";
   socket.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-  await eventually(() => got.includes("v1"), "an answer on the old connection");
+  await eventually(told("an answer on the old connection"), () => got.includes("v1"));
   socket.destroy();
 });
 
@@ -218,7 +212,7 @@ test("what cannot be served is refused by name, the rest is taken and the last g
   const base = { listeners: [front()], routes: [tableTo(v1)] };
   const bad = upstream("bad", { discovery: "logical-dns", endpoints: two }); // may have one only
   discovery.serve({ ...base, upstreams: [upstream(v1), upstream("good"), bad] });
-  const rejected = await eventually(() => kind("cluster")?.rejected[0], "a rejection");
+  const rejected = await eventually(told("a rejection"), () => kind("cluster")?.rejected[0]);
   assert.equal(rejected.name, "bad");
   assert.match(rejected.reason, /LOGICAL_DNS/);
   assert.equal((await get()).body, "v1");
@@ -228,22 +222,27 @@ test("what cannot be served is refused by name, the rest is taken and the last g
     routes: [routeTable("8080", [virtualHost("all", ["*"], route(forward(v1), broken))])],
     upstreams: [upstream(v1)],
   });
-  await eventually(() => kind("route")?.rejected[0], "a rejected table");
+  await eventually(told("a rejected table"), () => kind("route")?.rejected[0]);
   assert.equal((await get()).body, "v1");
   discovery.serve({ ...base, upstreams: [upstream(v1)] });
-  await eventually(() => kind("cluster")?.state === "synced" && kind("route")?.state === "synced", "mended");
+  await eventually(
+    told("mended"),
+    () => kind("cluster")?.state === "synced" && kind("route")?.state === "synced",
+  );
 });
 
 test("without discovery it goes on with what it has, and takes up again where it was", async () => {
   const { port: at } = discovery;
   await discovery.stop();
-  await eventually(() => lines.some((line) => line.includes("the stream from discovery ended")), "the end");
+  await eventually(told("the end"), () =>
+    lines.some((line) => line.includes("the stream from discovery ended")),
+  );
   assert.equal((await get()).body, "v1");
   assert.equal(proxy.live, true);
   discovery = await startDiscovery(ca, at);
   discovery.endpoints.put(endpointsOf(v2, endpoint("127.0.0.1", await application("v2 after"))));
   discovery.serve({ listeners: [front()], routes: [tableTo(v2)], upstreams: [upstream(v2)] });
-  await eventually(async () => (await get()).body === "v2 after", "the new discovery's word");
+  await eventually(told("the new discovery's word"), async () => (await get()).body === "v2 after");
 });
 
 test("a credential comes over the same stream, and is changed without its listener", async () => {
@@ -289,7 +288,7 @@ test("a credential comes over the same stream, and is changed without its listen
   for (const pair of [await issued(), await issued()]) {
     discovery.secrets.put({ name, certificate: pair.cert, key: pair.key });
     discovery.engine.settle();
-    await eventually(async () => (await shown()) === serialOf(pair), "the certificate");
+    await eventually(told("the certificate"), async () => (await shown()) === serialOf(pair));
   }
 });
 
@@ -326,9 +325,9 @@ test("a credential that is missing or broken keeps nobody waiting but those who 
       socket.on("error", () => resolve(false));
     });
   // Less than the 15 seconds that a secret is waited for while nobody says that there is none.
-  await eventually(() => greeted("good"), "the certificate that is there");
+  await eventually(told("the certificate that is there"), () => greeted("good"));
   assert.deepEqual([await greeted("missing"), await greeted("broken")], [false, false]);
   discovery.secrets.put({ name: secret("missing"), certificate: cert, key });
   discovery.engine.settle();
-  await eventually(() => greeted("missing"), "the certificate that came later");
+  await eventually(told("the certificate that came later"), () => greeted("missing"));
 });

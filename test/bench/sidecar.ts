@@ -16,7 +16,8 @@ import {
   podOf,
   rolledOut,
 } from "../scenarios/002-openshift-service-mesh/coolapp.ts";
-import { eventually, startLab } from "../support/lab.ts";
+import { eventually } from "../support/eventually.ts";
+import { startLab } from "../support/lab.ts";
 import { anonymousOf, processesOf } from "../support/processes.ts";
 import type { Report } from "./figures.ts";
 

@@ -23,7 +23,7 @@ import { KubeClient, loadKubeconfig, transportFor } from "../../src/kube/index.t
 import { listeningServer } from "../../src/lab/apiserver/testing/listening.ts";
 import { realWorld } from "../../src/world/index.ts";
 import { goProgramFile } from "../real/programs.ts";
-import { eventually } from "../support/lab.ts";
+import { eventually } from "../support/eventually.ts";
 
 const program = goProgramFile("clients");
 const reason = existsSync(program) ? false : "they are not built; 'npm run test:real' builds them";

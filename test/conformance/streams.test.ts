@@ -10,7 +10,8 @@ import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { eventually, type Lab, labUnavailable, root, run, startLab } from "../support/lab.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Lab, labUnavailable, root, run, startLab } from "../support/lab.ts";
 
 const reason = labUnavailable();
 if (reason) console.log(`skipped: streams into pods: ${reason}`);

@@ -10,7 +10,7 @@ import { after, before, describe, test } from "node:test";
 import { createDnsServer, type DnsServer, Zones } from "../../src/dns/index.ts";
 import { withoutServerBlock, withServerBlock } from "../../src/install/index.ts";
 import { realWorld } from "../../src/world/index.ts";
-import { eventually } from "../support/lab.ts";
+import { eventually } from "../support/eventually.ts";
 import { tool } from "../support/tools.ts";
 
 const coredns = tool("coredns");

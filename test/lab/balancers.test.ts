@@ -7,7 +7,8 @@ import { after, before, describe, test } from "node:test";
 import { askLab } from "../../src/lab/client.ts";
 import type { LabStatus } from "../../src/lab/index.ts";
 import { LabState } from "../../src/lab/state.ts";
-import { eventually, type Lab, labUnavailable, startLab, tableRows } from "../support/lab.ts";
+import { eventually } from "../support/eventually.ts";
+import { type Lab, labUnavailable, startLab, tableRows } from "../support/lab.ts";
 
 const reason = labUnavailable("lab");
 if (reason) console.log(`skipped: load balancers: ${reason}`);

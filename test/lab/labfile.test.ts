@@ -9,7 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { LabRecord, LabStatus } from "../../src/lab/index.ts";
-import { eventually, labUnavailable, type Result, root, run, samples, tableRows } from "../support/lab.ts";
+import { eventually } from "../support/eventually.ts";
+import { labUnavailable, type Result, root, run, samples, tableRows } from "../support/lab.ts";
 
 const bin = join(root, "bin/weft");
 const demo = join(samples, "mcs-demo");

@@ -19,7 +19,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import type { LabStatus } from "../../src/lab/index.ts";
-import { eventually, labUnavailable, type Result, root, run, tableRows } from "../support/lab.ts";
+import { eventually } from "../support/eventually.ts";
+import { labUnavailable, type Result, root, run, tableRows } from "../support/lab.ts";
 
 const bin = join(root, "bin/weft");
 const reason = labUnavailable();

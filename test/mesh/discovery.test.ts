@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { after, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { createServer, type Server } from "node:tls";
 import { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
 import { ClusterLoadAssignment } from "#protocols/envoy/config/endpoint/v3/endpoint.ts";
@@ -34,6 +33,7 @@ import { KubeClient } from "../../src/kube/index.ts";
 import { type ApiServer, createApiServer } from "../../src/lab/apiserver/index.ts";
 import { realWorld } from "../../src/world/index.ts";
 import { TestClient, type TestClientOptions } from "../../src/xds/testing/client.ts";
+import { eventually } from "../support/eventually.ts";
 
 const world = realWorld();
 const settings: MeshSettings = {
@@ -59,14 +59,7 @@ let discovery: Discovery;
 let server: Server;
 const clients: TestClient[] = [];
 
-async function eventually<T>(look: () => Promise<T | undefined> | T | undefined, what: string): Promise<T> {
-  for (let left = 500; left > 0; left--) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found;
-    await sleep(20);
-  }
-  assert.fail(`${what} did not come true\n${log.slice(-20).join("\n")}`);
-}
+const told = (what: string) => () => `${what}\n${log.slice(-20).join("\n")}\n`;
 
 before(async () => {
   const { publicKey, privateKey } = generateKeyPairSync("rsa", {
@@ -102,16 +95,13 @@ before(async () => {
     log: (line, error) => log.push(`${line} ${error instanceof Error ? error.stack : ""}`),
   });
   // The settings come later than discovery: it waits.
-  await eventually(
-    () => log.some((line) => line.startsWith("waiting for the settings")) || undefined,
-    "waiting",
-  );
+  await eventually(told("waiting"), () => log.some((line) => line.startsWith("waiting for the settings")));
   await person.create(configMaps, {
     metadata: { namespace: "istio-system", name: meshSettingsName("basic") },
     data: meshSettingsData(settings),
   });
   discovery = await started;
-  await eventually(() => discovery.ready || undefined, "readiness");
+  await eventually(told("readiness"), () => discovery.ready);
   server = createServer({ ...discovery.tls.current, requestCert: true, ALPNProtocols: ["h2"] }, (socket) =>
     discovery.xds.accept(socket),
   );
@@ -179,9 +169,8 @@ async function connect(more: Partial<TestClientOptions> = {}): Promise<TestClien
 }
 
 test("its roots stand in the mesh's namespace", async () => {
-  const configMap = await eventually(
-    () => person.get(configMaps, { namespace: "istio-system", name: rootCertificateConfigMap }),
-    "the ConfigMap",
+  const configMap = await eventually(told("the ConfigMap"), () =>
+    person.get(configMaps, { namespace: "istio-system", name: rootCertificateConfigMap }),
   );
   assert.equal(configMap.data?.["root-cert.pem"], discovery.authority.roots);
   // What the control plane keeps beside it is none of its business.
@@ -291,18 +280,15 @@ test("a proxy gets clusters, endpoints and routes, and every change of them", as
   await client.until(() => addresses().includes("10.10.0.10"), "the new endpoint");
   assert.equal(client.responses, before + 1);
 
-  await eventually(
-    () =>
-      discovery.xds.proxies().some(({ kinds, lag }) => kinds.route.state === "synced" && lag === 0) ||
-      undefined,
-    "its acknowledgement",
+  await eventually(told("its acknowledgement"), () =>
+    discovery.xds.proxies().some(({ kinds, lag }) => kinds.route.state === "synced" && lag === 0),
   );
 });
 
 test("what is wrong with an object stands in its status, until it is mended", async () => {
   const condition = async () =>
     (await person.get(virtualServices, "coolapp/catalog"))?.status?.conditions?.[0];
-  const found = await eventually(condition, "a condition");
+  const found = await eventually(told("a condition"), condition);
   assert.equal(found.type, "Accepted");
   assert.equal(found.status, "False");
   assert.match(found.message ?? "", /version-v2/);
@@ -310,7 +296,7 @@ test("what is wrong with an object stands in its status, until it is mended", as
     metadata: { namespace: "coolapp", name: "catalog" },
     spec: { host: "catalog", subsets: [{ name: "version-v2", labels: { version: "v2" } }] },
   });
-  await eventually(async () => ((await condition()) === undefined ? true : undefined), "no condition");
+  await eventually(told("no condition"), async () => (await condition()) === undefined);
 });
 
 test("a kind of our own says that it counts", async () => {
@@ -319,8 +305,8 @@ test("a kind of our own says that it counts", async () => {
     spec: { limits: [{ name: "all", tokens: 5, interval: "1m" }] },
   });
   const accepted = await eventually(
+    told("a condition"),
     async () => (await person.get(rateLimits, "coolapp/calm"))?.status?.conditions?.[0],
-    "a condition",
   );
   assert.deepEqual([accepted.type, accepted.status], ["Accepted", "True"]);
 });
@@ -345,15 +331,15 @@ test("Gateway API's objects are told whether they are served", async () => {
       rules: [{ backendRefs: [{ name: "nobody", port: 80 }] }],
     },
   });
-  const gateway = await eventually(async () => {
+  const gateway = await eventually(told("an attached route"), async () => {
     const { status } = (await person.get(gatewayApi.gateways, "coolapp/front")) ?? {};
     return status?.listeners?.[0]?.attachedRoutes === 1 ? status : undefined;
-  }, "an attached route");
+  });
   assert.equal(gateway.conditions?.find(({ type }) => type === "Programmed")?.status, "True");
   assert.match(gateway.listeners![0]!.conditions[0]!.lastTransitionTime, /^20\d\d-/);
   const parent = await eventually(
+    told("the route's status"),
     async () => (await person.get(gatewayApi.httpRoutes, "coolapp/shop"))?.status?.parents[0],
-    "the route's status",
   );
   assert.deepEqual(
     parent.conditions?.map(({ type, status, reason }) => [type, status, reason]),
@@ -366,19 +352,16 @@ test("Gateway API's objects are told whether they are served", async () => {
 
 test("a mesh that is taken away: what is heard after its settings are gone harms nothing", async () => {
   await person.delete(configMaps, { namespace: "istio-system", name: meshSettingsName("basic") });
-  await eventually(
-    () => discovery.collections.get("mesh")!.size === 0 || undefined,
-    "the end of the settings",
-  );
+  await eventually(told("the end of the settings"), () => discovery.collections.get("mesh")!.size === 0);
   const roots = discovery.authority.roots;
   const of = { cluster: "c2", trustDomain: "c2.example", certificates: roots };
   await person.create(configMaps, {
     metadata: { namespace: "istio-system", name: peerTrustConfigMap },
     data: peerTrustData([of]),
   });
-  await eventually(async () => {
+  await eventually(told("the peer's roots"), async () => {
     const said = await person.get(configMaps, { namespace: "istio-system", name: rootCertificateConfigMap });
-    return said?.data?.["trust-bundles.json"]?.includes("c2.example") || undefined;
-  }, "the peer's roots");
+    return said?.data?.["trust-bundles.json"]?.includes("c2.example");
+  });
   assert.equal(discovery.engine.work.bugs, 0, log.filter((line) => /^bug/.test(line)).join("\n"));
 });

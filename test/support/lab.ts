@@ -172,33 +172,6 @@ export async function startLab(clusters = ["c1", "c2"], ...flags: string[]): Pro
   return lab;
 }
 
-type Falsy = false | 0 | "" | null | undefined;
-
-/**
- * Asks again until `attempt` neither throws nor gives a falsy value; then fails with the last error. Attempts that start
- * programs take a third of the time at most: what they wait for needs the processors too.
- */
-export async function eventually<T>(
-  what: string,
-  attempt: () => Promise<T> | T,
-  timeout = 30_000,
-): Promise<Exclude<T, Falsy>> {
-  const end = performance.now() + timeout;
-  let last: unknown = "it never came";
-  while (performance.now() < end) {
-    const began = performance.now();
-    try {
-      const value = await attempt();
-      if (value) return value as Exclude<T, Falsy>;
-    } catch (error) {
-      last = error;
-    }
-    const pause = Math.min(Math.max(100, 2 * (performance.now() - began)), 1_000);
-    await new Promise((resolve) => setTimeout(resolve, pause));
-  }
-  throw new Error(`${what}: not within ${timeout} ms`, { cause: last });
-}
-
 /** The rows of a table that kubectl printed, by column title. */
 export function tableRows(output: string): Record<string, string>[] {
   const [header = "", ...lines] = output.trimEnd().split("\n");

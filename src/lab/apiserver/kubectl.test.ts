@@ -6,6 +6,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
+import { eventually } from "../../../test/support/eventually.ts";
 import { listeningServer } from "./testing/listening.ts";
 
 let cluster: Awaited<ReturnType<typeof listeningServer>>;
@@ -364,13 +365,13 @@ describe("kubectl", () => {
       }
     })();
     // kubectl lists, then watches: writes until the first of them has been seen.
-    for (let i = 0; seen.length < 2 && i < 200; i++) {
+    await eventually("kubectl has seen one", async () => {
       await cluster.client.delete("/api/v1/namespaces/demo/configmaps/seen");
       await cluster.client.post("/api/v1/namespaces/demo/configmaps", {
         metadata: { name: "seen", labels: { watched: "yes" } },
       });
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+      return seen.length >= 2;
+    });
     await cluster.client.delete("/api/v1/namespaces/demo/configmaps/seen");
     await done;
     assert.match(seen[0]!, /^EVENT NAME DATA AGE$/);

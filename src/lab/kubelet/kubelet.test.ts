@@ -6,6 +6,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { WebSocket } from "ws";
+import { eventually } from "../../../test/support/eventually.ts";
 import { configMaps, leases, nodes, type Pod, pods, secrets } from "../../api/index.ts";
 import { SimulatedWorld } from "../../world/index.ts";
 import { insideNamespaces } from "../network/testing.ts";
@@ -335,7 +336,7 @@ if (insideNamespaces(import.meta.filename)) {
       });
       const pod = (await h.until(metadata.name, running))!;
       // Before its trap is set, the first process of a PID namespace does not hear signals.
-      while (!existsSync(join(dir, "up"))) await new Promise((resolve) => setTimeout(resolve, 10));
+      await eventually("its trap is set", () => existsSync(join(dir, "up")));
       const began = performance.now();
       await h.client.delete(pods, `default/${metadata.name}`);
       await h.until(metadata.name, (pod) => pod === undefined);
@@ -345,9 +346,10 @@ if (insideNamespaces(import.meta.filename)) {
       assert.ok(!existsSync(`/run/netns/pod_${uid}`));
       assert.ok(!existsSync(join(h.stateDir, "run/pods", uid)));
       assert.ok(!existsSync(join(h.stateDir, "pods", uid)));
-      while (readdirSync(join(h.stateDir, "logs")).some((name) => name.includes(uid))) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
+      await eventually(
+        "its logs are gone",
+        () => !readdirSync(join(h.stateDir, "logs")).some((name) => name.includes(uid)),
+      );
     });
 
     test("that ignores SIGTERM is killed when its grace period is over, or at once by force", async () => {
@@ -362,7 +364,7 @@ if (insideNamespaces(import.meta.filename)) {
       await h.client.delete(pods, `default/${slow.metadata.name}`);
       await h.client.delete(pods, `default/${forced.metadata.name}`);
       await h.client.delete(pods, `default/${forced.metadata.name}`, { gracePeriodSeconds: 0 });
-      while (existsSync(`/proc/${pid}`)) await new Promise((resolve) => setTimeout(resolve, 10));
+      await eventually("its process is gone", () => !existsSync(`/proc/${pid}`));
       assert.ok(performance.now() - began < 1500, "the forced one is gone");
       await h.until(slow.metadata.name, (pod) => pod === undefined);
       assert.ok(performance.now() - began > 1500, "the slow one had its time");
@@ -426,11 +428,9 @@ if (insideNamespaces(import.meta.filename)) {
         (pod) => main(pod)?.state?.waiting?.reason === "ContainerCreating",
       );
       assert.equal(pod!.status!.phase, "Pending");
-      while (
-        !(await h.events(metadata.name)).some((event) => /FailedMount .*"far" : .*kind nfs/.test(event))
-      ) {
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
+      await eventually("an event of it", async () =>
+        (await h.events(metadata.name)).some((event) => /FailedMount .*"far" : .*kind nfs/.test(event)),
+      );
     });
 
     test("has a token of its ServiceAccount that the API server takes", async () => {
@@ -516,9 +516,7 @@ if (insideNamespaces(import.meta.filename)) {
       await h.until(good.metadata.name, ready);
       const expected =
         'Warning Unhealthy Readiness probe failed: service unhealthy (responded with "NOT_SERVING")';
-      while (!(await h.events(bad.metadata.name)).includes(expected)) {
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      }
+      await eventually("an event of it", async () => (await h.events(bad.metadata.name)).includes(expected));
       assert.ok(!ready(await h.until(bad.metadata.name, running)));
     });
 
@@ -749,16 +747,17 @@ if (insideNamespaces(import.meta.filename)) {
       const ended = await h.until(ends.metadata.name, (pod) => pod?.status?.phase === "Failed");
       assert.equal(main(ended)!.state!.terminated!.exitCode, 5);
       assert.equal((await h.get(`/containerLogs/default/${ends.metadata.name}/main`)).text, "last words\n");
-      while (existsSync(`/proc/${pid}`)) await new Promise((resolve) => setTimeout(resolve, 10));
+      await eventually("its process is gone", () => !existsSync(`/proc/${pid}`));
 
       const after = (await h.until(stays.metadata.name, ready))!;
       assert.equal(main(after)!.containerID, main(before)!.containerID);
       assert.equal(main(after)!.restartCount, 0);
       assert.equal(after.status!.podIP, before.status!.podIP);
-      await new Promise((resolve) => setTimeout(resolve, 300));
-      const { text } = await h.get(`/containerLogs/default/${stays.metadata.name}/main`);
-      const numbers = text.trim().split("\n").map(Number);
-      assert.ok(numbers.length > 30);
+      const numbers = await eventually("its log goes on", async () => {
+        const { text } = await h.get(`/containerLogs/default/${stays.metadata.name}/main`);
+        const lines = text.trim().split("\n").map(Number);
+        return lines.length > 30 && lines;
+      });
       assert.deepEqual(
         numbers,
         numbers.map((_, n) => n + 1),

@@ -1,6 +1,7 @@
 /** What pods of a mesh ask of a kubelet: sidecars in their order, redirection, tokens for others, files in memory. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { eventually } from "../../../test/support/eventually.ts";
 import { type Pod, pods } from "../../api/index.ts";
 import { insideNamespaces } from "../network/testing.ts";
 import type { Harness } from "./testing/harness.ts";
@@ -125,7 +126,10 @@ if (insideNamespaces(import.meta.filename)) {
       await h.until(metadata.name, ready);
       const reader = await h.create({ volumes: [host], containers: [shell("main", idle, mount)] });
       await h.until(reader.metadata.name, ready);
-      while ((await h.sh(reader.metadata.name, "test -e /work/on")).code !== 0);
+      await eventually(
+        "its trap is set",
+        async () => (await h.sh(reader.metadata.name, "test -e /work/on")).code === 0,
+      );
       await h.client.delete(pods, {
         namespace: "default",
         name: metadata.name,

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { WebSocket } from "ws";
+import { eventually } from "../../../test/support/eventually.ts";
 import type { Pod, Status } from "../../api/index.ts";
 import { insideNamespaces } from "../network/testing.ts";
 import { packageMount } from "./index.ts";
@@ -176,9 +177,9 @@ if (insideNamespaces(import.meta.filename)) {
       pod = (await h.create({ containers: [server] })).metadata.name;
       await h.until(pod, running);
       // Before that there is nobody to connect to.
-      while (!/listening/.test((await h.get(`/containerLogs/default/${pod}/main`)).text)) {
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
+      await eventually("it listens", async () =>
+        /listening/.test((await h.get(`/containerLogs/default/${pod}/main`)).text),
+      );
     });
 
     let last = 0;

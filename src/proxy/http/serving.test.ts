@@ -6,6 +6,7 @@ import { type AddressInfo, connect } from "node:net";
 import { type TestContext, test } from "node:test";
 import { Router } from "#protocols/envoy/extensions/filters/http/router/v3/router.ts";
 import { HttpConnectionManager } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
+import { eventually } from "../../../test/support/eventually.ts";
 import { startProxy } from "../index.ts";
 import { endpoint, listener, pack, staticCluster } from "../testing/resources.ts";
 
@@ -75,13 +76,6 @@ async function start(t: TestContext, answer: (request: IncomingMessage, response
   return { proxy, port: proxy.listenerAddress("l")!.port };
 }
 
-async function until(what: string, isSo: () => boolean): Promise<void> {
-  for (const deadline = performance.now() + 10_000; !isSo(); ) {
-    if (performance.now() > deadline) assert.fail(`never: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
 test("a client that does not read holds the backend up, not memory; and gets everything when it reads", async (t) => {
   const total = 64 * 1024 * 1024;
   let written = 0;
@@ -102,7 +96,7 @@ test("a client that does not read holds the backend up, not memory; and gets eve
   socket.pause();
   let before = -1;
   // Until nothing moves any more.
-  await until("the backend is held up", () => {
+  await eventually("the backend is held up", () => {
     const still = written === before && written > 0;
     before = written;
     return still;
@@ -113,7 +107,7 @@ test("a client that does not read holds the backend up, not memory; and gets eve
     got += data.length;
   });
   socket.resume();
-  await until("all of it came", () => got > total);
+  await eventually("all of it came", () => got > total);
   socket.destroy();
 });
 
@@ -137,7 +131,7 @@ test("a backend that does not read holds the client up", async (t) => {
   };
   more();
   let before = -1;
-  await until("the client is held up", () => {
+  await eventually("the client is held up", () => {
     const still = sent === before && request !== undefined;
     before = sent;
     return still;
@@ -150,7 +144,7 @@ test("a backend that does not read holds the client up", async (t) => {
   request!.on("data", (data: Buffer) => {
     read += data.length;
   });
-  await until("it is answered", () => answer.endsWith(String(total)));
+  await eventually("it is answered", () => answer.endsWith(String(total)));
   socket.destroy();
 });
 
@@ -176,11 +170,11 @@ test("draining: what is on is answered with connection: close, idle connections 
   const stream = session.request({ ":path": "/wait" });
   let streamGot = "";
   stream.setEncoding("utf8").on("data", (data: string) => (streamGot += data));
-  await until("all are there", () => idleGot.endsWith("done") && held.length === 2);
+  await eventually("all are there", () => idleGot.endsWith("done") && held.length === 2);
   const drained = proxy.drain();
-  await until("the idle one is closed and GOAWAY came", () => idleEnded && goaway);
+  await eventually("the idle one is closed and GOAWAY came", () => idleEnded && goaway);
   for (const response of held) response.end("at last");
-  await until("the others have their answers", () => busyEnded && streamGot === "at last");
+  await eventually("the others have their answers", () => busyEnded && streamGot === "at last");
   assert.match(busyGot, /connection: close/);
   assert.match(busyGot, /at last/);
   idle.destroy();
@@ -190,16 +184,18 @@ test("draining: what is on is answered with connection: close, idle connections 
 });
 
 test("a client that goes away is told to the backend, and logged as DC", async (t) => {
+  let asked = false;
   let closed = false;
   const { proxy, port } = await start(t, (request) => {
+    asked = true;
     request.socket.on("close", () => (closed = true));
   });
   const socket = connect(port, "127.0.0.1");
   socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await eventually("the backend is asked", () => asked);
   socket.destroy();
-  await until("the backend sees it", () => closed);
-  await until("it is counted", () =>
+  await eventually("the backend sees it", () => closed);
+  await eventually("it is counted", () =>
     /istio_requests_total\{[^}]*response_code="0"[^}]*response_flags="DC"/.test(proxy.metrics()),
   );
 });

@@ -1,4 +1,5 @@
 /** CustomResourceDefinitions and what they define. */
+import { eventually } from "../../support/eventually.ts";
 import { type Api, type Loose, type Scenario, suite } from "./suite.ts";
 
 const definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -44,12 +45,10 @@ const specOf = (properties: object, more: object = {}) => ({
 async function defined(api: Api, body: object): Promise<void> {
   const made = await api.ask("POST", definitions, body);
   if (made.code !== 201) throw new Error(JSON.stringify(made.body));
-  for (let left = 600; left > 0; left--) {
+  await eventually("the definition is established", async () => {
     const { code, body } = await api.ask("POST", `${gadgets}?dryRun=All`, gadget("probe-of-the-suite"));
-    if (code !== 404 && code !== 405 && !(code === 500 && !body?.details)) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error("the definition was not established");
+    return code !== 404 && code !== 405 && !(code === 500 && !body?.details);
+  });
 }
 const removed = (api: Api) => api.ask("DELETE", `${definitions}/gadgets.{ns}.example.com`);
 

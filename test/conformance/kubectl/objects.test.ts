@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
-import { eventually, type Lab, labUnavailable, startLab, tableRows } from "../../support/lab.ts";
+import { eventually } from "../../support/eventually.ts";
+import { type Lab, labUnavailable, startLab, tableRows } from "../../support/lab.ts";
 import { type Kubectl, kubectlIn, programs } from "./kubectl.ts";
 
 const reason = labUnavailable();

@@ -6,7 +6,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { spawn } from "@lydell/node-pty";
-import { eventually, type Lab, labUnavailable, startLab, tableRows } from "../../support/lab.ts";
+import { eventually } from "../../support/eventually.ts";
+import { type Lab, labUnavailable, startLab, tableRows } from "../../support/lab.ts";
 import { type Kubectl, kubectlIn, programs } from "./kubectl.ts";
 
 const reason = labUnavailable();

@@ -6,7 +6,8 @@ import { existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, describe, test } from "node:test";
-import { eventually, labUnavailable, root, run } from "../../support/lab.ts";
+import { eventually } from "../../support/eventually.ts";
+import { labUnavailable, root, run } from "../../support/lab.ts";
 
 const reason =
   process.env.WEFT_REAL_NODES === "1" ? labUnavailable() : "it needs real nodes: npm run test:real";

@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type Ask, askDns } from "../../support/ask-dns.ts";
-import { eventually, type Lab, labUnavailable, startLab } from "../../support/lab.ts";
+import { eventually } from "../../support/eventually.ts";
+import { type Lab, labUnavailable, startLab } from "../../support/lab.ts";
 
 const reason = labUnavailable();
 if (reason) console.log(`skipped: names of the clusterset on the lab: ${reason}`);

@@ -6,15 +6,8 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import {
-  eventually,
-  type Lab,
-  labUnavailable,
-  run,
-  samples,
-  startLab,
-  tableRows,
-} from "../../support/lab.ts";
+import { eventually } from "../../support/eventually.ts";
+import { type Lab, labUnavailable, run, samples, startLab, tableRows } from "../../support/lab.ts";
 
 const demo = join(samples, "mcs-demo");
 const reason = labUnavailable();

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { eventually, type Lab, labUnavailable, run, samples, startLab } from "../../support/lab.ts";
+import { eventually } from "../../support/eventually.ts";
+import { type Lab, labUnavailable, run, samples, startLab } from "../../support/lab.ts";
 import { tool } from "../../support/tools.ts";
 
 const demo = join(samples, "mcs-demo");

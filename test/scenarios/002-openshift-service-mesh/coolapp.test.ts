@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { eventually, type Lab, labUnavailable, run, tableRows } from "../../support/lab.ts";
+import { eventually } from "../../support/eventually.ts";
+import { type Lab, labUnavailable, run, tableRows } from "../../support/lab.ts";
 import {
   call,
   callMany,

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { Agent, type IncomingHttpHeaders, request } from "node:http";
 import { join } from "node:path";
-import { eventually, type Lab, samples, startLab, tableRows } from "../../support/lab.ts";
+import { eventually } from "../../support/eventually.ts";
+import { type Lab, samples, startLab, tableRows } from "../../support/lab.ts";
 
 export const coolapp = join(samples, "coolapp");
 export const cluster = "c1";

@@ -10,7 +10,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pods } from "../../../src/api/index.ts";
 import { SimulatedWorld } from "../../../src/world/index.ts";
-import { eventually, type Lab, labUnavailable, startLab } from "../../support/lab.ts";
+import { eventually } from "../../support/eventually.ts";
+import { type Lab, labUnavailable, startLab } from "../../support/lab.ts";
 import {
   change,
   chooseVictim,
