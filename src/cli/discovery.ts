@@ -1,7 +1,8 @@
 /**
  * `weft discovery`: what runs in the pod `istiod-<mesh>`. Ports are istiod's: 15012 xDS (gRPC, mTLS), 15017 the webhook
  * and certificates (HTTPS), 15014 health, metrics and debugging (HTTP): `/ready`, `/metrics`, `/debug/proxies`,
- * `/debug/config?proxy=POD.NAMESPACE&kind=`, `/debug/why?collection=&key=`, `/debug/findings`, `/debug/state`.
+ * `/debug/config?proxy=POD.NAMESPACE&kind=`, `/debug/reasons?proxy=POD.NAMESPACE&host=`, `/debug/why?collection=&key=`,
+ * `/debug/findings`, `/debug/state`.
  * It listens for proxies and pods once it knows everything: until then they wait.
  */
 import type { IncomingMessage } from "node:http";
@@ -11,6 +12,7 @@ import { setFlagsFromString } from "node:v8";
 import type { Command } from "commander";
 import { discoveryPorts } from "../api/index.ts";
 import { type Discovery, type PostRequest, startDiscovery } from "../discovery.ts";
+import { reasons } from "../traffic/index.ts";
 import { realWorld, sleep } from "../world/index.ts";
 import { dumpOf } from "../xds/index.ts";
 import { discoveryMetrics } from "./metrics.ts";
@@ -184,6 +186,11 @@ function answer(
     const kind = query.get("kind");
     if (!proxy) return [404, { error: "no such proxy is connected here" }];
     return [200, dumpOf(proxy, kind === null ? undefined : (kind as Parameters<typeof dumpOf>[1]))];
+  }
+  if (path === "/debug/reasons") {
+    const proxy = discovery.xds.proxy(query.get("proxy") ?? "");
+    if (!proxy) return [404, { error: "no such proxy is connected here" }];
+    return [200, reasons(proxy.view.configs(), query.get("host") ?? undefined)];
   }
   if (path === "/debug/why") return whyAnswer(discovery, query);
   return [404, "not found"];

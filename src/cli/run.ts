@@ -53,6 +53,10 @@ const commands: Record<string, Entry> = {
     summary: "show what a proxy is configured with",
     load: () => import("./proxy-config.ts"),
   },
+  why: {
+    summary: "show which fields of which objects are behind what a proxy does",
+    load: () => import("./why.ts"),
+  },
   discovery: {
     summary: "run the discovery of a mesh of the cluster that this process is in",
     load: () => import("./discovery.ts"),

@@ -22,6 +22,7 @@ export { type Code, codes, finding } from "./findings/index.ts";
 export type { Traffic, TrafficInputs } from "./inputs.ts";
 export { localityFor } from "./locality.ts";
 export * from "./model.ts";
+export { type Reason, reasons } from "./reasons.ts";
 export { type Served, served, servedRows } from "./served.ts";
 export { slimPod } from "./workloads.ts";
 
