@@ -40,6 +40,10 @@ function meshWithRules(): TestMesh {
   mesh.apply(workload("catalog"));
   mesh.apply(workload("partner", { ip: "10.11.0.10", base: "10.10.1" }));
   mesh.apply(workload("db", { ip: "10.11.0.12", base: "10.10.3", ports: "[{ name: tcp, port: 5432 }]" }));
+  // On a port of its own its routes are a table of its own, whatever it is called.
+  mesh.apply(
+    workload("front", { ip: "10.11.0.13", base: "10.10.4", ports: "[{ name: status, port: 15021 }]" }),
+  );
   mesh.apply(rules);
   return mesh;
 }

@@ -54,7 +54,7 @@ function reasonsOf(config: ScopeConfig, host: string | undefined): Reason[] {
   const tables = [...config.routes.values(), ...inline];
   const hosts = tables.map((table) => ({
     table,
-    chosen: host === undefined ? table.virtualHosts : chosenFor(table, host),
+    chosen: host === undefined ? table.virtualHosts : chosenFor(table, host, tablesOfOthers(config, host)),
   }));
   const routes = hosts.flatMap(({ table, chosen }) =>
     chosen.flatMap((virtualHost) =>
@@ -66,7 +66,7 @@ function reasonsOf(config: ScopeConfig, host: string | undefined): Reason[] {
       chosen.flatMap(({ routes }) => routes.flatMap(({ action }) => upstreamsOf(action))),
     ),
   );
-  const plain = host?.replace(/:\d+$/, "");
+  const plain = host === undefined ? undefined : withoutPort(host);
   const upstreams = [...config.upstreams.values()]
     .filter(
       (each) =>
@@ -92,8 +92,21 @@ function reasonsOf(config: ScopeConfig, host: string | undefined): Reason[] {
   return [...connections, ...routes, ...upstreams];
 }
 
+/** Tables of one service alone, whatever its clients call it (`HOST:PORT`), and the service is another. */
+function tablesOfOthers({ scope, upstreams }: ScopeConfig, host: string): Set<string> {
+  const called = withoutPort(host);
+  return new Set(
+    [...upstreams.values()]
+      .filter((each) => each.service && !namesOf(each, scope).includes(called))
+      .map((each) => `${each.host}:${each.port}`),
+  );
+}
+
+const withoutPort = (host: string) => host.replace(/:\d+$/, "");
+
 /** The virtual host that Envoy would choose: an exact domain before the longest pattern. */
-function chosenFor({ virtualHosts }: RouteTable, host: string): VirtualHost[] {
+function chosenFor({ name, virtualHosts }: RouteTable, host: string, others: Set<string>): VirtualHost[] {
+  if (others.has(name)) return [];
   const weight = (domain: string) => {
     if (domain === host) return Number.MAX_SAFE_INTEGER;
     const fits = domain.startsWith("*")
