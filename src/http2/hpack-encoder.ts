@@ -15,26 +15,20 @@ const secretWhereShort = new Set(["cookie", "set-cookie"]);
 const shortSecret = 20;
 
 /**
- * Values that differ each time (ids, dates) must not push those out of the table that come again. A name whose values
- * were put there this many times more often than they came again has no more of them put there, but for one that comes
- * twice running.
+ * Values that come but once (ids, dates) must not push those out of the table that come again. When values of a name were
+ * put there this many times more often than they came again, the next ones are not, but for one in `retryAfter`.
  */
 const mostVain = 4;
-/** Names of which that is known beforehand. */
-const changingNames = new Set([
-  ":path",
-  "content-length",
-  "date",
-  "etag",
-  "if-modified-since",
-  "if-none-match",
-  "last-modified",
-  "location",
+const retryAfter = 64;
+/** Of these no value comes again. One is in the table nevertheless: it has the name. */
+const alwaysNew = new Set([
+  "b3",
   "traceparent",
+  "x-b3-parentspanid",
+  "x-b3-spanid",
+  "x-b3-traceid",
   "x-request-id",
 ]);
-/** Characters of a value that is kept to see whether it comes twice running. */
-const mostRemembered = 256;
 
 /** By name of the static table: its first index, and the indices of its values. */
 const staticByName = new Map<string, { index: number; values: Map<string, number> }>();
@@ -61,19 +55,25 @@ class Name {
   /** One of `inserted` that was in use lately, and its number; 0 if there is none. */
   hot = "";
   hotNumber = 0;
-  /** The last value that was neither found nor put there. */
-  missed = "";
-  vain: number;
+  /** How many more times values were put there than they came again, and values not put there since. */
+  vain = 0;
+  passed = 0;
+  readonly alwaysNew: boolean;
 
   constructor(name: string) {
     const known = staticByName.get(name);
-    this.name = name;
     this.index = known?.index ?? 0;
+    this.name = this.index > 0 ? staticNames[this.index]! : own(name);
     this.staticValues = known?.values;
     this.secretBelow = secretNames.has(name) ? Infinity : secretWhereShort.has(name) ? shortSecret : 0;
     this.known = this.index > 0 || this.secretBelow > 0;
-    this.vain = changingNames.has(name) ? mostVain : 0;
+    this.alwaysNew = alwaysNew.has(name);
   }
+}
+
+/** The same string, but not a part of a larger one, which it would keep alive: V8 refers to those from 13 characters on. */
+function own(text: string): string {
+  return text.length < 13 ? text : Buffer.from(text, "latin1").toString("latin1");
 }
 
 /** Elements of a list whose names are remembered by place. */
@@ -145,7 +145,7 @@ export class HpackEncoder {
     let name = this.#known.get(text);
     if (name === undefined) {
       name = new Name(text);
-      if (name.known) this.#known.set(text, name);
+      if (name.known) this.#known.set(name.name, name);
     }
     if (name.known && place < mostPlaces) this.#before[place] = name;
     return name;
@@ -186,12 +186,17 @@ export class HpackEncoder {
     // What takes most of the table would be alone there.
     if ((name.name.length + value.length + fieldOverhead) * 4 > this.#limit * 3) return false;
     // With the value, the name has an index from then on.
-    if (name.vain < mostVain || index === 0 || value === name.missed) return true;
-    if (value.length <= mostRemembered) name.missed = value;
+    if (index === 0) return true;
+    if (name.alwaysNew) return false;
+    if (name.vain < mostVain || ++name.passed >= retryAfter) {
+      name.passed = 0;
+      return true;
+    }
     return false;
   }
 
-  #insert(name: Name, value: string): void {
+  #insert(name: Name, text: string): void {
+    const value = own(text);
     const size = name.name.length + value.length + fieldOverhead;
     this.#evict(this.#limit - size);
     const number = ++this.#newest;
