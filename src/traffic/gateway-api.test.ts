@@ -281,6 +281,29 @@ spec: { type: ClusterSetIP, ips: [10.11.9.9], ports: [{ port: 80, name: http, pr
     );
   });
 
+  test("fields that are not served are named in the status of a Gateway and of a route", () => {
+    const { mesh } = gatewayMesh();
+    mesh.apply(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: more }
+spec:
+  gatewayClassName: weft
+  infrastructure: { labels: { a: b } }
+  listeners: [{ name: http, port: 80, protocol: HTTP }]`);
+    const rule =
+      "{ filters: [{ type: ExtensionRef, extensionRef: { group: a.example, kind: A, name: a } }], backendRefs: [{ name: web, port: 8080 }] }";
+    mesh.apply(route("r", `{ parentRefs: [{ name: more }], rules: [${rule}] }`));
+    const told = (conditions: readonly { type: string; message?: string }[] | undefined) =>
+      conditions?.filter(({ type }) => type === "weft.dev/NotServedYet").map(({ message }) => message);
+    assert.deepEqual(told(mesh.gatewayStatuses.get("coolapp/more")?.conditions), [
+      "spec.infrastructure: not served yet",
+    ]);
+    assert.deepEqual(told(mesh.routeStatuses.get("coolapp/r")?.parents[0]?.conditions), [
+      "spec.rules[0].filters[0].extensionRef: not served yet: requests that would pass it get 500",
+    ]);
+  });
+
   test("a Gateway of another class is another controller's: it is said in analysis and nowhere else", () => {
     const mesh = testMesh();
     mesh.apply(`

@@ -8,12 +8,20 @@ import { gatewayClass, listenerKey } from "./gateway-api.ts";
 import { type GatewayRules, type Server, sharedHosts } from "./gateways.ts";
 import type { Finding } from "./model.ts";
 import { namedProtocol } from "./protocol.ts";
+import { unservedIn } from "./served.ts";
 import type { HostRules } from "./virtual-services.ts";
 
 type Said = Omit<Condition, "lastTransitionTime">;
 
 function said(type: string, holds: boolean, reason: string, message: string, generation: number): Said {
   return { type, status: holds ? "True" : "False", reason, message, observedGeneration: generation };
+}
+
+/** Fields that have no effect, as a condition of our own; none where all have one. */
+function withoutEffect(kind: string, spec: unknown, generation: number): Said[] {
+  const fields = unservedIn(kind, spec).filter(({ why }) => why !== undefined);
+  const message = fields.map(({ field, why }) => `${field}: ${why}`).join("\n");
+  return message ? [said("weft.dev/NotServedYet", true, "FieldsWithoutEffect", message, generation)] : [];
 }
 
 /** What a Gateway's status is made of. */
@@ -89,6 +97,7 @@ export function gatewayStatus(
               : "there is no gateway: the Service of its address is not there",
             generation,
           ),
+      ...withoutEffect("KubeGateway", spec, generation),
     ] as Condition[],
     listeners,
   };
@@ -123,6 +132,7 @@ export function routeStatus(
         generation,
       )
     : said("ResolvedRefs", true, "ResolvedRefs", "", generation);
+  const idle = withoutEffect("HTTPRoute", spec, generation);
   const parents = (spec.parentRefs ?? []).flatMap((parentRef, i): gatewayApi.RouteParentStatus[] => {
     const of = parentRef.namespace ?? namespace;
     const missing = look.problems.some(({ origin }) => origin.field === `spec.parentRefs[${i}]`);
@@ -172,7 +182,7 @@ export function routeStatus(
       {
         parentRef,
         controllerName: kinds.gatewayController,
-        conditions: [accepted, resolved] as Condition[],
+        conditions: [accepted, resolved, ...idle] as Condition[],
       },
     ];
   });
