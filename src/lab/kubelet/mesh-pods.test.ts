@@ -5,6 +5,7 @@ import { eventually } from "../../../test/support/eventually.ts";
 import { type Pod, pods } from "../../api/index.ts";
 import { insideNamespaces } from "../network/testing.ts";
 import type { Harness } from "./testing/harness.ts";
+import { ready } from "./testing/pods.ts";
 
 if (insideNamespaces(import.meta.filename)) {
   const { startHarness } = await import("./testing/harness.ts");
@@ -38,8 +39,6 @@ if (insideNamespaces(import.meta.filename)) {
     [...(pod?.status?.initContainerStatuses ?? []), ...(pod?.status?.containerStatuses ?? [])].find(
       (status) => status.name === name,
     );
-  const ready = (pod: Pod | undefined) =>
-    pod?.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
 
   describe("native sidecars", () => {
     test("hold the containers back until their startup probe passes, and count for readiness", async () => {

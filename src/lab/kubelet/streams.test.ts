@@ -4,11 +4,12 @@ import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { WebSocket } from "ws";
 import { eventually } from "../../../test/support/eventually.ts";
-import type { Pod, Status } from "../../api/index.ts";
+import type { Status } from "../../api/index.ts";
 import { insideNamespaces } from "../network/testing.ts";
 import { packageMount } from "./index.ts";
 import type { SpdySession, SpdyStream } from "./spdy/index.ts";
 import type { Harness } from "./testing/harness.ts";
+import { running } from "./testing/pods.ts";
 
 if (insideNamespaces(import.meta.filename)) {
   const { startHarness } = await import("./testing/harness.ts");
@@ -16,7 +17,6 @@ if (insideNamespaces(import.meta.filename)) {
 
   let h: Harness;
   let name: string;
-  const running = (pod: Pod | undefined) => pod?.status?.phase === "Running";
   const shell = (command: string) => ({
     name: "main",
     image: "busybox",
