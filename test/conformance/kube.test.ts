@@ -35,7 +35,8 @@ import {
   watchSource,
 } from "../../src/kube/index.ts";
 import { createApiServer } from "../../src/lab/apiserver/index.ts";
-import { realWorld, sleep } from "../../src/world/index.ts";
+import { realWorld } from "../../src/world/index.ts";
+import { eventually as until } from "../support/eventually.ts";
 
 const world = realWorld();
 const closers: (() => void)[] = [];
@@ -69,15 +70,14 @@ if (kubeconfig) servers.push(["a real kube-apiserver", () => real(kubeconfig)]);
 
 /** Waits until `check` no longer throws. */
 async function eventually(check: () => unknown, patience = 5_000): Promise<void> {
-  for (const deadline = world.monotonic() + patience; ; ) {
-    try {
+  await until(
+    "what is checked",
+    async () => {
       await check();
-      return;
-    } catch (error) {
-      if (world.monotonic() > deadline) throw error;
-      await sleep(world, 10);
-    }
-  }
+      return true;
+    },
+    patience,
+  );
 }
 
 interface Wish {

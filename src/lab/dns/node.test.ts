@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Resolver } from "node:dns/promises";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as wait } from "node:timers/promises";
+import { eventually as until } from "../../../test/support/eventually.ts";
 import { configMaps, type EndpointSlice, endpointSlices, namespaces, services } from "../../api/index.ts";
 import { createDnsServer, Zones } from "../../dns/index.ts";
 import { KubeClient } from "../../kube/index.ts";
@@ -45,19 +45,12 @@ after(async () => {
   await api.close();
 });
 
-/** Asks until the answer is the expected one; the last answer otherwise. */
+/** Asks until the answer, or the code of its error, is the expected one. */
 async function eventually<T>(ask: () => Promise<T>, expected: T): Promise<void> {
-  const deadline = performance.now() + 5000;
-  for (;;) {
-    const answer = await ask().catch((error: { code: string }) => error.code as T);
-    try {
-      assert.deepEqual(answer, expected);
-      return;
-    } catch (error) {
-      if (performance.now() > deadline) throw error;
-    }
-    await wait(10);
-  }
+  await until("the answer", async () => {
+    assert.deepEqual(await ask().catch((error: { code: string }) => error.code as T), expected);
+    return true;
+  });
 }
 
 const a = (name: string) => async () => (await resolver.resolve4(name)).sort();
