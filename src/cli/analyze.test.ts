@@ -102,6 +102,25 @@ spec:
     assert.equal(code, 79);
   });
 
+  test("an authority of one's own that cannot sign", async () => {
+    const path = file(
+      "cacerts.yaml",
+      `
+apiVersion: v1
+kind: Secret
+metadata: { name: cacerts, namespace: istio-system }
+stringData: { ca-cert.pem: none, ca-key.pem: none, root-cert.pem: none, cert-chain.pem: "" }
+`,
+    );
+    const { code, stdout } = await analyze(path);
+    assert.equal(
+      stdout,
+      `Error [WEFT0912] (Secret istio-system/cacerts ${path}:2) data: ` +
+        "The mesh's authority cannot be made of it: ca-key.pem holds no private key\n",
+    );
+    assert.equal(code, 79);
+  });
+
   test("a broken certificate beside the Gateway that names it; one that is not there may be in the cluster", async () => {
     const path = file(
       "certificate.yaml",

@@ -236,7 +236,7 @@ export function analyzeAll(
     .filter((each) => !told.has(placeOf(each)));
   const refused = new Set(inFiles.map(placeOf));
   const ofMeshes = [...objects.values()]
-    .flatMap(controlPlaneFindings)
+    .flatMap((object) => controlPlaneFindings(object, realWorld().now()))
     .filter((each) => !refused.has(placeOf(each)));
   return [...found, ...inNoMesh, ...inFiles, ...ofMeshes];
 }

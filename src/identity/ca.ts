@@ -71,6 +71,16 @@ export function readCa(entries: Entries, now: number, prefix = ""): Ca {
   };
 }
 
+/** Why a Secret with these entries is no authority at this time (ms); undefined when it is. */
+export function authorityProblem(entries: Entries, now: number): string | undefined {
+  try {
+    readCa(entries, now);
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
 /** From the signer up to a root that is given; undefined when there is no way. */
 function pathToRoot(
   from: X509Certificate,

@@ -13,6 +13,7 @@ export type {
   SignedCertificate,
 } from "./authority.ts";
 export * from "./bundles.ts";
+export { authorityProblem } from "./ca.ts";
 export * from "./certificates.ts";
 export { type KeyAndRequest, makeRequest } from "./csr.ts";
 export type { Post } from "./post.ts";

@@ -132,6 +132,12 @@ export const codes = {
     says: 'The class "{class}" is not that of the mesh\'s gateways: it is left to the controller of that class, if there is one',
     fix: "Name the class weft, for the mesh's gateways to serve it",
   },
+  WEFT0912: {
+    name: "InvalidAuthority",
+    level: "error",
+    says: "The mesh's authority cannot be made of it: {reason}",
+    fix: "Mend the Secret, as docs/sidecars.md has it. Until then the authority that signs goes on, and a mesh that has none yet waits",
+  },
 } as const satisfies Record<string, { name: string; level: Finding["level"]; says: string; fix: string }>;
 
 /** One of its codes. */
