@@ -49,20 +49,23 @@ export class Cell {
   /** Makes these the recorded reads. Returns whether they differ from the last ones. */
   adoptReads(reads: readonly unknown[]): boolean {
     const old = this.reads;
-    if (old.length === reads.length && old.every((item, i) => item === reads[i])) return false;
-    this.#eachOf(old, (table, key) => table.removeReader(key, this));
-    this.#eachOf(reads, (table, key) => table.addReader(key, this));
+    let differ = old.length !== reads.length;
+    // Most are those of the last time at the same place: only the others are let go of.
+    for (let i = 0; i < old.length; i += 2) {
+      if (old[i] === reads[i] && old[i + 1] === reads[i + 1]) continue;
+      differ = true;
+      (old[i] as Table<unknown>).removeReader(old[i + 1] as string | undefined, this);
+    }
+    if (!differ) return false;
+    // What was let go of at one place may still be read at another.
     this.reads = reads.length === 0 ? noReads : reads;
+    this.eachRead((table, key) => table.addReader(key, this));
     return true;
   }
 
   eachRead(visit: (table: Table<unknown>, key: string | undefined) => void): void {
-    this.#eachOf(this.reads, visit);
-  }
-
-  #eachOf(reads: readonly unknown[], visit: (table: Table<unknown>, key: string | undefined) => void): void {
-    for (let i = 0; i < reads.length; i += 2) {
-      visit(reads[i] as Table<unknown>, reads[i + 1] as string | undefined);
+    for (let i = 0; i < this.reads.length; i += 2) {
+      visit(this.reads[i] as Table<unknown>, this.reads[i + 1] as string | undefined);
     }
   }
 

@@ -96,6 +96,69 @@ describe("a batch", () => {
     assert.equal(after.get("a")?.n, 25, "from now on it comes after what it reads");
   });
 
+  test("follows what was read last, however often and by however many", () => {
+    const { engine, make } = setup();
+    const [rows, others] = [make("rows"), make("others")];
+    // Row n reads "a" or "b" by its number, and "b" in any case.
+    const sums = derive(
+      rows,
+      ({ n }, read) => ({ sum: [n > 0 ? "a" : "b", "b"].map((key) => read.get(others, key)?.n ?? 0) }),
+      { name: "sums" },
+    );
+    const evaluations = (change: () => void) => {
+      const before = engine.work.evaluated;
+      change();
+      engine.settle();
+      return engine.work.evaluated - before;
+    };
+    for (const id of ["x", "y", "z"]) rows.put({ id, n: 0 });
+    engine.settle();
+    assert.equal(
+      evaluations(() => others.put({ id: "a", n: 1 })),
+      0,
+      "nobody reads it yet",
+    );
+    assert.equal(
+      evaluations(() => rows.put({ id: "x", n: 1 })),
+      1,
+    );
+    assert.equal(
+      evaluations(() => others.put({ id: "b", n: 10 })),
+      3,
+      "one read of it less is still a read",
+    );
+    assert.equal(
+      evaluations(() => others.put({ id: "a", n: 2 })),
+      1,
+    );
+    assert.deepEqual(sums.get("x"), { sum: [2, 10] });
+    assert.equal(
+      evaluations(() => rows.put({ id: "y", n: 1 })),
+      1,
+    );
+    assert.equal(
+      evaluations(() => others.put({ id: "a", n: 3 })),
+      2,
+    );
+    assert.equal(
+      evaluations(() => rows.remove("x")),
+      0,
+    );
+    assert.equal(
+      evaluations(() => others.put({ id: "a", n: 4 })),
+      1,
+    );
+    assert.equal(
+      evaluations(() => rows.put({ id: "y", n: 0 })),
+      1,
+    );
+    assert.equal(
+      evaluations(() => others.put({ id: "a", n: 5 })),
+      0,
+    );
+    assert.deepEqual(sums.get("y"), { sum: [10, 10] });
+  });
+
   test("ends where a result stays equal", () => {
     const { engine, make } = setup();
     const rows = make("rows");

@@ -158,7 +158,8 @@ export class Engine {
     try {
       // What is marked on the way is above what marks it.
       for (this.#level = 0; this.#level < this.#dueAt.length; this.#level++) {
-        for (const table of this.#dueAt[this.#level]!) if (this.takeDue(table)) table.update(batch);
+        const due = this.#dueAt[this.#level]!;
+        if (due.size > 0) for (const table of due) if (this.takeDue(table)) table.update(batch);
       }
       this.#publish();
     } finally {

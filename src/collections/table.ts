@@ -64,8 +64,8 @@ export abstract class Table<V = unknown> implements Collection<V> {
   level = 0;
   readonly dependents = new Set<Dependent>();
   readonly sinks = new Set<Sink<V>>();
-  /** Evaluations that asked for a key, whether it was there or not. */
-  readonly #readers = new Map<string, Set<Cell>>();
+  /** Evaluations that asked for a key, whether it was there or not: one, as for most keys, or a set of them. */
+  readonly #readers = new Map<string, Cell | Set<Cell>>();
   readonly #listReaders = new Set<Cell>();
   #before = new Map<string, V | undefined>();
   #list: readonly V[] | undefined;
@@ -197,7 +197,8 @@ export abstract class Table<V = unknown> implements Collection<V> {
     }
     for (const dependent of this.dependents) dependent.mark(key);
     const readers = this.#readers.get(key);
-    if (readers) for (const cell of readers) cell.mark();
+    if (readers instanceof Set) for (const cell of readers) cell.mark();
+    else readers?.mark();
     for (const cell of this.#listReaders) cell.mark();
   }
 
@@ -225,8 +226,9 @@ export abstract class Table<V = unknown> implements Collection<V> {
       return;
     }
     const readers = this.#readers.get(key);
-    if (readers) readers.add(cell);
-    else this.#readers.set(key, new Set([cell]));
+    if (readers instanceof Set) readers.add(cell);
+    else if (!readers) this.#readers.set(key, cell);
+    else if (readers !== cell) this.#readers.set(key, new Set([readers, cell]));
   }
 
   removeReader(key: string | undefined, cell: Cell): void {
@@ -235,7 +237,8 @@ export abstract class Table<V = unknown> implements Collection<V> {
       return;
     }
     const readers = this.#readers.get(key);
-    if (readers?.delete(cell) && readers.size === 0) this.#readers.delete(key);
+    if (readers instanceof Set) readers.delete(cell);
+    if (readers === cell || (readers instanceof Set && readers.size === 0)) this.#readers.delete(key);
   }
 
   pending(key?: string): readonly Waiting[] {
