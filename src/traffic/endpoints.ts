@@ -80,16 +80,15 @@ function endpointOf(instance: Instance, port: number, priorityLabels: readonly s
     draining: false,
     meshTls: speaksMeshTls(instance, port),
     workload: instance.workload,
-    ...(instance.hostname && { hostname: instance.hostname }),
-    ...(priorityLabels.length > 0 && {
-      labels: Object.fromEntries(
-        priorityLabels.map((label) => {
-          const name = label.split("=")[0]!;
-          return [name, labelOf(instance, name) ?? ""];
-        }),
-      ),
-    }),
+    hostname: instance.hostname,
+    labels: priorityLabels.length > 0 ? valuesOf(priorityLabels, instance) : undefined,
   };
+}
+
+/** By the names of the labels; some of them come with the value that is compared with (`name=value`). */
+function valuesOf(priorityLabels: readonly string[], instance: Instance): Record<string, string> {
+  const names = priorityLabels.map((label) => label.split("=")[0]!);
+  return Object.fromEntries(names.map((name) => [name, labelOf(instance, name) ?? ""]));
 }
 
 /** A WorkloadEntry names its ports; else the service's target port holds. */

@@ -159,6 +159,7 @@ export function instancesOf(
   const cluster = slice.metadata.labels?.[mcsSourceClusterLabel];
   if (cluster && cluster !== lookUp.cluster)
     return { services, ports: portsOf(slice), instances: farInstances(slice, cluster) };
+  const unknown = { ...nobody, namespace, cluster: lookUp.cluster };
   const instances: Instance[] = [];
   for (const endpoint of slice.endpoints ?? []) {
     if (endpoint.conditions?.ready === false) continue;
@@ -171,21 +172,25 @@ export function instancesOf(
         : lookUp.podAt(address);
     const node = endpoint.nodeName ?? workload?.node;
     const locality = (node ? lookUp.locality(node) : undefined) ?? { region: "", zone: endpoint.zone ?? "" };
+    const { meshTls, exceptPorts } = workload ? lookUp.mtls(workload) : plainText;
     instances.push({
       address,
-      ...(endpoint.hostname && { hostname: endpoint.hostname }),
+      hostname: endpoint.hostname || undefined,
       locality,
-      labels: workload?.labels ?? {},
+      labels: workload?.labels ?? noLabels,
       weight: 1,
-      ...(workload ? lookUp.mtls(workload) : { meshTls: false, exceptPorts: [] }),
+      meshTls,
+      exceptPorts,
       identity: workload ? identityOf(lookUp.trustDomain, workload.namespace, workload.serviceAccount) : "",
-      workload: workload?.workload ?? { ...nobody, namespace, cluster: lookUp.cluster },
+      workload: workload?.workload ?? unknown,
     });
   }
   return { services, ports: portsOf(slice), instances };
 }
 
 const nobody = { name: "", service: "", revision: "" };
+const noLabels = {};
+const plainText = { meshTls: false, exceptPorts: [] };
 
 /** `spiffe://…` of a workload. */
 export function identityOf(trustDomain: string, namespace: string, serviceAccount: string): string {

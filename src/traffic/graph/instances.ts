@@ -7,7 +7,7 @@ import {
   refusalOf,
   tlsModeLabel,
 } from "../../api/index.ts";
-import { derive, group, index, joinPartitions, type Read } from "../../collections/index.ts";
+import { derive, index, joinPartitions, type Read } from "../../collections/index.ts";
 import { identitiesOf } from "../endpoints.ts";
 import type { TrafficInputs } from "../inputs.ts";
 import { serviceKey } from "../registry.ts";
@@ -129,10 +129,9 @@ export function instanceGraph(
   instances.add("slices", sliceInstances);
   instances.add("selected", selectedInstances);
   const instancesByService = index(instances, ({ services }) => services, { name: "instancesByService" });
-  const identities = group(
-    instances,
-    ({ services }) => services,
-    (_service, slices) => ({
+  const identities = derive(
+    instancesByService,
+    (slices) => ({
       identities: identitiesOf(slices),
       allMesh: slices.every(({ instances }) => instances.every(({ meshTls }) => meshTls)),
     }),
