@@ -3,6 +3,7 @@
  * encoded resource, which is made once for each object of the model and kept beside it.
  */
 import { hash } from "node:crypto";
+import type { Address } from "#protocols/envoy/config/core/v3/address.ts";
 import { Resource } from "#protocols/envoy/service/discovery/v3/discovery.ts";
 import type { Any } from "#protocols/google/protobuf/any.ts";
 import type { Duration } from "#protocols/google/protobuf/duration.ts";
@@ -65,14 +66,11 @@ export function uint32(value: number): number {
   return Math.min(0xffff_ffff, Math.max(0, Math.floor(value)));
 }
 
-/** A socket address. */
-export function socketAddress(address: string, port: number) {
-  return {
-    address: {
-      $case: "socketAddress" as const,
-      value: { address, portSpecifier: { $case: "portValue" as const, value: port } },
-    },
-  };
+/** A socket address, with all its fields. */
+export function socketAddress(address: string, port: number): Address {
+  const portSpecifier = { $case: "portValue" as const, value: port };
+  const value = { protocol: 0 as const, address, portSpecifier, resolverName: "", ipv4Compat: false };
+  return { address: { $case: "socketAddress", value } };
 }
 
 /** Where resources come from by name over the same stream; they are waited for as long as it takes. */
@@ -97,11 +95,8 @@ export function originMetadata(origins: readonly Origin[], kind: string) {
 /** Wraps encoded bytes; the version is 16 characters of their SHA-1 in base64url. */
 export function encoded(kind: Kind, name: string, message: Uint8Array): Encoded {
   const version = hash("sha1", message, "base64url").slice(0, 16);
-  const resource = encode(Resource, {
-    name,
-    version,
-    resource: { typeUrl: typeUrls[kind], value: message as Any["value"] },
-  });
+  const packed = { typeUrl: typeUrls[kind], value: message as Any["value"] };
+  const resource = Resource.encode({ name, aliases: [], version, resource: packed }).finish();
   return { kind, name, version, message, resource };
 }
 
