@@ -18,31 +18,37 @@ export async function readAll(body: AsyncIterable<Uint8Array>, longest: number):
 const megabytes = (bytes: number) => `${Math.round(bytes / 1024 / 1024)} MB`;
 
 /**
- * The complete lines that each chunk of the body brought, without empty ones. A last line without its newline
- * is what a broken connection leaves behind and is dropped.
+ * Cuts a body into lines, chunk by chunk. A last line without its newline is what a broken connection leaves behind:
+ * it is never given out.
  */
-export async function* lines(
-  body: AsyncIterable<Uint8Array>,
-  longest = longestLine,
-): AsyncGenerator<string[]> {
-  const most = Math.min(longest, longestLine);
-  let rest: Uint8Array[] = [];
-  let restLength = 0;
-  for await (const chunk of body) {
+export class Lines {
+  readonly #most: number;
+  #rest: Uint8Array[] = [];
+  #restLength = 0;
+
+  /** `longest`: most bytes of a line that is not complete yet. */
+  constructor(longest = longestLine) {
+    this.#most = Math.min(longest, longestLine);
+  }
+
+  /** The lines that this chunk completes, without empty ones. */
+  take(chunk: Uint8Array): string[] {
     const end = chunk.lastIndexOf(0x0a);
     if (end < 0) {
-      rest.push(chunk);
-      restLength += chunk.length;
-      if (restLength > most) throw new Error(`the server sent a line of more than ${megabytes(most)}`);
-      continue;
+      this.#rest.push(chunk);
+      this.#restLength += chunk.length;
+      if (this.#restLength > this.#most) {
+        throw new Error(`the server sent a line of more than ${megabytes(this.#most)}`);
+      }
+      return [];
     }
-    rest.push(chunk.subarray(0, end));
-    const complete = text(rest)
+    this.#rest.push(chunk.subarray(0, end));
+    const complete = text(this.#rest)
       .split("\n")
       .filter((line) => line.trim() !== "");
-    rest = end + 1 < chunk.length ? [chunk.subarray(end + 1)] : [];
-    restLength = chunk.length - end - 1;
-    if (complete.length > 0) yield complete;
+    this.#rest = end + 1 < chunk.length ? [chunk.subarray(end + 1)] : [];
+    this.#restLength = chunk.length - end - 1;
+    return complete;
   }
 }
 

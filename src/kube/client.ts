@@ -4,7 +4,7 @@
  */
 import { apiVersionOf, type KubeObject, pathOf, type Resource, splitName, WeftError } from "../api/index.ts";
 import { sleep, type World } from "../world/index.ts";
-import { lines, readAll } from "./body.ts";
+import { Lines, readAll } from "./body.ts";
 import { ApiError, apiError, isGone, isNotFound, ProtocolError } from "./errors.ts";
 import type { Applied, DeepPartial, Draft, JsonPatch, Ref } from "./objects.ts";
 import {
@@ -359,7 +359,11 @@ async function* watchEvents<T>(
   body: AsyncIterable<Uint8Array>,
   longest: number,
 ): AsyncGenerator<WatchEvent<T>[]> {
-  for await (const batch of lines(body, longest)) yield batch.map(watchEvent<T>);
+  const lines = new Lines(longest);
+  for await (const chunk of body) {
+    const complete = lines.take(chunk);
+    if (complete.length > 0) yield complete.map(watchEvent<T>);
+  }
 }
 
 const eventTypes = new Set(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]);
