@@ -42,6 +42,12 @@ await unlessNotToBeHad("what Helm and CoreDNS say", async () => {
   for (const name of ["coredns", "helm"] as const) goProgram(name, say);
   await runTests("Helm and CoreDNS", files, process.env);
 });
+await unlessNotToBeHad("what h2spec says of our HTTP/2", async () => {
+  const files = wantedFiles("test/conformance/http2.test.ts");
+  if (files.length === 0) return;
+  goProgram("h2spec", say);
+  await runTests("HTTP/2", files, process.env);
+});
 await unlessNotToBeHad("the scenarios on real nodes", async () => {
   const scenarios = wantedFiles("test/scenarios/**/*.test.ts").filter(startsLab);
   const files = [...scenarios, ...wantedFiles("test/real/nodes/*.test.ts")];

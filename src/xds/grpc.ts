@@ -1,10 +1,9 @@
 /**
  * gRPC's side of a server, as far as ADS needs it: streams both ways on one path, on connections that come in ready.
- * By `node:http2` itself: @grpc/grpc-js copies every message and costs several times as much for each.
- * Source: grpc/doc/PROTOCOL-HTTP2.md.
+ * @grpc/grpc-js copies every message and costs several times as much for each. Source: grpc/doc/PROTOCOL-HTTP2.md.
  */
-import { performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
+import { Connection, errorCode, type Stream } from "../http2/index.ts";
 import type { Timer, World } from "../world/index.ts";
 
 /** grpc/doc/statuscodes.md, those that are used here. */
@@ -54,56 +53,57 @@ const worthSharing = 16 * 1024;
 
 export class GrpcServer {
   readonly #options: GrpcServerOptions;
-  readonly #sessions = new Set<ServerHttp2Session>();
+  readonly #connections = new Set<Connection>();
 
   constructor(options: GrpcServerOptions) {
     this.#options = options;
   }
 
   /** Takes a connection that speaks HTTP/2. */
-  accept(connection: Duplex): void {
-    const session = performServerHandshake(connection, {
-      settings: { maxConcurrentStreams: 16, enablePush: false },
-      maxSessionMemory: 128,
+  accept(socket: Duplex): void {
+    const { world } = this.#options;
+    const connection = new Connection(socket, {
+      world,
+      role: "server",
+      maxConcurrentStreams: 16,
+      events: {
+        stream: (stream, fields) => this.#open(stream, fields, socket),
+        closed: () => {
+          this.#connections.delete(connection);
+          beat.cancel();
+        },
+      },
     });
-    this.#sessions.add(session);
-    const timer = keepAlive(this.#options.world, session);
-    session.on("stream", (stream, headers) => this.#open(stream, headers, connection));
-    session.on("error", () => session.destroy());
-    session.once("close", () => {
-      this.#sessions.delete(session);
-      timer.cancel();
-    });
+    this.#connections.add(connection);
+    const beat = keepAlive(world, connection);
   }
 
   /** Ends every connection at once. */
   stop(): void {
-    for (const session of this.#sessions) session.destroy();
+    for (const connection of [...this.#connections]) connection.destroy();
   }
 
-  #open(stream: ServerHttp2Stream, headers: Record<string, unknown>, connection: Duplex): void {
-    stream.on("error", () => {}); // "close" follows
-    const { ":method": method, ":path": path, "content-type": type } = headers;
-    if (method !== "POST" || !String(type).startsWith("application/grpc")) {
-      stream.respond({ ":status": method === "POST" ? 415 : 405 }, { endStream: true });
+  #open(stream: Stream, fields: readonly string[], connection: Duplex): void {
+    stream.events = refused;
+    const valueOf = (name: string) => fields.find((_, i) => i % 2 === 1 && fields[i - 1] === name);
+    const post = valueOf(":method") === "POST";
+    if (!post || !valueOf("content-type")?.startsWith("application/grpc")) {
+      only(stream, [":status", post ? "415" : "405"]);
       return;
     }
-    const trailers = { "grpc-status": "0", "grpc-message": "" };
-    if (path !== this.#options.path) {
-      trailers["grpc-status"] = String(status.UNIMPLEMENTED);
-      trailers["grpc-message"] = "only aggregated discovery, by increments, is served here";
-      stream.respond({ ...answer, ...trailers }, { endStream: true });
+    if (valueOf(":path") !== this.#options.path) {
+      const details = "only aggregated discovery, by increments, is served here";
+      only(stream, [...answer, ...trailers(status.UNIMPLEMENTED, details)]);
       return;
     }
-    stream.respond(answer, { waitForTrailers: true });
-    stream.on("wantTrailers", () => stream.sendTrailers(trailers));
+    stream.head(answer, false);
     let over = false;
     const end: Call["end"] = (code, details = "") => {
       if (over) return;
       over = true;
-      trailers["grpc-status"] = String(code ?? 0);
-      trailers["grpc-message"] = percentEncoded(details);
-      stream.end();
+      stream.end(trailers(code ?? 0, details));
+      // The rest of what it asks is not wanted.
+      stream.whenSent(() => stream.reset(errorCode.NO_ERROR));
     };
     const { remoteAddress = "?", remotePort = 0 } = connection as {
       remoteAddress?: string;
@@ -112,37 +112,50 @@ export class GrpcServer {
     const handlers = this.#options.serve({
       connection,
       peer: `${remoteAddress}:${remotePort}`,
-      send: (parts, flushed = () => {}) => {
-        if (over || stream.destroyed) flushed();
-        else write(stream, parts, flushed);
+      send: (parts, flushed) => {
+        if (!over) write(stream, parts);
+        if (flushed) stream.whenSent(flushed);
       },
       end,
     });
-    const gone = () => {
-      if (over) return;
-      over = true;
-      handlers.ended();
-    };
     const read = messages((bytes) => {
       if (!over) handlers.message(bytes);
     });
-    stream.on("data", (chunk: Buffer) => {
-      if (over) return;
-      const problem = read(chunk);
-      if (!problem) return;
-      handlers.ended();
-      end(...problem);
-    });
-    stream.on("end", () => {
-      if (over) return;
-      handlers.ended();
-      end();
-    });
-    stream.once("close", gone);
+    stream.events = {
+      data: (chunk) => {
+        if (over) return;
+        const problem = read(chunk);
+        if (!problem) return;
+        handlers.ended();
+        end(...problem);
+      },
+      end: () => {
+        if (over) return;
+        handlers.ended();
+        end();
+      },
+      closed: () => {
+        if (over) return;
+        over = true;
+        handlers.ended();
+      },
+    };
   }
 }
 
-const answer = { ":status": 200, "content-type": "application/grpc" };
+const answer = [":status", "200", "content-type", "application/grpc"];
+
+function trailers(code: number, details: string): string[] {
+  return ["grpc-status", String(code), "grpc-message", percentEncoded(details)];
+}
+
+/** This head is all of the answer. */
+function only(stream: Stream, head: readonly string[]): void {
+  stream.head(head, true);
+  stream.reset(errorCode.NO_ERROR); // the rest of what it asks is not wanted
+}
+
+const refused = { data() {}, end() {}, closed() {} };
 
 /** As PROTOCOL-HTTP2 has it for `grpc-message`: all that is printable in ASCII stays, but `%`. */
 function percentEncoded(text: string): string {
@@ -150,20 +163,16 @@ function percentEncoded(text: string): string {
 }
 
 /** A message as it goes out: not compressed, its length in four bytes, its parts. */
-function write(stream: ServerHttp2Stream, parts: readonly Uint8Array[], flushed: () => void): void {
+function write(stream: Stream, parts: readonly Uint8Array[]): void {
   const length = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const head = Buffer.alloc(5);
   head.writeUInt32BE(length, 1);
   if (length < worthSharing) {
-    stream.write(Buffer.concat([head, ...parts], 5 + length), flushed);
+    stream.data(Buffer.concat([head, ...parts], 5 + length));
     return;
   }
-  stream.cork();
-  const [last] = parts.slice(-1);
-  stream.write(head);
-  for (const part of parts.slice(0, -1)) stream.write(part);
-  stream.write(last, flushed);
-  stream.uncork();
+  stream.data(head);
+  for (const part of parts) stream.data(Buffer.from(part.buffer, part.byteOffset, part.byteLength));
 }
 
 /** Cuts what comes into messages. Answers with what is wrong with it. */
@@ -194,14 +203,13 @@ function messages(
 }
 
 /** Asks now and then whether the far end is there; a connection where nobody answers is ended. */
-function keepAlive(world: World, session: ServerHttp2Session): { cancel(): void } {
+function keepAlive(world: World, connection: Connection): { cancel(): void } {
   let timer: Timer;
   const beat = () => {
-    if (session.destroyed) return;
-    timer = world.after(keepalive.timeout, () => session.destroy());
-    session.ping(() => {
+    timer = world.after(keepalive.timeout, () => connection.destroy());
+    connection.ping(() => {
       timer.cancel();
-      if (!session.destroyed) timer = world.after(keepalive.interval, beat);
+      if (!connection.over) timer = world.after(keepalive.interval, beat);
     });
   };
   timer = world.after(keepalive.interval, beat);

@@ -59,6 +59,7 @@ export function keptPrograms(): string | undefined {
 const goPrograms = {
   coredns: { module: "github.com/coredns/coredns", version: "1.15.0", minutes: 4 },
   helm: { module: "helm.sh/helm/v3/cmd/helm", version: "3.18.6", minutes: 3 },
+  h2spec: { module: "github.com/summerwind/h2spec/cmd/h2spec", version: "2.6.0", minutes: 1 },
   clients: { folder: "../conformance/clients", minutes: 3 },
 };
 export type GoProgram = keyof typeof goPrograms;
