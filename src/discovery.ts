@@ -80,6 +80,7 @@ import {
   type Finding,
   type Proxy as MeshProxy,
   slimPod,
+  standingIn,
   type Traffic,
   traffic,
 } from "./traffic/index.ts";
@@ -294,6 +295,7 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
 
   // While we lead, into the API: the roots, and what is wrong with objects.
   const sinks = new Map<string, ObjectSink | FieldSink>();
+  const standing = standingIn(namespace, cluster);
   const onError = (kind: string) => (of: string, error: unknown) => log(`writing ${kind} ${of}`, error);
   /** Writes others' objects' `status`, by `namespace/name`. */
   const statuses = <T extends KubeObject>(
@@ -310,6 +312,7 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
       },
       { name: manager },
     );
+    const ours = standing.without(observed, resource.plural);
     return () =>
       sinks.set(
         manager,
@@ -317,7 +320,7 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
           client,
           resource,
           desired,
-          observed,
+          observed: ours,
           manager,
           rowKey: nameOf,
           onError: onError(resource.kind),
@@ -333,7 +336,10 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
     const manager = `weft-conditions-${resource.plural}`;
     const status = derive(
       observed,
-      (_, read, key) => statusFor(read.get(model.findings, `${resource.kind}/${key}`) ?? []),
+      (object, read, key) =>
+        standing.of(object, read) === "ours"
+          ? statusFor(read.get(model.findings, `${resource.kind}/${key}`) ?? [])
+          : undefined,
       { name: `statuses of ${resource.plural}` },
     );
     return statuses(manager, resource, observed, status);

@@ -80,6 +80,8 @@ const settingsKey = "settings.json";
 
 /** On the ConfigMap with the settings. */
 export const meshLabel = "mesh.weft.dev/mesh";
+/** What the objects of a mesh's discovery have as `app.kubernetes.io/component`, besides the mesh's label. */
+export const discoveryComponent = "istiod";
 
 export function meshSettingsData(settings: MeshSettings): Record<string, string> {
   return { [settingsKey]: `${JSON.stringify(settings, undefined, 2)}\n` };

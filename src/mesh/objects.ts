@@ -4,6 +4,7 @@ import {
   type ClusterRoleBinding,
   type ConfigMap,
   type Deployment,
+  discoveryComponent,
   discoveryHomeRole,
   discoveryName,
   discoveryPorts,
@@ -58,7 +59,7 @@ export function metadataOf(mesh: Mesh, name: string, component: string) {
   };
 }
 
-const component = "istiod";
+const component = discoveryComponent;
 
 export function discoveryAccount(mesh: Mesh): ServiceAccount {
   return {

@@ -24,6 +24,7 @@ export { localityFor } from "./locality.ts";
 export * from "./model.ts";
 export { type Reason, reasons } from "./reasons.ts";
 export { type Served, served, servedRows } from "./served.ts";
+export { type Standing, standingIn } from "./standing.ts";
 export { slimPod } from "./workloads.ts";
 
 /** Everything about a mesh's traffic, kept up to date. */

@@ -11,10 +11,13 @@ import {
   customResourceDefinitions,
   definitions,
   destinationRules,
+  discoveryComponent,
+  discoveryName,
   endpointSlices,
   gatewayApi,
   type MeshSettings,
   memberOfLabel,
+  meshLabel,
   meshSettingsData,
   meshSettingsName,
   namespaces,
@@ -29,7 +32,7 @@ import {
 } from "../../src/api/index.ts";
 import { type Discovery, startDiscovery } from "../../src/discovery.ts";
 import { makeRequest } from "../../src/identity/index.ts";
-import { KubeClient } from "../../src/kube/index.ts";
+import { type FieldSink, KubeClient } from "../../src/kube/index.ts";
 import { type ApiServer, createApiServer } from "../../src/lab/apiserver/index.ts";
 import { realWorld } from "../../src/world/index.ts";
 import { TestClient, type TestClientOptions } from "../../src/xds/testing/client.ts";
@@ -348,6 +351,76 @@ test("Gateway API's objects are told whether they are served", async () => {
       ["ResolvedRefs", "False", "BackendNotFound"],
     ],
   );
+});
+
+test("of two meshes each speaks of its own objects: nothing is written back and forth", async () => {
+  const other = { ...settings, name: "other", namespace: "mesh-b", discoveryHost: "istiod-other.mesh-b.svc" };
+  await person.create(namespaces, { metadata: { name: "mesh-b" } });
+  await person.create(namespaces, {
+    metadata: { name: "theirs", labels: { [memberOfLabel]: "mesh-b" } },
+  });
+  await person.create(configMaps, {
+    metadata: { namespace: "mesh-b", name: meshSettingsName("other") },
+    data: meshSettingsData(other),
+  });
+  // As the control plane makes them: by these the meshes' own namespaces are known.
+  for (const [namespace, name] of [
+    ["istio-system", "basic"],
+    ["mesh-b", "other"],
+  ] as const)
+    await person.create(services, {
+      metadata: {
+        namespace,
+        name: discoveryName(name),
+        labels: { [meshLabel]: `${namespace}.${name}`, "app.kubernetes.io/component": discoveryComponent },
+      },
+      spec: { ports: [{ name: "grpc-xds", port: 15012 }] },
+    });
+  const second = await startDiscovery({
+    client: new KubeClient({
+      transport: api.as({ name: "admin", groups: ["system:masters"] }),
+      world,
+      cluster: "c1",
+    }),
+    namespace: "mesh-b",
+    name: "other",
+    identity: "second",
+    log: (line, error) => log.push(`${line} ${error instanceof Error ? error.stack : ""}`),
+  });
+  try {
+    const wrong = async (namespace: string, name: string) => {
+      await person.create(virtualServices, {
+        metadata: { namespace, name },
+        spec: { hosts: [name], http: [{ route: [{ destination: { host: "nobody" } }] }] },
+      });
+      await eventually(
+        told(`what is wrong in ${namespace}`),
+        async () => (await person.get(virtualServices, `${namespace}/${name}`))?.status?.conditions?.[0],
+      );
+    };
+    const writes = (of: Discovery) => {
+      const sink = of.sinks.get("weft-conditions-virtualservices") as FieldSink;
+      return [sink.writes.statuses, sink.writes.withdrawn];
+    };
+    const before = writes(discovery);
+    for (const name of ["a", "b"])
+      for (const namespace of ["coolapp", "istio-system", "theirs", "mesh-b"]) await wrong(namespace, name);
+    assert.deepEqual(writes(discovery), [before[0]! + 4, before[1]]);
+    assert.deepEqual(writes(second), [4, 0]);
+    // What leaves every mesh is spoken of no more.
+    await person.patch(
+      namespaces,
+      "theirs",
+      { metadata: { labels: { [memberOfLabel]: null } } },
+      { manager: "person" },
+    );
+    await eventually(
+      told("no condition"),
+      async () => (await person.get(virtualServices, "theirs/a"))?.status?.conditions === undefined,
+    );
+  } finally {
+    second.stop();
+  }
 });
 
 test("a mesh that is taken away: what is heard after its settings are gone harms nothing", async () => {
