@@ -3,7 +3,7 @@
  * condition `NotServedYet`, never passed over in silence. docs/mesh.md prints these lists; a test holds them together.
  */
 import type { ServiceMeshControlPlane } from "../api/index.ts";
-import { record } from "./values.ts";
+import { number, record } from "./values.ts";
 
 export interface ServedField {
   /** Below `spec`; `*` is any one name, a last `**` everything below. */
@@ -12,18 +12,29 @@ export interface ServedField {
   effect: string;
   /** Only these values are served. */
   values?: readonly unknown[];
+  /** Only numbers are (Helm values may hold them as texts). */
+  number?: true;
 }
 
 const anyGateway = "istio.gateways.*";
+const booleans = [true, false];
 const serviceTypes = ["ClusterIP", "NodePort", "LoadBalancer"];
 
 export const servedV1: readonly ServedField[] = [
   { path: "version", effect: "v1.x: the v1 form" },
   { path: "template", effect: "none: there is one template", values: ["default", "maistra"] },
   { path: "profiles", effect: "none: there is one profile" },
-  { path: "istio.global.mtls", effect: "true: STRICT, false: PERMISSIVE for the whole mesh" },
-  { path: "istio.global.mtls.enabled", effect: "as `istio.global.mtls`" },
-  { path: "istio.global.mtls.auto", effect: "mTLS to endpoints that can, without a DestinationRule" },
+  {
+    path: "istio.global.mtls",
+    effect: "true: STRICT, false: PERMISSIVE for the whole mesh",
+    values: booleans,
+  },
+  { path: "istio.global.mtls.enabled", effect: "as `istio.global.mtls`", values: booleans },
+  {
+    path: "istio.global.mtls.auto",
+    effect: "mTLS to endpoints that can, without a DestinationRule",
+    values: booleans,
+  },
   { path: "istio.global.disablePolicyChecks", effect: "none: there is no Mixer", values: [true] },
   { path: "istio.global.trustDomain", effect: "the mesh's trust domain" },
   { path: "istio.global.trustDomainAliases", effect: "trust domains that count as ours in policies" },
@@ -33,24 +44,24 @@ export const servedV1: readonly ServedField[] = [
     values: ["ALLOW_ANY", "REGISTRY_ONLY"],
   },
   { path: "istio.global.proxy.resources.**", effect: "resources of proxies, in sidecars and gateways" },
-  { path: "istio.global.proxy.concurrency", effect: "threads of Envoy" },
+  { path: "istio.global.proxy.concurrency", effect: "threads of Envoy", number: true },
   { path: "istio.global.proxy.accessLogFile", effect: "an access log", values: ["/dev/stdout", ""] },
   { path: "istio.global.proxy.accessLogFormat", effect: "the access log's format" },
   {
     path: "istio.meshConfig.defaultConfig.gatewayTopology.numTrustedProxies",
     effect: "proxies in front of gateways whose X-Forwarded-For is believed",
   },
-  { path: "istio.pilot.traceSampling", effect: "percent of requests that are traced" },
-  { path: "istio.pilot.replicaCount", effect: "replicas of discovery" },
+  { path: "istio.pilot.traceSampling", effect: "percent of requests that are traced", number: true },
+  { path: "istio.pilot.replicaCount", effect: "replicas of discovery", number: true },
   { path: "istio.pilot.resources.**", effect: "resources of discovery" },
   { path: "istio.gateways.enabled", effect: "false: no gateways" },
-  { path: `${anyGateway}.enabled`, effect: "whether there is this gateway" },
+  { path: `${anyGateway}.enabled`, effect: "whether there is this gateway", values: booleans },
   { path: `${anyGateway}.type`, effect: "type of its Service", values: serviceTypes },
   { path: `${anyGateway}.ports`, effect: "ports of its Service" },
   { path: `${anyGateway}.labels.**`, effect: "labels of its pods, for Gateways to select" },
   { path: `${anyGateway}.serviceAnnotations.**`, effect: "annotations of its Service" },
   { path: `${anyGateway}.loadBalancerIP`, effect: "wish for an address of its Service" },
-  { path: `${anyGateway}.replicaCount`, effect: "replicas" },
+  { path: `${anyGateway}.replicaCount`, effect: "replicas", number: true },
   { path: `${anyGateway}.resources.**`, effect: "resources" },
 ];
 
@@ -133,7 +144,9 @@ export function notServed(spec: ServiceMeshControlPlane["spec"] = {}): string[] 
   const visit = (value: unknown, at: readonly string[]) => {
     const field = served.find(({ steps }) => matches(steps, at));
     if (field) {
-      if (field.values && !field.values.includes(value) && !isObject(value)) found.add(textOf(at));
+      const listed = !field.values || field.values.includes(value) || isObject(value);
+      const counted = !field.number || asksNothing(value) || number(value) !== undefined;
+      if (!listed || !counted) found.add(textOf(at));
       if (field.path.endsWith("**") || !isObject(value)) return;
     }
     if (isObject(value)) {

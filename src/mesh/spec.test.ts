@@ -167,6 +167,16 @@ describe("fields that are not served", () => {
       { istio: { gateways: { "istio-ingressgateway": { autoscaleEnabled: true } } } },
       ["spec.istio.gateways.istio-ingressgateway.autoscaleEnabled"],
     ],
+    [
+      "what is no boolean or number where it has to be one",
+      { istio: { global: { mtls: "yes" }, pilot: { traceSampling: "many", replicaCount: "2" } } },
+      ["spec.istio.global.mtls", "spec.istio.pilot.traceSampling"],
+    ],
+    [
+      "each of the add-ons, and of Mixer's parts",
+      { addons: { kiali: { enabled: true }, grafana: { enabled: true, config: {} } } },
+      ["spec.addons.grafana", "spec.addons.kiali"],
+    ],
     ["a value that is not served", { mode: "ClusterWide" }, ["spec.mode"]],
     ["a value that is", { mode: "MultiTenant", security: { controlPlane: { mtls: true } } }, []],
     [
