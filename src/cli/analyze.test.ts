@@ -61,6 +61,31 @@ test("an object whose namespace is in no mesh has no effect, and is told", () =>
   assert.deepEqual(codes([{ object: roll }]), ["WEFT0101"]);
 });
 
+test("a member's pod that asks for a sidecar and has none is told; what is over, and who has one, is not", () => {
+  const pod = (name: string, more: object = {}, phase = "Running") => ({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      namespace: "shop",
+      name,
+      annotations: { "sidecar.istio.io/inject": "true", "sidecar.istio.io/status": "{}" },
+    },
+    spec: { containers: [{ name: "app", image: "app" }], ...more },
+    status: { phase },
+  });
+  const member = (namespace: string) => ({
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: { name: "shop", labels: { "maistra.io/member-of": namespace } },
+  });
+  const proxy = { initContainers: [{ name: "istio-proxy", image: "proxy" }] };
+  const all = [pod("bare"), pod("whole", proxy), pod("over", {}, "Succeeded")];
+  const told = (of: KubeObject) =>
+    analyzeAll([meshSettings], [of, ...all], []).map(({ code, origin }) => `${code} ${origin.name}`);
+  assert.deepEqual(told(member("istio-system")), ["WEFT0103 bare"]);
+  assert.deepEqual(told(member("elsewhere")), []);
+});
+
 describe("weft analyze, of files", () => {
   test("the sample of seed 002 has nothing wrong with it, but that its control plane asks for more than is served", async () => {
     const { code, stdout, stderr } = await analyze("-R", join(samples, "coolapp"));

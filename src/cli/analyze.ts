@@ -23,6 +23,7 @@ import { realWorld } from "../world/index.ts";
 import { clientOf } from "./contexts.ts";
 import { controlPlaneFindings } from "./control-plane-findings.ts";
 import { asKept, fileFindings } from "./file-findings.ts";
+import { podFindings } from "./pod-findings.ts";
 
 interface Options {
   filename: string[];
@@ -200,6 +201,14 @@ export function analyzeAll(
   }
   const members = membersIn(written.map(({ object }) => object));
   const all = meshes.length > 0 ? meshes : [anyMesh];
+  const inMesh = (namespace: string) => {
+    const of =
+      members.get(namespace) ?? objects.get(`Namespace/${namespace}`)?.metadata.labels?.[memberOfLabel];
+    return meshes.some((mesh) => mesh.namespace === namespace || mesh.namespace === of);
+  };
+  const outside = inCluster
+    .filter(({ metadata: { namespace } }) => namespace !== undefined && inMesh(namespace))
+    .flatMap(podFindings);
   const inNoMesh =
     meshes.length === 0
       ? []
@@ -207,9 +216,7 @@ export function analyzeAll(
           const { namespace, name } = object.metadata;
           const kind = keyOf(object).split("/")[0]!;
           if (!namespace || served[kind] === undefined) return [];
-          const of =
-            members.get(namespace) ?? objects.get(`Namespace/${namespace}`)?.metadata.labels?.[memberOfLabel];
-          if (meshes.some((mesh) => mesh.namespace === namespace || mesh.namespace === of)) return [];
+          if (inMesh(namespace)) return [];
           return [finding("WEFT0102", { kind, namespace, name, field: "" })];
         });
   const found = all.flatMap((mesh) => {
@@ -238,7 +245,7 @@ export function analyzeAll(
   const ofMeshes = [...objects.values()]
     .flatMap((object) => controlPlaneFindings(object, realWorld().now()))
     .filter((each) => !refused.has(placeOf(each)));
-  return [...found, ...inNoMesh, ...inFiles, ...ofMeshes];
+  return [...found, ...inNoMesh, ...outside, ...inFiles, ...ofMeshes];
 }
 
 function placeOf({ origin: { kind, namespace, name, field } }: Finding): string {

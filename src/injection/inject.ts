@@ -93,6 +93,15 @@ export function inject(pod: Pod, context: InjectionContext): PodPatch | NotInjec
   return { patch, warnings };
 }
 
+/** Whether a pod asks for a sidecar and has none: it was made while nobody injected. */
+export function lacksSidecar(pod: Pod): boolean {
+  try {
+    return whyNot(pod) === undefined;
+  } catch {
+    return false; // what it asks for cannot be read
+  }
+}
+
 /** Istio's order: what can never be, then what the label says, then the annotation; a pod has to ask for it. */
 function whyNot(pod: Pod): NotInjected | undefined {
   const left = (reason: string, ...warnings: string[]) => ({ reason, warnings });

@@ -18,6 +18,12 @@ export const codes = {
     says: "its namespace is no member of a mesh: it has no effect",
     fix: "Add the namespace to a ServiceMeshMemberRoll",
   },
+  WEFT0103: {
+    name: "PodMissingProxy",
+    level: "warning",
+    says: "it asks for a sidecar and has none: it was made before its namespace was a member, or while nobody injected",
+    fix: "Make it anew (kubectl rollout restart)",
+  },
   WEFT0104: {
     name: "GatewayPortNotOnWorkload",
     level: "warning",
