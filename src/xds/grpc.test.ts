@@ -4,7 +4,7 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect } from "node:h
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
 import { test } from "node:test";
 import { SimulatedWorld, type World } from "../world/index.ts";
-import { type Call, GrpcServer, status } from "./grpc.ts";
+import { type Call, framed, GrpcServer, status } from "./grpc.ts";
 
 const path = "/test.Service/Talk";
 
@@ -54,7 +54,7 @@ async function talk(world: World = new SimulatedWorld(1)) {
   };
 }
 
-function framed(text: string, flag = 0): Buffer {
+function byHand(text: string, flag = 0): Buffer {
   const head = Buffer.alloc(5);
   head[0] = flag;
   head.writeUInt32BE(text.length, 1);
@@ -74,7 +74,7 @@ async function until(condition: () => boolean): Promise<void> {
 test("messages come whole however the bytes are cut, several in one chunk and empty ones too", async () => {
   await using bench = await talk();
   const long = "x".repeat(100_000);
-  const bytes = Buffer.concat(["one", "", long, "two"].map((text) => framed(text)));
+  const bytes = Buffer.concat(["one", "", long, "two"].map((text) => byHand(text)));
   const stream = bench.open();
   for (let at = 0, step = 1; at < bytes.length; at += step, step = step * 3 + 1) {
     stream.write(bytes.subarray(at, at + step));
@@ -91,17 +91,19 @@ test("a message goes out in its parts as one, and the stream ends with a status"
   const chunks: Buffer[] = [];
   stream.on("data", (chunk: Buffer) => chunks.push(chunk));
   const body = "b".repeat(300_000);
-  call.send([Buffer.from("small "), Buffer.from("one")]);
-  const left = new Promise<void>((resolve) => call.send([Buffer.from("head "), Buffer.from(body)], resolve));
+  call.send(framed([Buffer.from("small "), Buffer.from("one")]));
+  const left = new Promise<void>((resolve) =>
+    call.send(framed([Buffer.from("head "), Buffer.from(body)]), resolve),
+  );
   await left;
   call.end(status.UNAVAILABLE, "100 % gone, a/b,\nümlaut 🙂");
-  await new Promise<void>((resolve) => call.send([Buffer.from("too late")], resolve));
+  await new Promise<void>((resolve) => call.send(framed([Buffer.from("too late")]), resolve));
   const [trailers] = (await once(stream, "trailers")) as [Record<string, unknown>];
   assert.equal(trailers["grpc-status"], "14");
   assert.equal(trailers["grpc-message"], "100 %25 gone, a/b,%0A%C3%BCmlaut %F0%9F%99%82");
   assert.equal(
     Buffer.concat(chunks).toString("latin1"),
-    Buffer.concat([framed("small one"), framed(`head ${body}`)]).toString("latin1"),
+    Buffer.concat([byHand("small one"), byHand(`head ${body}`)]).toString("latin1"),
   );
   assert.equal(bench.calls[0]!.ended, 0, "who ends it need not be told");
 });
@@ -118,7 +120,7 @@ test("what is no call of ours is refused: other paths, other media, compression,
   ];
   assert.equal(media[":status"], 415);
   const compressed = bench.open();
-  compressed.write(framed("zip", 1));
+  compressed.write(byHand("zip", 1));
   assert.equal((await trailersOf(compressed))["grpc-status"], "12");
   const large = bench.open();
   large.write(Buffer.from([0, 0x7f, 0, 0, 0]));

@@ -23,11 +23,8 @@ export interface Call {
   readonly connection: Duplex;
   /** `address:port`, for people. */
   readonly peer: string;
-  /**
-   * One message, given in parts; they are not to be changed any more. `flushed` is called when its bytes have left this
-   * process, or never will.
-   */
-  send(parts: readonly Uint8Array[], flushed?: () => void): void;
+  /** One message, as `framed` gives it. `flushed` is called when its bytes have left this process, or never will. */
+  send(message: readonly Buffer[], flushed?: () => void): void;
   /** Ends the stream; OK without a status. Nothing is called afterwards. */
   end(status?: Status, details?: string): void;
 }
@@ -112,8 +109,8 @@ export class GrpcServer {
     const handlers = this.#options.serve({
       connection,
       peer: `${remoteAddress}:${remotePort}`,
-      send: (parts, flushed) => {
-        if (!over) write(stream, parts);
+      send: (message, flushed) => {
+        if (!over) for (const part of message) stream.data(part);
         if (flushed) stream.whenSent(flushed);
       },
       end,
@@ -162,17 +159,25 @@ function percentEncoded(text: string): string {
   return text.toWellFormed().replace(/[^\x20-\x24\x26-\x7e]/gu, encodeURIComponent);
 }
 
-/** A message as it goes out: not compressed, its length in four bytes, its parts. */
-function write(stream: Stream, parts: readonly Uint8Array[]): void {
-  const length = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const head = Buffer.alloc(5);
-  head.writeUInt32BE(length, 1);
-  if (length < worthSharing) {
-    stream.data(Buffer.concat([head, ...parts], 5 + length));
-    return;
+/**
+ * A message as it goes out: not compressed, its length in four bytes, its parts. They are not to be changed any more; so
+ * many streams may send the same.
+ */
+export function framed(parts: readonly Uint8Array[]): readonly Buffer[] {
+  let length = 0;
+  for (const { byteLength } of parts) length += byteLength;
+  const short = length < worthSharing;
+  const first = Buffer.allocUnsafe(5 + (short ? length : 0));
+  first[0] = 0;
+  first.writeUInt32BE(length, 1);
+  if (!short)
+    return [first, ...parts.map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength))];
+  let at = 5;
+  for (const part of parts) {
+    first.set(part, at);
+    at += part.byteLength;
   }
-  stream.data(head);
-  for (const part of parts) stream.data(Buffer.from(part.buffer, part.byteOffset, part.byteLength));
+  return [first];
 }
 
 /** Cuts what comes into messages. Answers with what is wrong with it. */

@@ -1,47 +1,41 @@
 /**
- * Delta discovery responses out of resources that are encoded already: what was encoded for one client goes to all
- * others as it is, and of long responses also the whole. Field numbers: envoy/service/discovery/v3/discovery.proto.
+ * Delta discovery responses out of resources that are encoded already. What many clients get within a short time is made
+ * once for all of them: a short response as a whole, of a long one its resources. Field numbers:
+ * envoy/service/discovery/v3/discovery.proto.
  */
 import type { Timer, World } from "../world/index.ts";
 import { type Encoded, type Kind, typeUrls } from "./encode/index.ts";
+import { framed } from "./grpc.ts";
 
-/** The bytes of one response, in parts that follow each other; those of `bodies` are shared with other clients. */
-export function deltaResponse(
-  response: {
-    kind: Kind;
-    resources: readonly Encoded[];
-    removed: readonly string[];
-    nonce: string;
-    systemVersion: string;
-  },
-  bodies?: Bodies,
-): readonly Uint8Array[] {
-  const { kind, resources, removed, nonce, systemVersion } = response;
-  const parts: Uint8Array[] = [];
-  for (const name of removed) field(parts, 6, Buffer.from(name));
-  field(parts, 5, Buffer.from(nonce));
-  return [
-    bodies?.front(kind, systemVersion) ?? frontOf(kind, systemVersion),
-    // What a client alone has goes between what it shares with others: the order of fields is free.
-    Buffer.concat(parts),
-    bodies?.of(resources) ?? bodyOf(resources),
-  ];
+export interface Content {
+  kind: Kind;
+  resources: readonly Encoded[];
+  /** Names of those that are no more. */
+  removed: readonly string[];
+  /** The settled batch that it shows. */
+  systemVersion: string;
 }
 
-/** Of fewer resources and bytes only the last body is kept. One table of routes may be half a megabyte. */
+export interface Message extends Content {
+  /** Numbers rise; each is of one content. */
+  nonce: number;
+  /** Framed for gRPC; shared with other clients. */
+  bytes: readonly Buffer[];
+}
+
+/** Of fewer resources and bytes only the last is kept. One table of routes may be half a megabyte. */
 const worthKeeping = { resources: 20, bytes: 16 * 1024 };
-/** Bodies that are kept, and for how long after the last use, ms: as long as clients connect one after another. */
+/** How many long lists of resources are kept, and for how long after the last use, ms: as long as clients connect one after another. */
 const most = 64;
 const idle = 500;
 
-/** What is the same in the responses that many clients get within a short time. */
-export class Bodies {
+export class Messages {
   readonly #world: World;
   /** By the first resource; the one used longest ago first. */
   readonly #kept = new Map<Encoded, { resources: readonly Encoded[]; body: Uint8Array }>();
-  readonly #fronts = new Map<Kind, { systemVersion: string; bytes: Uint8Array }>();
   /** The last short one: one change goes to all clients in a row. */
-  #last: { resources: readonly Encoded[]; body: Uint8Array } | undefined;
+  #last: Message | undefined;
+  #nonce = 0;
   #timer: Timer | undefined;
   #used = 0;
 
@@ -49,19 +43,35 @@ export class Bodies {
     this.#world = world;
   }
 
-  /** How many are kept. */
+  /** How many long lists are kept. */
   get size(): number {
     return this.#kept.size;
   }
 
-  of(resources: readonly Encoded[]): Uint8Array {
-    const [first] = resources;
-    if (!first || isShort(resources)) {
-      if (!this.#last || !same(this.#last.resources, resources)) {
-        this.#last = { resources, body: bodyOf(resources) };
-      }
-      return this.#last.body;
-    }
+  /** The response for a client whose last nonce was `after`: it gets a higher one. */
+  of(content: Content, after: number): Message {
+    const last = this.#last;
+    if (last && last.nonce > after && isOf(last, content)) return last;
+    const { kind, resources, removed, systemVersion } = content;
+    const nonce = ++this.#nonce;
+    const short = isShort(resources);
+    const parts: Uint8Array[] = [];
+    field(parts, 1, Buffer.from(systemVersion));
+    field(parts, 4, Buffer.from(typeUrls[kind]));
+    field(parts, 5, Buffer.from(String(nonce)));
+    for (const name of removed) field(parts, 6, Buffer.from(name));
+    const bytes = framed([Buffer.concat(parts), short ? bodyOf(resources) : this.#long(resources)]);
+    const message = { kind, resources, removed, systemVersion, nonce, bytes };
+    if (short) this.#last = message;
+    return message;
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  #long(resources: readonly Encoded[]): Uint8Array {
+    const first = resources[0]!;
     let found = this.#kept.get(first);
     this.#kept.delete(first);
     if (!found || !same(found.resources, resources)) found = { resources, body: bodyOf(resources) };
@@ -70,20 +80,6 @@ export class Bodies {
     this.#used = this.#world.monotonic();
     this.#timer ??= this.#world.after(idle, () => this.#look());
     return found.body;
-  }
-
-  /** The fields that say what the resources are and of when. */
-  front(kind: Kind, systemVersion: string): Uint8Array {
-    let found = this.#fronts.get(kind);
-    if (found?.systemVersion !== systemVersion) {
-      found = { systemVersion, bytes: frontOf(kind, systemVersion) };
-      this.#fronts.set(kind, found);
-    }
-    return found.bytes;
-  }
-
-  stop(): void {
-    this.#timer?.cancel();
   }
 
   #look(): void {
@@ -98,15 +94,19 @@ function isShort(resources: readonly Encoded[]): boolean {
   return resources.reduce((sum, { resource }) => sum + resource.length, 0) < worthKeeping.bytes;
 }
 
-function same(a: readonly Encoded[], b: readonly Encoded[]): boolean {
-  return a.length === b.length && a.every((each, i) => each === b[i]);
+function isOf(message: Message, { kind, resources, removed, systemVersion }: Content): boolean {
+  return (
+    message.kind === kind &&
+    message.systemVersion === systemVersion &&
+    same(message.resources, resources) &&
+    same(message.removed, removed)
+  );
 }
 
-function frontOf(kind: Kind, systemVersion: string): Uint8Array {
-  const parts: Uint8Array[] = [];
-  field(parts, 1, Buffer.from(systemVersion));
-  field(parts, 4, Buffer.from(typeUrls[kind]));
-  return Buffer.concat(parts);
+function same<T>(a: readonly T[], b: readonly T[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 function bodyOf(resources: readonly Encoded[]): Uint8Array {

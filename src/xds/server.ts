@@ -11,7 +11,7 @@ import type { Kind, TlsSecret } from "./encode/index.ts";
 import { type Call, type CallHandlers, GrpcServer, type Status, status } from "./grpc.ts";
 import { type Introduction, introductionOf } from "./node.ts";
 import { Pacer } from "./pacer.ts";
-import { Bodies } from "./response.ts";
+import { Messages } from "./response.ts";
 import { type KindStatus, type Request, Session } from "./session.ts";
 import { changesOf, ProxyView, type ServedTraffic } from "./view.ts";
 
@@ -107,7 +107,7 @@ class Ads implements XdsServer {
   readonly #options: XdsOptions;
   readonly #server: GrpcServer;
   readonly #pacer: Pacer;
-  readonly #bodies: Bodies;
+  readonly #messages: Messages;
   readonly #peers = new WeakMap<Duplex, Peer | undefined>();
   readonly #connections = new Set<Connection>();
   readonly #byScope = new Map<string, Set<Connection>>();
@@ -127,7 +127,7 @@ class Ads implements XdsServer {
     this.#epoch = options.world.now().toString(36);
     this.#server = new GrpcServer({ world: options.world, path, serve: (call) => this.#serve(call) });
     this.#pacer = new Pacer(options.world);
-    this.#bodies = new Bodies(options.world);
+    this.#messages = new Messages(options.world);
     const { traffic, secrets } = options;
     this.#unsubscribe = [
       traffic.scopes.subscribe((changes) => this.#scopesChanged(changes)),
@@ -169,7 +169,7 @@ class Ads implements XdsServer {
     for (const end of this.#unsubscribe) end();
     for (const timer of this.#timers) timer.cancel();
     for (const connection of [...this.#connections]) this.#closed(connection);
-    this.#bodies.stop();
+    this.#messages.stop();
     this.#server.stop();
   }
 
@@ -233,8 +233,8 @@ class Ads implements XdsServer {
     const session = new Session({
       world,
       view,
-      send: (parts, flushed) => call.send(parts, flushed),
-      bodies: this.#bodies,
+      send: (message, flushed) => call.send(message, flushed),
+      messages: this.#messages,
       pacer: this.#pacer,
       systemVersion: () => this.#systemVersion(),
       onFault: (error) => {
@@ -300,6 +300,7 @@ class Ads implements XdsServer {
     const ids = new Set(changes.map(({ key }) => key));
     for (const connection of this.#connections) {
       if (ids.size > 0 && !ids.has(connection.introduction.proxy.id)) continue;
+      connection.view.changed();
       this.#leave(connection);
       connection.scopes = connection.view.scopes;
       this.#join(connection);
@@ -309,8 +310,11 @@ class Ads implements XdsServer {
   }
 
   #configsChanged(changes: readonly Change<ScopeConfig>[]): void {
-    // Something was heard at last: who waited for that looks again.
-    if (changes.length === 0) for (const { session } of this.#connections) this.#touch(session);
+    for (const { view, session } of this.#connections) {
+      view.changed();
+      // Something was heard at last: who waited for that looks again.
+      if (changes.length === 0) this.#touch(session);
+    }
     for (const { key, before, after } of changes) {
       const members = this.#byScope.get(key);
       if (!members) continue;

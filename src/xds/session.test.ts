@@ -74,8 +74,8 @@ class Bench {
       world: this.world,
       view: this.#view(),
       systemVersion: () => "1",
-      send: (parts) => {
-        const bytes = Buffer.concat(parts);
+      send: (message) => {
+        const bytes = Buffer.concat(message).subarray(5); // its gRPC head aside
         const { typeUrl, resources, removedResources, nonce } = DeltaDiscoveryResponse.decode(bytes);
         this.sent.push({
           kind: kindOf.get(typeUrl)!,
@@ -375,6 +375,25 @@ test("a cluster that is no longer wanted stays while a route is rejected that do
   assert.deepEqual(bench.take(), []);
   bench.change(["route", "r", "mended"]);
   assert.deepEqual(texts(bench.settle()), ["route r", "cluster -a"]);
+});
+
+test("what was to be removed with a resource that is rejected is removed without it", () => {
+  const bench = new Bench();
+  bench.ask("route", ["a", "c"]);
+  bench.change(["route", "a", "1"], ["route", "c", "1"]);
+  bench.world.advance(100);
+  bench.settle();
+  bench.world.advance(100);
+  bench.change(["route", "a", "bad"], ["route", "c", ""]);
+  const [both] = bench.take();
+  assert.deepEqual([both!.names, both!.removed], [["a"], ["c"]]);
+  bench.answer(both!, "no");
+  const [rest] = bench.take();
+  assert.deepEqual([rest!.names, rest!.removed], [[], ["c"]]);
+  // A client that will not let go of it is not asked again and again.
+  bench.answer(rest!, "never");
+  bench.world.advance(1_000);
+  assert.deepEqual(bench.take(), []);
 });
 
 test("any history: a client that takes what is well has in the end exactly what it is to have", () => {

@@ -9,7 +9,7 @@
 import type { Timer, World } from "../world/index.ts";
 import { type Encoded, type Kind, typeUrls } from "./encode/index.ts";
 import type { Pacer, Turn } from "./pacer.ts";
-import { type Bodies, deltaResponse } from "./response.ts";
+import { Messages } from "./response.ts";
 import { type Rejection, Subscription } from "./subscription.ts";
 
 /** What a client is to have. */
@@ -36,10 +36,10 @@ export interface Request {
 export interface SessionOptions {
   world: World;
   view: View;
-  /** Sends one response, given in parts; `flushed` is called when its bytes have left this process, or never will. */
-  send: (parts: readonly Uint8Array[], flushed?: () => void) => void;
+  /** Sends one response, framed for gRPC; `flushed` is called when its bytes have left this process, or never will. */
+  send: (message: readonly Buffer[], flushed?: () => void) => void;
   /** Where clients share responses; without it none is shared. */
-  bodies?: Bodies;
+  messages?: Messages;
   /** Whose turn it is where much is to be sent; without it everyone's. */
   pacer?: Pacer;
   /** What stands in `system_version_info`: the settled batch that the response shows. */
@@ -70,10 +70,9 @@ const kindOfType = new Map<string, Kind>(Object.entries(typeUrls).map(([kind, ur
 
 export class Session implements Turn {
   readonly #options: SessionOptions;
+  readonly #messages: Messages;
   readonly #kinds: Readonly<Record<Kind, Subscription>>;
   readonly #inOrder: readonly Subscription[];
-  /** Changes that wait for their push, by kind. */
-  readonly #changed = new Map<Kind, Set<string>>();
   /** Endpoints of new clusters that the client has not confirmed. */
   readonly #awaited = new Set<string>();
   #timer: Timer | undefined;
@@ -87,13 +86,16 @@ export class Session implements Turn {
   readonly sent = { responses: 0, bytes: 0, resources: 0 };
 
   constructor(options: SessionOptions) {
+    const { view, world } = options;
     this.#options = options;
+    this.#messages = options.messages ?? new Messages(world);
+    const of = (kind: Kind) => new Subscription(kind, (name) => view.find(kind, name));
     this.#kinds = {
-      secret: new Subscription("secret"),
-      cluster: new Subscription("cluster"),
-      endpoints: new Subscription("endpoints"),
-      listener: new Subscription("listener"),
-      route: new Subscription("route"),
+      secret: of("secret"),
+      cluster: of("cluster"),
+      endpoints: of("endpoints"),
+      listener: of("listener"),
+      route: of("route"),
     };
     this.#inOrder = order.map((kind) => this.#kinds[kind]);
   }
@@ -119,15 +121,7 @@ export class Session implements Turn {
   changed(kind: Kind, names: Iterable<string>): void {
     const subscription = this.#kinds[kind];
     if (!subscription.started || this.#ended) return;
-    let waiting = this.#changed.get(kind);
-    for (const name of names) {
-      if (!subscription.wants(name)) continue;
-      if (!waiting) {
-        waiting = new Set();
-        this.#changed.set(kind, waiting);
-      }
-      waiting.add(name);
-    }
+    for (const name of names) if (subscription.wants(name)) subscription.changed.push(name);
   }
 
   /** The client is to have something else altogether: everything is looked at again. */
@@ -144,7 +138,7 @@ export class Session implements Turn {
   /** Sends what has changed: now, or with what comes within the interval. Called after `changed`. */
   push(): void {
     if (this.#timer || this.#ended) return;
-    if (this.#changed.size === 0) {
+    if (!this.#hasChanged) {
       this.#pump(); // what it waited for may be known now
       return;
     }
@@ -182,7 +176,7 @@ export class Session implements Turn {
         ? "not asked"
         : rejected.size > 0
           ? "rejected"
-          : subscription.settled && !this.#changed.has(kind)
+          : subscription.settled && subscription.changed.length === 0
             ? "synced"
             : "stale",
       resources: held.size,
@@ -207,7 +201,14 @@ export class Session implements Turn {
 
   /** It has asked for listeners and clusters and has all there is of them. */
   get settled(): boolean {
-    return this.#changed.size === 0 && this.#inOrder.every(({ settled }) => settled);
+    for (const { settled } of this.#inOrder) if (!settled) return false;
+    return !this.#hasChanged;
+  }
+
+  /** Something waits for its push. */
+  get #hasChanged(): boolean {
+    for (const { changed } of this.#inOrder) if (changed.length > 0) return true;
+    return false;
   }
 
   #begin(subscription: Subscription, request: Request): void {
@@ -239,21 +240,27 @@ export class Session implements Turn {
   }
 
   #answered(subscription: Subscription, { responseNonce, errorDetail }: Request): void {
-    if (subscription.flight?.nonce !== responseNonce) return; // an answer to something older
-    if (errorDetail) {
-      const names = subscription.flight.resources.map(({ name }) => name);
-      const rejection = subscription.refused(errorDetail.message);
-      if (rejection) {
-        this.#confirmed(subscription.kind, [rejection.name]);
-        this.#options.onRejection?.(subscription.kind, rejection);
-      } else if (subscription.halves.length === 0) this.#confirmed(subscription.kind, names);
+    const { flight, kind } = subscription;
+    if (flight?.nonce !== Number(responseNonce)) return; // an answer to something older
+    if (!errorDetail) {
+      subscription.accepted();
+      this.#confirmed(kind, flight);
       return;
     }
-    this.#confirmed(subscription.kind, subscription.accepted());
+    const rejection = subscription.refused(errorDetail.message);
+    if (rejection) {
+      this.#confirmed(kind, { resources: [rejection], removed: [] });
+      this.#options.onRejection?.(kind, rejection);
+    } else if (subscription.halves.length === 0) this.#confirmed(kind, flight);
   }
 
   /** Nothing waits for these endpoints any more; nor for those of clusters that were refused. */
-  #confirmed(kind: Kind, names: readonly string[]): void {
+  #confirmed(
+    kind: Kind,
+    { resources, removed }: { resources: readonly { name: string }[]; removed: readonly string[] },
+  ): void {
+    if (this.#awaited.size === 0) return;
+    const names = [...resources.map(({ name }) => name), ...removed];
     if (kind === "endpoints") for (const name of names) this.#awaited.delete(name);
     if (kind !== "cluster") return;
     for (const name of names) {
@@ -264,11 +271,7 @@ export class Session implements Turn {
 
   /** What has changed so far is part of the push that begins now. */
   #admit(): void {
-    for (const [kind, names] of this.#changed) {
-      const { due } = this.#kinds[kind];
-      for (const name of names) due.add(name);
-    }
-    this.#changed.clear();
+    for (const subscription of this.#inOrder) if (subscription.changed.length > 0) subscription.admit();
     this.#pump();
   }
 
@@ -310,11 +313,10 @@ export class Session implements Turn {
   }
 
   #sendBatch(subscription: Subscription, mayRemove: boolean): void {
-    const { view, world, send, systemVersion, bodies, pacer } = this.#options;
+    const { world, send, systemVersion, pacer } = this.#options;
     const { kind } = subscription;
-    const find = (name: string) => view.find(kind, name);
     let half = subscription.halves.length > 0;
-    let batch = subscription.take(find, mayRemove);
+    let batch = subscription.take(mayRemove);
     while (batch.resources.length + batch.removed.length === 0) {
       if (!half && !subscription.owed) {
         pacer?.leave(this);
@@ -323,19 +325,23 @@ export class Session implements Turn {
       if (!half) break;
       // Of a half nothing is left where all of it has changed since: on to the next, and to what is due.
       half = subscription.halves.length > 0;
-      batch = subscription.take(find, mayRemove);
+      batch = subscription.take(mayRemove);
     }
-    if (kind === "cluster") this.#followWithEndpoints(batch.resources, batch.removed);
-    const nonce = String(++this.#nonce);
-    const parts = deltaResponse({ kind, ...batch, nonce, systemVersion: systemVersion() }, bodies);
-    subscription.sent(nonce, batch);
+    const { resources, removed } = batch;
+    if (kind === "cluster") this.#followWithEndpoints(resources, removed);
+    const message = this.#messages.of(
+      { kind, resources, removed, systemVersion: systemVersion() },
+      this.#nonce,
+    );
+    this.#nonce = message.nonce;
+    subscription.sent(message.nonce, message, batch.before);
     subscription.owed = false;
     this.#pushedAt = world.monotonic();
     this.sent.responses++;
-    this.sent.resources += batch.resources.length;
-    for (const { byteLength } of parts) this.sent.bytes += byteLength;
-    if (pacer?.has(this)) send(parts, () => pacer.leave(this));
-    else send(parts);
+    this.sent.resources += resources.length;
+    for (const { byteLength } of message.bytes) this.sent.bytes += byteLength;
+    if (pacer?.has(this)) send(message.bytes, () => pacer.leave(this));
+    else send(message.bytes);
   }
 
   /**
@@ -362,9 +368,9 @@ export class Session implements Turn {
     const waits =
       this.#awaited.size > 0 ||
       // What is found for them is of now: also of changes whose push has not begun.
-      this.#changed.has("cluster") ||
+      cluster.changed.length > 0 ||
       (cluster.flight !== undefined && cluster.flight.resources.length > 0) ||
-      cluster.hasNews((name) => this.#options.view.find("cluster", name));
+      cluster.hasNews();
     if (!waits) {
       this.#holdTimer?.cancel();
       this.#holdTimer = undefined;
@@ -380,8 +386,8 @@ export class Session implements Turn {
 
   /** Not while the client may have a listener or a route that leads there. */
   #mayRemoveClusters(): boolean {
-    return [this.#kinds.listener, this.#kinds.route].every(
-      (each) => !each.started || (each.settled && each.rejected.size === 0),
-    );
+    const { listener, route } = this.#kinds;
+    const isDone = (each: Subscription) => !each.started || (each.settled && each.rejected.size === 0);
+    return isDone(listener) && isDone(route);
   }
 }

@@ -11,7 +11,7 @@ export interface Rejection {
 
 /** A response that has not been answered. */
 interface Flight {
-  nonce: string;
+  nonce: number;
   resources: readonly Encoded[];
   removed: readonly string[];
   /** What the client had before of the resources, then of those removed. */
@@ -28,10 +28,13 @@ const fullResponse = 256 * 1024;
 export interface Batch {
   resources: Encoded[];
   removed: string[];
+  /** What the client has of the resources, then of those removed. */
+  before: (string | undefined)[];
 }
 
 export class Subscription {
   readonly kind: Kind;
+  readonly #find: (name: string) => Encoded | undefined;
   /** The client has sent its first request for this kind. */
   started = false;
   /** It wants everything there is (listeners and clusters). */
@@ -42,6 +45,8 @@ export class Subscription {
   /** Name → version that the client has, or will have once what is under way is answered. */
   readonly held = new Map<string, string>();
   readonly rejected = new Map<string, Rejection>();
+  /** Names that have changed and wait for their push; some of them twice. */
+  changed: string[] = [];
   /** Names to look at when the next response is made. */
   readonly due = new Set<string>();
   /** Names to send though the client has the version: it asked again, or needs it again. */
@@ -52,8 +57,10 @@ export class Subscription {
   /** Halves of a response that was rejected, to be sent on their own until the culprit is found. */
   readonly halves: (readonly Encoded[])[] = [];
 
-  constructor(kind: Kind) {
+  /** `find`: what the client is to have under a name. */
+  constructor(kind: Kind, find: (name: string) => Encoded | undefined) {
     this.kind = kind;
+    this.#find = find;
   }
 
   wants(name: string): boolean {
@@ -86,18 +93,25 @@ export class Subscription {
     }
   }
 
+  /** What has changed so far is to be sent. */
+  admit(): void {
+    for (const name of this.changed) this.due.add(name);
+    this.changed = [];
+  }
+
   /**
    * What the client is to get of the names that are due. `mayRemove`: whether resources may be taken away now; those
    * that may not stay due.
    */
-  take(find: (name: string) => Encoded | undefined, mayRemove: boolean): Batch {
+  take(mayRemove: boolean): Batch {
     const half = this.halves.shift();
     if (half) {
       // What has changed meanwhile is due anyway.
-      const current = half.filter((resource) => find(resource.name)?.version === resource.version);
-      return { resources: current, removed: [] };
+      const resources = half.filter((resource) => this.#find(resource.name)?.version === resource.version);
+      return { resources, removed: [], before: resources.map(({ name }) => this.held.get(name)) };
     }
-    const batch: Batch = { resources: [], removed: [] };
+    const batch: Batch = { resources: [], removed: [], before: [] };
+    const had: (string | undefined)[] = [];
     let bytes = 0;
     for (const name of this.due) {
       if (bytes >= fullResponse) break;
@@ -105,22 +119,32 @@ export class Subscription {
         this.due.delete(name);
         continue;
       }
-      const wanted = find(name);
-      if (!wanted && this.held.has(name) && !mayRemove) continue;
+      const wanted = this.#find(name);
+      const has = this.held.get(name);
+      if (!wanted && has !== undefined && !mayRemove) continue;
       this.due.delete(name);
-      if (!wanted) this.#remove(name, batch);
-      else if (this.#add(wanted, batch)) bytes += wanted.resource.length;
-      this.again.delete(name);
+      if (!wanted) {
+        if (this.#removes(name, has)) {
+          batch.removed.push(name);
+          had.push(has);
+        }
+      } else if (this.#sends(wanted, has)) {
+        batch.resources.push(wanted);
+        batch.before.push(has);
+        bytes += wanted.resource.length;
+      }
+      if (this.again.size > 0) this.again.delete(name);
     }
+    batch.before.push(...had);
     return batch;
   }
 
   /** Whether something would be sent that the client does not have: its removals aside. */
-  hasNews(find: (name: string) => Encoded | undefined): boolean {
+  hasNews(): boolean {
     if (this.halves.length > 0) return true;
     for (const name of this.due) {
       if (!this.wants(name)) continue;
-      const wanted = find(name);
+      const wanted = this.#find(name);
       if (wanted && this.held.get(name) !== wanted.version && !this.#isRejected(wanted)) return true;
     }
     return false;
@@ -130,49 +154,43 @@ export class Subscription {
     return this.rejected.get(name)?.version === version;
   }
 
-  /** Whether it is sent. */
-  #add(wanted: Encoded, batch: Batch): boolean {
+  /** Whether it is sent to a client that has the version `has`. Most of these tables are empty: that is asked first. */
+  #sends(wanted: Encoded, has: string | undefined): boolean {
     const { name, version } = wanted;
-    this.absent.delete(name);
-    if (this.#isRejected(wanted) && !this.again.has(name)) return false;
-    if (this.held.get(name) === version) {
-      // The way back to what it has: what it refused in between is no more.
-      this.rejected.delete(name);
-      if (!this.again.has(name)) return false;
-    }
-    batch.resources.push(wanted);
+    if (this.absent.size > 0) this.absent.delete(name);
+    const again = this.again.size > 0 && this.again.has(name);
+    if (this.#isRejected(wanted) && !again) return false;
+    if (has !== version) return true;
+    // The way back to what it has: what it refused in between is no more.
+    this.rejected.delete(name);
+    return again;
+  }
+
+  /** Whether it is told: who asks by name is, once; everyone else only of what they had. */
+  #removes(name: string, has: string | undefined): boolean {
+    this.rejected.delete(name);
+    if (has === undefined && (!this.names.has(name) || this.absent.has(name))) return false;
+    this.absent.add(name);
     return true;
   }
 
-  #remove(name: string, batch: Batch): void {
-    this.rejected.delete(name);
-    // Who asks by name is told that there is none; everyone else only what they had.
-    if (!this.held.has(name) && (!this.names.has(name) || this.absent.has(name))) return;
-    this.absent.add(name);
-    batch.removed.push(name);
-  }
-
   /** It is on its way. */
-  sent(nonce: string, { resources, removed }: Batch): void {
-    const before: (string | undefined)[] = [];
-    for (const { name, version } of resources) {
-      before.push(this.held.get(name));
-      this.held.set(name, version);
-    }
-    for (const name of removed) {
-      before.push(this.held.get(name));
-      this.held.delete(name);
-    }
+  sent(
+    nonce: number,
+    { resources, removed }: Omit<Flight, "nonce" | "before">,
+    before: Flight["before"],
+  ): void {
+    for (const { name, version } of resources) this.held.set(name, version);
+    for (const name of removed) this.held.delete(name);
     this.flight = { nonce, resources, removed, before };
   }
 
-  /** The client took what was under way; the names of it. */
-  accepted(): readonly string[] {
+  /** The client took what was under way. */
+  accepted(): void {
     const flight = this.flight;
     this.flight = undefined;
-    if (!flight) return [];
+    if (!flight || this.rejected.size === 0) return;
     for (const { name } of flight.resources) this.rejected.delete(name);
-    return [...flight.resources.map(({ name }) => name), ...flight.removed];
   }
 
   /**
@@ -189,6 +207,11 @@ export class Subscription {
       const version = before[i];
       if (version === undefined) this.held.delete(name);
       else this.held.set(name, version);
+    }
+    // What was to go with them is told without them.
+    for (const name of resources.length > 0 ? removed : []) {
+      this.absent.delete(name);
+      this.due.add(name);
     }
     const [only] = resources;
     if (only && resources.length === 1) {

@@ -54,6 +54,7 @@ test("until all scopes are there, nothing is known; then it is the union of them
   assert.equal(view.known, false);
   configs.put(scope("two", { upstreams: new Map([["b", upstream("b")]]) }));
   engine.settle();
+  view.changed();
   assert.equal(view.known, true);
   assert.deepEqual([...view.names("cluster")], ["a", "b"]);
   assert.ok(view.find("cluster", "a") && view.find("cluster", "b"));

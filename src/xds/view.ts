@@ -32,6 +32,8 @@ export class ProxyView implements View {
   readonly #proxy: MeshProxy;
   readonly #traffic: ServedTraffic;
   readonly #secrets: Collection<TlsSecret>;
+  /** What is read for every resource, as of the last change that was told. */
+  #read: { scopes: readonly string[]; configs: readonly ScopeConfig[]; known: boolean } | undefined;
 
   constructor(proxy: MeshProxy, traffic: ServedTraffic, secrets: Collection<TlsSecret>) {
     this.#id = proxy.id;
@@ -40,16 +42,31 @@ export class ProxyView implements View {
     this.#secrets = secrets;
   }
 
+  /** Scopes or configurations have changed, or something of them was heard. */
+  changed(): void {
+    this.#read = undefined;
+  }
+
+  #now() {
+    const { scopes, configs } = this.#traffic;
+    if (this.#read) return this.#read;
+    const own = scopes.get(this.#id) ?? [];
+    const heard = scopes.has(this.#id) && scopes.pending(this.#id).length === 0;
+    this.#read = {
+      scopes: own,
+      configs: own.flatMap((scope) => configs.get(scope) ?? []),
+      known: heard && own.every((scope) => configs.has(scope) && configs.pending(scope).length === 0),
+    };
+    return this.#read;
+  }
+
   /** The names of the proxy's scopes, as of the last settled batch. */
   get scopes(): readonly string[] {
-    return this.#traffic.scopes.get(this.#id) ?? [];
+    return this.#now().scopes;
   }
 
   get known(): boolean {
-    const { scopes, configs } = this.#traffic;
-    const own = scopes.get(this.#id);
-    if (!own || scopes.pending(this.#id).length > 0) return false;
-    return own.every((scope) => configs.has(scope) && configs.pending(scope).length === 0);
+    return this.#now().known;
   }
 
   find(kind: Kind, name: string): Encoded | undefined {
@@ -79,15 +96,15 @@ export class ProxyView implements View {
 
   /** The configurations of the proxy's scopes, in their order: of two resources of one name the first counts. */
   configs(): readonly ScopeConfig[] {
-    return this.scopes.flatMap((scope) => this.#traffic.configs.get(scope) ?? []);
+    return this.#now().configs;
   }
 
   #first<K extends keyof typeof parts>(
     kind: K,
     name: string,
   ): NonNullable<ReturnType<ScopeConfig[(typeof parts)[K]]["get"]>> | undefined {
-    for (const scope of this.scopes) {
-      const found = this.#traffic.configs.get(scope)?.[parts[kind]].get(name);
+    for (const config of this.configs()) {
+      const found = config[parts[kind]].get(name);
       if (found) return found as never;
     }
     return undefined;
@@ -95,9 +112,8 @@ export class ProxyView implements View {
 
   #endpoints(name: string): Encoded | undefined {
     let upstream: Upstream | undefined;
-    for (const scope of this.scopes) {
-      const config = this.#traffic.configs.get(scope);
-      upstream = config && clustersByEndpoints(config).get(name);
+    for (const config of this.configs()) {
+      upstream = clustersByEndpoints(config).get(name);
       if (upstream) break;
     }
     const row = this.#traffic.endpoints.get(name);
