@@ -226,17 +226,20 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
   const { trustDomain } = settings;
   let bundles: Readonly<Record<string, string>> = authority.bundles;
   let refusals = "";
+  let owners: NonNullable<ConfigMap["metadata"]["ownerReferences"]> = [];
   const publishRoots = () => {
     const [claims = []] = peerTrust.values();
     const accepted = acceptedBundles({ trustDomain, roots: authority.roots }, claims, world.now());
     bundles = accepted.bundles;
+    const of = ownConfigMaps.get(nameOfSettings(namespace, name));
+    // With the settings' own owner, the control plane.
+    owners = of?.metadata.ownerReferences ?? owners;
     roots.put({
-      metadata: { namespace, name: rootCertificateConfigMap },
+      metadata: { namespace, name: rootCertificateConfigMap, ownerReferences: owners },
       data: rootsData(trustDomain, bundles),
     });
     const spec = { cluster: settings.cluster, trustDomain, certificates: authority.roots };
     // It goes with the mesh, as the settings do: while these are away, what was told stands.
-    const of = ownConfigMaps.get(nameOfSettings(namespace, name));
     if (of) {
       const { apiVersion, kind, metadata } = of;
       const owner = { apiVersion, kind, name: metadata.name, uid: metadata.uid ?? "" };

@@ -54,6 +54,12 @@ const settings: MeshSettings = {
   proxy: { implementation: "embedded", image: "weft", resources: {}, concurrency: 0 },
   discoveryHost: "istiod-basic.istio-system.svc",
 };
+const controlPlane = {
+  apiVersion: "maistra.io/v1",
+  kind: "ServiceMeshControlPlane",
+  name: "basic",
+  uid: "00000000-0000-4000-8000-000000000000",
+};
 const account = (namespace: string, name: string) => ({ metadata: { namespace, name } });
 const log: string[] = [];
 let api: ApiServer;
@@ -100,7 +106,7 @@ before(async () => {
   // The settings come later than discovery: it waits.
   await eventually(told("waiting"), () => log.some((line) => line.startsWith("waiting for the settings")));
   await person.create(configMaps, {
-    metadata: { namespace: "istio-system", name: meshSettingsName("basic") },
+    metadata: { namespace: "istio-system", name: meshSettingsName("basic"), ownerReferences: [controlPlane] },
     data: meshSettingsData(settings),
   });
   discovery = await started;
@@ -176,6 +182,7 @@ test("its roots stand in the mesh's namespace", async () => {
     person.get(configMaps, { namespace: "istio-system", name: rootCertificateConfigMap }),
   );
   assert.equal(configMap.data?.["root-cert.pem"], discovery.authority.roots);
+  assert.deepEqual(configMap.metadata.ownerReferences, [controlPlane], "they go with the mesh");
   // What the control plane keeps beside it is none of its business.
   assert.ok(await person.get(configMaps, { namespace: "istio-system", name: meshSettingsName("basic") }));
 });
