@@ -5,6 +5,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Any } from "#protocols/google/protobuf/any.ts";
+import { certificateDumps } from "./certs.ts";
 import type { BoundListener } from "./downstream/listener.ts";
 import type { ProxyState } from "./state.ts";
 import type { EndpointHost } from "./upstream/host.ts";
@@ -75,11 +76,7 @@ async function answer(state: ProxyState, request: IncomingMessage, onlyMetrics: 
     case "/config_dump":
       return json(await configDump(state, query.get("resource"), query.has("include_eds")));
     case "/certs":
-      return json({
-        certificates: state.secrets
-          .list()
-          .map(({ name, current }) => ({ name, present: current !== undefined })),
-      });
+      return json({ certificates: certificateDumps(state.secrets.list()) });
     case "/server_info":
       return json({ version: state.version, state: state.phase(), node: state.node });
     case "/logging": {

@@ -221,7 +221,8 @@ function addDomain(trust: Trust, domain: string, pem: string): void {
   }
 }
 
-const splitPem = (pem: string) =>
+/** The certificates in a text, each for itself. */
+export const splitPem = (pem: string) =>
   pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
 
 function readValidation(context: CertificateValidationContext, trust: Trust): void {
