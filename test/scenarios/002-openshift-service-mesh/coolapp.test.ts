@@ -245,6 +245,16 @@ describe(`seed 002: the transcript, with the ${proxy} proxy`, { skip: reason, ti
     assert.match(`${stdout}${stderr}`, /VirtualService.*catalog[\s\S]*version-v2/);
   });
 
+  test("weft why: which field sends partner's calls there, and that there is nothing", async () => {
+    const why = await lab.weft("why", "--context", `weft-${cluster}`, "deploy/partner-v1.coolapp", "catalog");
+    const upstream = "outbound|8080|version-v2|catalog.coolapp.svc.cluster.local";
+    const expected =
+      `route 8080 catalog.coolapp.svc.cluster.local:8080 [/*]: ${upstream}; there is no ${upstream}\n` +
+      "    VirtualService coolapp/catalog spec.http[0]\n" +
+      "    Service coolapp/catalog\n";
+    assert.equal(why.slice(0, expected.length), expected);
+  });
+
   test("with the DestinationRule all goes to v2", async () => {
     assert.equal(
       await inCoolapp(lab, "create", "-f", file("istiofiles/destination-rule-catalog-v1-v2.yml")),
