@@ -1,7 +1,7 @@
 /**
  * One connection in HTTP/2, either end of it, on a socket that is given: its streams, and how it begins and ends. What
- * comes is read by `Incoming`, what goes is written by `Outgoing`. Source: RFC 9113. Why not node:http2: see
- * docs/architecture.md.
+ * comes is read by `Incoming`, what goes is written by `Outgoing`. Source: RFC 9113. Why not node:http2: it makes two
+ * objects of the runtime's streams for each request, and costs several times as much.
  */
 import type { Duplex } from "node:stream";
 import type { Timer, World } from "../world/index.ts";
@@ -36,6 +36,8 @@ export interface ConnectionOptions {
   /** Of the fields of a message: bytes as RFC 9113, 6.5.2, counts them, and how many. */
   maxHeaderListSize?: number;
   maxFields?: number;
+  /** `Stream.data` says no when so much waits, bytes. */
+  highWater?: number;
 }
 
 export interface ConnectionEvents {
@@ -45,6 +47,8 @@ export interface ConnectionEvents {
   goaway?(code: number): void;
   /** It is over; with what ended it, unless that was agreed. */
   closed(error: Error | undefined): void;
+  /** A mistake of ours, which costs this connection. Without it such are thrown to whoever calls (the runtime). */
+  bug?(error: unknown): void;
 }
 
 /** How long last words may take to reach a peer, ms. */
@@ -53,6 +57,7 @@ const lastWords = 1_000;
 const mostForgotten = 1_000;
 /** What a peer takes before it has said so: RFC 9113, 6.5.2, recommends no less. */
 const streamsAtFirst = 100;
+const defaultHighWater = 64 * 1024;
 
 export class Connection {
   readonly #socket: Duplex;
@@ -60,6 +65,7 @@ export class Connection {
   readonly server: boolean;
   readonly streamWindow: number;
   readonly connectionWindow: number;
+  readonly highWater: number;
   readonly outgoing: Outgoing;
   readonly floods: Floods;
   readonly #incoming: Incoming;
@@ -79,8 +85,10 @@ export class Connection {
   #ending: Timer | undefined;
   #error: Error | undefined;
   over = false;
+  /** All that came, bytes. */
+  bytesRead = 0;
 
-  /** Takes over the socket, which is connected (and its TLS established). */
+  /** Takes over the socket, which is connected (and its TLS established), and may be paused. */
   constructor(socket: Duplex, options: ConnectionOptions) {
     const { role, world, streamWindow = defaultWindow, connectionWindow = defaultWindow } = options;
     this.#socket = socket;
@@ -90,21 +98,47 @@ export class Connection {
     this.streamWindow = streamWindow;
     this.connectionWindow = Math.max(connectionWindow, defaultWindow);
     this.floods = new Floods(() => world.monotonic());
-    this.outgoing = new Outgoing(socket, this.floods);
+    this.highWater = options.highWater ?? defaultHighWater;
+    this.outgoing = new Outgoing(socket, this.floods, (error) => this.#bug(error));
     this.#incoming = new Incoming(this);
     this.#begin();
-    socket.on("data", (chunk: Buffer) => this.#read(chunk));
-    socket.on("drain", () => this.outgoing.drained());
-    socket.on("end", () => this.destroy());
-    socket.on("error", (error) => this.destroy(error));
-    socket.on("close", () => this.destroy());
+    const on = <A>(event: string, act: (argument: A) => void) =>
+      socket.on(event, (argument: A) => {
+        try {
+          act(argument);
+        } catch (error) {
+          this.#bug(error);
+        }
+      });
+    on("data", (chunk: Buffer) => this.#read(chunk));
+    on("drain", () => this.outgoing.drained());
+    on("end", () => this.destroy());
+    on("error", (error: Error) => this.destroy(error));
+    on("close", () => this.destroy());
+    // What has ended already does not say so again.
+    if (socket.readableEnded || socket.destroyed) queueMicrotask(() => this.destroy());
+    else socket.resume();
   }
 
   // ---------------------------------------------------------------------------------------------- for owners
 
+  /** What came before all that the socket gives. */
+  receive(bytes: Buffer): void {
+    try {
+      this.#read(bytes);
+    } catch (error) {
+      this.#bug(error);
+    }
+  }
+
+  /** All that went, bytes. */
+  get bytesWritten(): number {
+    return this.outgoing.written;
+  }
+
   /** Opens a stream (of a client). Undefined: this connection takes no more. */
   request(fields: readonly string[], end: boolean, events: StreamEvents): Stream | undefined {
-    if (this.over || this.#draining || this.#nextId > largestStreamId) return undefined;
+    if (this.ending || this.#draining || this.#nextId > largestStreamId) return undefined;
     const stream = new Stream(this, this.#nextId, this.peerWindow);
     this.#nextId += 2;
     stream.events = events;
@@ -116,7 +150,7 @@ export class Connection {
 
   /** How many more streams the peer takes now. */
   get room(): number {
-    return this.over || this.#draining ? 0 : Math.max(0, this.peerStreams - this.#streams.size);
+    return this.ending || this.#draining ? 0 : Math.max(0, this.peerStreams - this.#streams.size);
   }
 
   /** How many streams there are. */
@@ -263,7 +297,16 @@ export class Connection {
     if (more > 0) this.outgoing.windowUpdate(0, more);
   }
 
+  /** A mistake of ours ends the connection, if there is somebody to tell; else whoever called. */
+  #bug(error: unknown): void {
+    const { bug } = this.options.events;
+    if (!bug) throw error;
+    bug(error);
+    this.destroy();
+  }
+
   #read(chunk: Buffer): void {
+    this.bytesRead += chunk.length;
     if (this.over || this.#ending) return;
     try {
       this.#incoming.read(chunk);

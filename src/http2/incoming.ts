@@ -8,6 +8,7 @@ import {
   flag,
   frame,
   frameHead,
+  headSize,
   largestWindow,
   numberFrame,
   pingFrame,
@@ -27,6 +28,8 @@ interface Block {
   /** RFC 7540, 5.3.1: an error of the stream. */
   dependsOnItself: boolean;
   parts: Buffer[];
+  /** Of its frames. */
+  bytes: number;
 }
 
 export class Incoming implements FrameSink {
@@ -102,7 +105,7 @@ export class Incoming implements FrameSink {
     const part = payload.subarray(from, to);
     this.#connection.floods.payload(part.length === 0 && !end);
     const dependsOnItself = prioritized && (payload.readUInt32BE(padded) & 0x7fffffff) === id;
-    this.#block = { stream: id, end, dependsOnItself, parts: [] };
+    this.#block = { stream: id, end, dependsOnItself, parts: [], bytes: headSize + payload.length };
     this.#onPart(part, flags);
   }
 
@@ -111,6 +114,7 @@ export class Incoming implements FrameSink {
     const { floods } = this.#connection;
     floods.payload(payload.length === 0);
     floods.continuation(this.#block.parts.length);
+    this.#block.bytes += headSize + payload.length;
     this.#onPart(payload, flags);
   }
 
@@ -125,6 +129,7 @@ export class Incoming implements FrameSink {
     const { fields, tooLarge } = this.#decode(parts.length === 0 ? part : Buffer.concat([...parts, part]));
     const connection = this.#connection;
     const stream = connection.find(id);
+    if (stream) stream.overhead += block.bytes;
     if (!stream) this.#onRequest(block, fields, tooLarge);
     else if (stream.remoteEnded) connection.reset(stream, errorCode.STREAM_CLOSED);
     else if (tooLarge) connection.reset(stream, errorCode.ENHANCE_YOUR_CALM);
@@ -142,7 +147,7 @@ export class Incoming implements FrameSink {
     }
   }
 
-  #onRequest({ stream: id, end, dependsOnItself }: Block, fields: string[], tooLarge: boolean): void {
+  #onRequest({ stream: id, end, dependsOnItself, bytes }: Block, fields: string[], tooLarge: boolean): void {
     const connection = this.#connection;
     const { events, maxConcurrentStreams = Number.POSITIVE_INFINITY } = connection.options;
     if (connection.isForgotten(id)) return;
@@ -168,6 +173,7 @@ export class Incoming implements FrameSink {
     stream.expected = length!;
     stream.headed = true;
     stream.remoteEnded = end;
+    stream.overhead = bytes;
     connection.add(stream);
     events.stream!(stream, fields, end);
   }
@@ -203,6 +209,7 @@ export class Incoming implements FrameSink {
     const stream = connection.find(id);
     if (stream) {
       stream.receiveWindow -= length;
+      stream.overhead += headSize + padding;
       if (stream.remoteEnded) connection.reset(stream, errorCode.STREAM_CLOSED);
       else if (stream.receiveWindow < 0) connection.reset(stream, errorCode.FLOW_CONTROL_ERROR);
       else if (!stream.headed) connection.reset(stream, errorCode.PROTOCOL_ERROR);

@@ -13,6 +13,7 @@ import {
   frame,
   frameHead,
   headersFrames,
+  headSize,
   largestWindow,
   numberFrame,
 } from "./frames.ts";
@@ -26,12 +27,20 @@ const worthSharing = 16 * 1024;
 const unwritten: Outgoing[] = [];
 const settled = Promise.resolve();
 function writeAll(): void {
-  for (const outgoing of unwritten.splice(0)) outgoing.flush();
+  for (const outgoing of unwritten.splice(0)) {
+    try {
+      outgoing.flush();
+    } catch (error) {
+      outgoing.bug(error);
+    }
+  }
 }
 
 export class Outgoing {
   readonly #socket: Duplex;
   readonly #floods: Floods;
+  /** Is told of a mistake of ours. */
+  readonly bug: (error: unknown) => void;
   readonly encoder = new HpackEncoder();
   /** What the peer takes in one frame, and how much of DATA now. */
   frameSize = defaultFrameSize;
@@ -46,10 +55,13 @@ export class Outgoing {
   #lastData: { stream: Stream; head: Buffer } | undefined;
   #full = false;
   #over = false;
+  /** All that went, bytes. */
+  written = 0;
 
-  constructor(socket: Duplex, floods: Floods) {
+  constructor(socket: Duplex, floods: Floods, bug: (error: unknown) => void) {
     this.#socket = socket;
     this.#floods = floods;
+    this.bug = bug;
   }
 
   write(bytes: Buffer): void {
@@ -70,7 +82,10 @@ export class Outgoing {
 
   headers(stream: Stream, fields: readonly string[], end: boolean): void {
     const block = this.encoder.encode(fields);
-    for (const bytes of headersFrames(stream.id, block, end, this.frameSize)) this.write(bytes);
+    for (const bytes of headersFrames(stream.id, block, end, this.frameSize)) {
+      stream.sent += bytes.length;
+      this.write(bytes);
+    }
   }
 
   /** Sends what windows and socket take of what waits; the rest when they take more. True: nothing waits. */
@@ -88,7 +103,10 @@ export class Outgoing {
   end(stream: Stream): void {
     const last = this.#lastData;
     if (last?.stream === stream) last.head[4] = flag.END_STREAM;
-    else this.write(frameHead(0, frame.DATA, flag.END_STREAM, stream.id));
+    else {
+      stream.sent += headSize;
+      this.write(frameHead(0, frame.DATA, flag.END_STREAM, stream.id));
+    }
   }
 
   windowUpdate(id: number, bytes: number): void {
@@ -123,6 +141,7 @@ export class Outgoing {
     const gathered = this.#gathered;
     if (gathered.length === 0 || this.#over) return;
     const bytes = this.#bytes;
+    this.written += bytes;
     const done = this.#takeFlushed();
     this.#gathered = [];
     this.#bytes = 0;
@@ -170,6 +189,7 @@ export class Outgoing {
     if (most <= 0 || this.#full) return false;
     const chunk = stream.take(most);
     stream.sendWindow -= chunk.length;
+    stream.sent += headSize + chunk.length;
     this.#window -= chunk.length;
     this.#floods.dataSent();
     const head = frameHead(chunk.length, frame.DATA, 0, stream.id, 0);

@@ -50,7 +50,10 @@ export class FrameReader {
         continue;
       }
       const have = chunk.length - at;
-      if (have < headSize) return this.#keep(chunk, at, headSize);
+      if (have < headSize) {
+        this.#keep(chunk, at, headSize);
+        return;
+      }
       const length = (chunk[at]! << 16) | (chunk[at + 1]! << 8) | chunk[at + 2]!;
       if (length > defaultFrameSize)
         throw new ConnectionError(errorCode.FRAME_SIZE_ERROR, `a frame of ${length} bytes`);
@@ -59,7 +62,10 @@ export class FrameReader {
       const stream = chunk.readUInt32BE(at + 5) & 0x7fffffff;
       if (type === frame.DATA) {
         const padded = (flags & flag.PADDED) !== 0;
-        if (padded && have < headSize + 1 && length > 0) return this.#keep(chunk, at, headSize + 1);
+        if (padded && have < headSize + 1 && length > 0) {
+          this.#keep(chunk, at, headSize + 1);
+          return;
+        }
         const padding = padded ? 1 + (chunk[at + headSize] ?? 0) : 0;
         if (padding > length) throw new ConnectionError(errorCode.PROTOCOL_ERROR, "more padding than frame");
         at += headSize + (padded ? 1 : 0);
@@ -72,7 +78,10 @@ export class FrameReader {
         this.#endData();
         continue;
       }
-      if (have < headSize + length) return this.#keep(chunk, at, headSize + length);
+      if (have < headSize + length) {
+        this.#keep(chunk, at, headSize + length);
+        return;
+      }
       at += headSize;
       this.#sink.onFrame(type, flags, stream, chunk.subarray(at, at + length));
       at += length;

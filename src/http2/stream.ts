@@ -18,9 +18,6 @@ export interface StreamEvents {
   closed(code: number, by: ClosedBy): void;
 }
 
-/** `data` says no when more than this waits, bytes. */
-const highWater = 64 * 1024;
-
 export class Stream {
   readonly id: number;
   readonly #connection: Connection;
@@ -39,6 +36,9 @@ export class Stream {
   remoteEnded = false;
   localEnded = false;
   over = false;
+  /** Bytes of frames that came and are no data: heads, trailers, framing; and of all HEADERS and DATA that went. */
+  overhead = 0;
+  sent = 0;
   readonly #waiting: Buffer[] = [];
   #queued = 0;
   #end: { trailers: readonly string[] | undefined } | undefined;
@@ -72,7 +72,7 @@ export class Stream {
       this.#queued += chunk.length;
       this.#connection.outgoing.data(this);
     }
-    this.#refused ||= this.#queued >= highWater;
+    this.#refused ||= this.#queued >= this.#connection.highWater;
     return !this.#refused;
   }
 
@@ -148,17 +148,9 @@ export class Stream {
   }
 
   resume(): void {
-    if (!this.#paused) return;
     this.#paused = false;
-    const kept = this.#kept;
-    this.#kept = [];
-    for (const [i, chunk] of kept.entries()) {
-      if (this.#paused) {
-        this.#kept = kept.slice(i);
-        return;
-      }
-      this.#give(chunk);
-    }
+    // Whom it is given to may pause and resume again: what is kept stays in order.
+    while (!this.#paused && this.#kept.length > 0) this.#give(this.#kept.shift()!);
     const end = this.#keptEnd;
     if (!end || this.#paused) return;
     this.#keptEnd = undefined;

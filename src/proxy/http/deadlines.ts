@@ -88,22 +88,22 @@ class Queue {
  * world for each duration, not for each request.
  */
 export class Deadlines {
-  readonly #world: World;
+  readonly world: World;
   readonly #queues = new Map<number, Queue>();
   /** Says what should not have happened, for those who know of no request. */
   readonly bug: (error: unknown) => void;
 
   constructor(world: World, bug: (error: unknown) => void) {
-    this.#world = world;
+    this.world = world;
     this.bug = bug;
   }
 
   /** Sets it to `duration` ms from now, also when it was set before. */
-  set(deadline: Deadline, duration: number, now: number = this.#world.monotonic()): void {
+  set(deadline: Deadline, duration: number, now: number = this.world.monotonic()): void {
     deadline.queue?.remove(deadline);
     let queue = this.#queues.get(duration);
     if (!queue) {
-      queue = new Queue(duration, this.#world);
+      queue = new Queue(duration, this.world);
       this.#queues.set(duration, queue);
     }
     queue.add(deadline, now);

@@ -29,22 +29,3 @@ export function guarded<A extends unknown[]>(
     }
   };
 }
-
-const BEARER = Symbol("bearer");
-
-/** Makes `bearer` the one that `listener`s of this emitter are for. */
-export function bears(emitter: object, bearer: Bearer): void {
-  (emitter as { [BEARER]?: Bearer })[BEARER] = bearer;
-}
-
-/** A listener that all emitters of one kind share: of many short-lived streams none needs closures of its own. */
-export function listener<B extends Bearer, A extends unknown[]>(act: (bearer: B, ...args: A) => void) {
-  return function (this: object, ...args: A): void {
-    const bearer = (this as { [BEARER]: B })[BEARER];
-    try {
-      act(bearer, ...args);
-    } catch (error) {
-      charge(bearer, error);
-    }
-  };
-}

@@ -1,25 +1,23 @@
 /** A connection to a host in HTTP/2: many requests at once. */
-import type {
-  ClientHttp2Session,
-  ClientHttp2Stream,
-  IncomingHttpHeaders,
-  IncomingHttpStatusHeader,
-} from "node:http2";
+import { type ClosedBy, Connection, ConnectionError, errorCode, type Stream } from "../../http2/index.ts";
 import type { UpstreamConnection } from "../contract.ts";
 import type { ClusterCounters } from "./cluster-counters.ts";
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
-import { bears, guarded, listener } from "./guard.ts";
-import { fieldName, Headers, type RequestHead } from "./headers.ts";
-import { http2 } from "./http2.ts";
+import { Headers, type RequestHead } from "./headers.ts";
+import { GuardedEvents, knownNames, pseudoHeaders, type StreamOwner } from "./http2.ts";
 import type { Http2Pool } from "./http2-pool.ts";
-import { outgoing } from "./http2-server.ts";
 import type { ResetReason } from "./retry-policy.ts";
 import { Traffic } from "./traffic.ts";
 import { complete, ready, refuse, type UpstreamEvents, type UpstreamStream } from "./upstream.ts";
 
+/** What a host may send before it is taken, bytes: of a response, and of all. */
+const windows = { streamWindow: 1024 * 1024, connectionWindow: 16 * 1024 * 1024 };
+/** Of the head of a response: bytes, and fields. */
+const limits = { maxHeaderListSize: 65_535, maxFields: 100 + pseudoHeaders };
+
 export class Http2Client implements DeadlineOwner {
   readonly connection: UpstreamConnection;
-  readonly session: ClientHttp2Session;
+  readonly http2: Connection;
   readonly #pool: Http2Pool;
   readonly #idle = new Deadline(this, 0);
   readonly #traffic: Traffic;
@@ -30,42 +28,38 @@ export class Http2Client implements DeadlineOwner {
   constructor(pool: Http2Pool, connection: UpstreamConnection) {
     this.#pool = pool;
     this.connection = connection;
-    const { socket } = connection;
-    this.#traffic = new Traffic(socket, pool.counters.cxReceived, pool.counters.cxSent);
-    const session = http2().connect("http://upstream", {
-      createConnection: () => socket,
-      settings: { enablePush: false, initialWindowSize: 1024 * 1024 },
-      maxHeaderListPairs: 105,
+    const { counters } = pool;
+    this.http2 = new Connection(connection.socket, {
+      world: pool.deadlines.world,
+      role: "client",
+      ...windows,
+      ...limits,
+      highWater: connection.host.cluster.bufferLimit,
+      events: {
+        goaway: () => this.drain(),
+        closed: (error) => this.#onClosed(error),
+        bug: (error) => pool.onBug(error),
+      },
     });
-    this.session = session;
-    session.on("error", () => undefined);
-    session.on(
-      "goaway",
-      guarded(this, () => this.drain()),
-    );
-    session.on(
-      "close",
-      guarded(this, () => {
-        this.#idle.cancel();
-        this.#traffic.count();
-        this.#leaving = true;
-        pool.gone(this);
-      }),
-    );
-    session.once("connect", () => {
-      if (!session.destroyed) session.setLocalWindowSize(16 * 1024 * 1024);
-    });
+    this.#traffic = new Traffic(this.http2, counters.cxReceived, counters.cxSent);
+  }
+
+  #onClosed(error: Error | undefined): void {
+    if (error instanceof ConnectionError) this.counters.cxProtocolError.inc();
+    this.#idle.cancel();
+    this.#traffic.count();
+    this.#leaving = true;
+    this.#pool.gone(this);
   }
 
   onBug(error: unknown): void {
-    this.#pool.deadlines.bug(error);
-    this.session.destroy();
+    this.#pool.onBug(error);
+    this.http2.destroy();
   }
 
+  /** There is room for a request. */
   get room(): boolean {
-    if (this.#leaving || this.session.destroyed || this.session.closed) return false;
-    const most = this.session.remoteSettings?.maxConcurrentStreams ?? 100;
-    return this.#active < most;
+    return !this.#leaving && !this.http2.ending && this.#active < this.http2.peerStreams;
   }
 
   take(events: UpstreamEvents): void {
@@ -86,7 +80,7 @@ export class Http2Client implements DeadlineOwner {
     this.#active--;
     if (this.#active === 0) {
       if (this.#leaving) {
-        this.session.close();
+        this.http2.drain();
         return;
       }
       const { idleTimeout } = this.connection.host.cluster;
@@ -101,99 +95,90 @@ export class Http2Client implements DeadlineOwner {
 
   drain(): void {
     this.#leaving = true;
-    if (this.#active === 0) this.session.close();
+    if (this.#active === 0) this.http2.drain();
   }
 }
 
-class Http2Stream implements UpstreamStream {
+class Http2Stream implements UpstreamStream, StreamOwner {
   readonly connection: UpstreamConnection;
   readonly #client: Http2Client;
   #events: UpstreamEvents | undefined;
-  #stream: ClientHttp2Stream | undefined;
-  #trailers: Headers | undefined;
-  #answer: Headers | undefined;
-  #responded = false;
+  #stream: Stream | undefined;
   #over = false;
-  readonly #limit: number;
 
   constructor(client: Http2Client, events: UpstreamEvents) {
     this.#client = client;
     this.connection = client.connection;
     this.#events = events;
-    this.#limit = client.connection.host.cluster.bufferLimit;
   }
+
+  // --------------------------------------------------------------------------------------------- request
 
   head(head: RequestHead, end: boolean): void {
-    const pseudo = [":method", head.method, ":path", head.path, ":authority", head.authority];
-    const fields = [...pseudo, ":scheme", head.scheme || "http", ...head.headers.flat];
-    let stream: ClientHttp2Stream;
-    try {
-      stream = this.#client.session.request(fields, { endStream: end, waitForTrailers: !end });
-    } catch {
-      this.#fail("connection_termination");
-      return;
-    }
-    this.#stream = stream;
-    bears(stream, this);
-    stream.on("wantTrailers", listeners.wantTrailers);
-    stream.on("headers", listeners.headers);
-    stream.on("response", listeners.response);
-    stream.on("data", listeners.data);
-    stream.on("trailers", listeners.trailers);
-    stream.on("end", listeners.end);
-    stream.on("drain", listeners.drain);
-    stream.on("error", nothing);
-    stream.on("close", listeners.close);
+    const { method, path, authority, scheme, headers } = head;
+    const pseudo = [":method", method, ":path", path, ":authority", authority, ":scheme", scheme || "http"];
+    this.#stream = this.#client.http2.request([...pseudo, ...headers.flat], end, new GuardedEvents(this));
+    if (this.#stream) return;
+    this.#fail("connection_termination");
+    this.#release();
   }
 
-  onWantTrailers(): void {
-    const stream = this.#stream!;
-    try {
-      stream.sendTrailers(this.#trailers ? outgoing(this.#trailers) : {});
-    } catch {
-      stream.close();
-    }
-  }
-
-  onInformational(status: number): void {
-    this.#events?.onInformational(status, new Headers());
-  }
-
-  onResponse(flags: number, raw: readonly string[]): void {
-    const { status, headers } = responseOf(raw);
-    this.#responded = true;
-    const ended = (flags & http2().constants.NGHTTP2_FLAG_END_STREAM) !== 0;
-    this.#events?.onResponseHead(status, headers, ended);
-    if (ended) this.#complete();
-  }
-
-  onData(chunk: Buffer): void {
-    this.#events?.onResponseData(chunk);
-  }
-
-  onTrailers(raw: readonly string[]): void {
-    this.#answer = responseOf(raw).headers;
-  }
-
-  onEnd(): void {
-    if (this.#responded && this.#stream!.rstCode === 0) this.#complete();
+  data(chunk: Buffer): boolean {
+    return this.#stream?.data(chunk) ?? true;
   }
 
   onDrain(): void {
     this.#events?.onUpstreamDrain();
   }
 
-  onClose(): void {
-    const { rstCode } = this.#stream!;
-    const { constants } = http2();
-    const refused = rstCode === constants.NGHTTP2_REFUSED_STREAM;
-    if (this.#events && !refused && !this.#client.session.destroyed) this.#client.counters.rxReset.inc();
+  end(trailers: Headers | undefined): void {
+    this.#stream?.end(trailers?.flat);
+  }
+
+  get queued(): number {
+    return this.#stream?.queued ?? 0;
+  }
+
+  reset(): void {
+    this.#events = undefined;
+    if (!this.#stream) {
+      this.#release();
+      return;
+    }
+    if (!this.#over) this.#client.counters.txReset.inc();
+    this.#stream.reset(errorCode.CANCEL);
+  }
+
+  // -------------------------------------------------------------------------------------------- response
+
+  onHead(fields: readonly string[], end: boolean): void {
+    const status = Number(fields[1]);
+    const headers = new Headers(knownNames(fields, 2));
+    if (status < 200) {
+      this.#events?.onInformational(status, headers);
+      return;
+    }
+    this.#events?.onResponseHead(status, headers, end);
+    if (end) this.#complete(undefined);
+  }
+
+  onData(chunk: Buffer): void {
+    this.#events?.onResponseData(chunk);
+  }
+
+  onEnd(trailers: string[] | undefined): void {
+    this.#complete(trailers && new Headers(knownNames(trailers, 0)));
+  }
+
+  onClosed(code: number, by: ClosedBy): void {
+    const refused = code === errorCode.REFUSED_STREAM;
+    if (this.#events && !refused && by !== "connection") this.#client.counters.rxReset.inc();
     this.#fail(
       refused
         ? "remote_refused"
-        : this.#client.session.destroyed && rstCode !== 0
+        : by === "connection"
           ? "connection_termination"
-          : rstCode === constants.NGHTTP2_PROTOCOL_ERROR
+          : code === errorCode.PROTOCOL_ERROR
             ? "protocol_error"
             : "remote_reset",
     );
@@ -207,16 +192,26 @@ class Http2Stream implements UpstreamStream {
     else this.#client.onBug(error);
   }
 
-  #complete(): void {
+  pause(): void {
+    this.#stream?.pause();
+  }
+
+  resume(): void {
+    this.#stream?.resume();
+  }
+
+  // ------------------------------------------------------------------------------------------------ ends
+
+  #complete(trailers: Headers | undefined): void {
     const events = this.#events;
     if (!events) return;
     this.#events = undefined;
+    const stream = this.#stream!;
+    // An answer before the request was whole: the rest of it is not wanted.
+    if (!stream.ending) stream.reset(errorCode.CANCEL);
     // Released first: the client may ask again at once.
     this.#release();
-    // An answer before the request was whole: the rest of it is not wanted.
-    const stream = this.#stream!;
-    if (!stream.writableEnded) stream.close(http2().constants.NGHTTP2_CANCEL);
-    complete(events, this, this.#answer);
+    complete(events, this, trailers);
   }
 
   #fail(reason: ResetReason): void {
@@ -230,65 +225,4 @@ class Http2Stream implements UpstreamStream {
     this.#over = true;
     this.#client.released();
   }
-
-  data(chunk: Buffer): boolean {
-    const stream = this.#stream;
-    if (!stream || stream.destroyed) return true;
-    stream.write(chunk);
-    return stream.writableLength < this.#limit;
-  }
-
-  end(trailers: Headers | undefined): void {
-    this.#trailers = trailers;
-    if (this.#stream && !this.#stream.destroyed && !this.#stream.writableEnded) this.#stream.end();
-  }
-
-  get queued(): number {
-    return this.#stream?.writableLength ?? 0;
-  }
-
-  reset(): void {
-    this.#events = undefined;
-    if (this.#stream && !this.#over) this.#client.counters.txReset.inc();
-    if (this.#stream) this.#stream.close(http2().constants.NGHTTP2_CANCEL);
-    else this.#release();
-  }
-
-  pause(): void {
-    this.#stream?.pause();
-  }
-
-  resume(): void {
-    this.#stream?.resume();
-  }
 }
-
-function responseOf(raw: readonly string[]): { status: number; headers: Headers } {
-  let status = 0;
-  const flat: string[] = [];
-  for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i]!;
-    if (name === ":status") status = Number(raw[i + 1]);
-    else if (!name.startsWith(":")) flat.push(fieldName(name) ?? name, raw[i + 1]!);
-  }
-  return { status, headers: new Headers(flat) };
-}
-
-const listeners = {
-  wantTrailers: listener((stream: Http2Stream) => stream.onWantTrailers()),
-  headers: listener((stream: Http2Stream, headers: IncomingHttpHeaders & IncomingHttpStatusHeader) =>
-    stream.onInformational(Number(headers[":status"])),
-  ),
-  // A raw list keeps the order and what came twice; it is what the types forget.
-  response: listener((stream: Http2Stream, _headers: object, flags: number, raw?: unknown) =>
-    stream.onResponse(flags, raw as string[]),
-  ),
-  data: listener((stream: Http2Stream, chunk: Buffer) => stream.onData(chunk)),
-  trailers: listener((stream: Http2Stream, _headers: object, _flags: number, raw?: unknown) =>
-    stream.onTrailers(raw as string[]),
-  ),
-  end: listener((stream: Http2Stream) => stream.onEnd()),
-  drain: listener((stream: Http2Stream) => stream.onDrain()),
-  close: listener((stream: Http2Stream) => stream.onClose()),
-};
-const nothing = () => undefined;

@@ -1,12 +1,12 @@
-/** A client's connection in HTTP/2, by node:http2 on the socket that we were given: one exchange for each stream. */
-import type { OutgoingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+/** A client's connection in HTTP/2: one exchange for each stream. */
+import { type ClosedBy, Connection, ConnectionError, errorCode, type Stream } from "../../http2/index.ts";
 import type { Downstream } from "../contract.ts";
 import { Deadline, type DeadlineOwner } from "./deadlines.ts";
 import { Exchange } from "./exchange.ts";
-import { bears, charge, guarded, listener } from "./guard.ts";
-import { fieldName, Headers, type RequestHead } from "./headers.ts";
+import { charge } from "./guard.ts";
+import { Headers, type RequestHead } from "./headers.ts";
 import { plainHost } from "./http1-target.ts";
-import { http2, maxHeaderPairs } from "./http2.ts";
+import { GuardedEvents, knownName, knownNames, pseudoHeaders, type StreamOwner } from "./http2.ts";
 import type { Manager } from "./manager.ts";
 import { type ConnectionFacts, connectionFacts } from "./request-headers.ts";
 import type { ResponseWriter } from "./response-writer.ts";
@@ -18,7 +18,7 @@ const CLOSING = 2;
 
 export class Http2ServerConnection implements DeadlineOwner {
   readonly #manager: Manager;
-  readonly #session: ServerHttp2Session;
+  readonly #connection: Connection;
   readonly #facts: ConnectionFacts;
   readonly #closed: (connection: Http2ServerConnection) => void;
   readonly #idle = new Deadline(this, IDLE);
@@ -37,48 +37,27 @@ export class Http2ServerConnection implements DeadlineOwner {
   ) {
     this.#manager = manager;
     this.#closed = closed;
-    const { settings, deadlines } = manager;
+    const { settings, deadlines, counters } = manager;
     this.#facts = connectionFacts(downstream, settings);
-    const { socket } = downstream;
-    this.#traffic = new Traffic(socket, manager.counters.cxReceived, manager.counters.cxSent);
-    // A TLSSocket made by hand says it is connecting for ever (only tls.Server puts that right), and http2 would wait.
-    if (downstream.tls) Object.assign(socket, { secureConnecting: false });
-    if (head.length > 0) socket.unshift(head);
-    const session = http2().performServerHandshake(socket, {
-      settings: {
-        maxConcurrentStreams: Math.min(settings.maxConcurrentStreams, 2147483647),
-        initialWindowSize: settings.initialStreamWindow,
-        maxHeaderListSize: settings.limits.headBytes,
-        enablePush: false,
+    this.#connection = new Connection(downstream.socket, {
+      world: manager.world,
+      role: "server",
+      maxConcurrentStreams: Math.min(settings.maxConcurrentStreams, 2147483647),
+      streamWindow: settings.initialStreamWindow,
+      connectionWindow: settings.initialConnectionWindow,
+      maxHeaderListSize: settings.limits.headBytes,
+      maxFields: settings.limits.headerCount + pseudoHeaders,
+      highWater: manager.bufferLimit,
+      events: {
+        stream: (stream, fields, end) => this.#onStream(stream, fields, end),
+        closed: (error) => this.#onClosed(error),
+        bug: (error) => manager.bug(error),
       },
-      maxHeaderListPairs: maxHeaderPairs(settings.limits.headerCount),
-      // Floods end the connection: frames without sense, resets without end (CVE-2023-44487), settings without number.
-      maxSessionInvalidFrames: 100,
-      streamResetBurst: 100,
-      streamResetRate: 20,
-      maxSettings: 32,
     });
-    this.#session = session;
-    session.on(
-      "stream",
-      guarded(this, (stream: ServerHttp2Stream, _headers: object, flags: number, raw?: unknown) => {
-        // A raw list keeps the order and what came twice; it is what the types forget.
-        this.#onStream(stream, flags, raw as string[]);
-      }),
-    );
-    session.on("error", () => this.#manager.counters.cxProtocolError.inc());
-    session.on(
-      "close",
-      guarded(this, () => this.#onClose()),
-    );
-    session.setTimeout(0);
-    if (settings.initialConnectionWindow > 65_535) {
-      session.once("localSettings", () => {
-        if (!session.destroyed) session.setLocalWindowSize(settings.initialConnectionWindow);
-      });
-    }
+    this.#traffic = new Traffic(this.#connection, counters.cxReceived, counters.cxSent);
     if (settings.maxConnectionDuration > 0) deadlines.set(this.#life, settings.maxConnectionDuration);
     this.#rest();
+    if (head.length > 0) this.#connection.receive(head);
   }
 
   #rest(): void {
@@ -86,7 +65,7 @@ export class Http2ServerConnection implements DeadlineOwner {
     if (settings.connectionIdleTimeout > 0) deadlines.set(this.#idle, settings.connectionIdleTimeout);
   }
 
-  #onStream(stream: ServerHttp2Stream, flags: number, raw: readonly string[]): void {
+  #onStream(stream: Stream, fields: readonly string[], end: boolean): void {
     this.#streams++;
     this.#requests++;
     this.#idle.cancel();
@@ -95,25 +74,26 @@ export class Http2ServerConnection implements DeadlineOwner {
       this.#manager.counters.cxMaxRequests.inc();
       this.drain();
     }
-    new Http2Exchange(this.#manager, this.#facts, stream, flags, raw, () => {
-      this.#traffic.count();
-      this.#streams--;
-      if (this.#streams > 0) return;
-      if (this.#draining) this.#session.close();
-      else this.#rest();
-    });
+    new Http2Exchange(this.#manager, this.#facts, stream, this).begin(fields, end);
+  }
+
+  /** A stream has come to its end. */
+  released(): void {
+    this.#traffic.count();
+    this.#streams--;
+    if (this.#streams === 0 && !this.#draining) this.#rest();
   }
 
   /** GOAWAY; streams that are on come to their end. */
   drain(): void {
     if (this.#draining) return;
     this.#draining = true;
-    this.#session.close();
+    this.#connection.drain();
     this.#manager.deadlines.set(this.#closing, Math.max(1, this.#manager.settings.drainTimeout) * 10);
   }
 
   close(): void {
-    this.#session.destroy();
+    this.#connection.destroy();
   }
 
   onBug(error: unknown): void {
@@ -126,7 +106,8 @@ export class Http2ServerConnection implements DeadlineOwner {
     else this.drain();
   }
 
-  #onClose(): void {
+  #onClosed(error: Error | undefined): void {
+    if (error instanceof ConnectionError) this.#manager.counters.cxProtocolError.inc();
     this.#traffic.count();
     this.#idle.cancel();
     this.#life.cancel();
@@ -136,44 +117,20 @@ export class Http2ServerConnection implements DeadlineOwner {
 }
 
 /** One stream: the writer of its exchange. */
-class Http2Exchange implements ResponseWriter {
+class Http2Exchange implements ResponseWriter, StreamOwner {
   readonly protocol = "HTTP/2";
-  readonly #stream: ServerHttp2Stream;
+  readonly #stream: Stream;
   readonly #manager: Manager;
-  readonly #done: () => void;
+  readonly #connection: Http2ServerConnection;
   readonly #exchange: Exchange;
-  #trailers: Headers | undefined;
-  #requestTrailers: Headers | undefined;
-  #ended = false;
-  /** Heads count as they are written out: node:http2 does not say how small it packed them. */
-  received = 0;
-  #sent = 0;
+  #headSent = false;
 
-  constructor(
-    manager: Manager,
-    facts: ConnectionFacts,
-    stream: ServerHttp2Stream,
-    flags: number,
-    raw: readonly string[],
-    done: () => void,
-  ) {
+  constructor(manager: Manager, facts: ConnectionFacts, stream: Stream, connection: Http2ServerConnection) {
+    stream.events = new GuardedEvents(this);
     this.#manager = manager;
     this.#stream = stream;
-    this.#done = done;
+    this.#connection = connection;
     this.#exchange = new Exchange(manager, facts, this);
-    bears(stream, this);
-    stream.on("data", listeners.data);
-    stream.on("trailers", listeners.trailers);
-    stream.on("end", listeners.end);
-    stream.on("drain", listeners.drain);
-    stream.on("wantTrailers", listeners.wantTrailers);
-    stream.on("error", nothing);
-    stream.on("close", listeners.close);
-    try {
-      this.#begin(raw, (flags & http2().constants.NGHTTP2_FLAG_END_STREAM) !== 0);
-    } catch (error) {
-      charge(this, error);
-    }
   }
 
   onBug(error: unknown): void {
@@ -181,52 +138,26 @@ class Http2Exchange implements ResponseWriter {
     this.reset();
   }
 
-  onData(chunk: Buffer): void {
-    this.received += FRAME;
-    this.#exchange.onRequestData(chunk);
-  }
+  // --------------------------------------------------------------------------------------------- request
 
-  onTrailers(raw: readonly string[]): void {
-    this.received += sizeOf(raw);
-    this.#requestTrailers = fieldsOf(raw);
-  }
-
-  onEnd(): void {
-    if (!this.#exchange.requestEnded) this.#exchange.onRequestEnd(this.#requestTrailers);
-  }
-
-  onDrain(): void {
-    this.#exchange.onDownstreamDrain();
-  }
-
-  onWantTrailers(): void {
-    const stream = this.#stream;
+  begin(fields: readonly string[], end: boolean): void {
     try {
-      stream.sendTrailers(this.#trailers ? outgoing(this.#trailers) : {});
-    } catch {
-      stream.close(http2().constants.NGHTTP2_INTERNAL_ERROR);
+      this.#begin(fields, end);
+    } catch (error) {
+      charge(this, error);
     }
   }
 
-  onClose(): void {
-    try {
-      this.#exchange.onDownstreamReset();
-    } finally {
-      this.#done();
-    }
-  }
-
-  #begin(raw: readonly string[], end: boolean): void {
+  #begin(fields: readonly string[], end: boolean): void {
     const headers = new Headers();
     const head: RequestHead = { method: "", path: "", authority: "", scheme: "", headers };
     let authority: string | undefined;
     let host: string | undefined;
     let bad = false;
     const rejects = this.#manager.settings.underscores === "reject";
-    this.received = sizeOf(raw);
-    for (let i = 0; i < raw.length; i += 2) {
-      const name = raw[i]!;
-      const value = raw[i + 1]!;
+    for (let i = 0; i < fields.length; i += 2) {
+      const name = fields[i]!;
+      const value = fields[i + 1]!;
       switch (name) {
         case ":method":
           head.method = value;
@@ -240,9 +171,6 @@ class Http2Exchange implements ResponseWriter {
         case ":scheme":
           head.scheme = value;
           break;
-        case ":protocol":
-          bad = true; // extended CONNECT is not offered
-          break;
         case "host":
           if (host !== undefined) bad = true;
           host = value;
@@ -250,73 +178,39 @@ class Http2Exchange implements ResponseWriter {
         case "cookie":
           headers.append("cookie", value, "; ");
           break;
-        default: {
-          const known = fieldName(name);
-          if (known === undefined || badValue.test(value) || (rejects && known.includes("_"))) bad = true;
-          else headers.flat.push(known, value);
-        }
+        default:
+          if (badValue.test(value) || (rejects && name.includes("_"))) bad = true;
+          else headers.flat.push(knownName(name), value);
       }
     }
     authority ??= host;
     head.authority = authority ?? "";
     if (bad || (authority && !plainHost.test(authority)) || (head.path && !printable.test(head.path))) {
-      this.#stream.close(http2().constants.NGHTTP2_PROTOCOL_ERROR);
+      this.#stream.reset(errorCode.PROTOCOL_ERROR);
       return;
     }
     this.#exchange.begin(head, authority, end, undefined);
   }
 
-  head(status: number, headers: Headers, end: boolean): void {
-    const { stream } = this;
-    if (stream.destroyed || stream.closed) return;
-    this.#sent = sizeOf(headers.flat) + STATUS;
-    // A list costs less than an object, and keeps the order.
-    const fields = [":status", String(status), ...headers.flat];
+  onData(chunk: Buffer): void {
+    this.#exchange.onRequestData(chunk);
+  }
+
+  onEnd(trailers: string[] | undefined): void {
+    this.#exchange.onRequestEnd(trailers && new Headers(knownNames(trailers, 0)));
+  }
+
+  onClosed(_code: number, by: ClosedBy): void {
     try {
-      stream.respond(fields, { endStream: end, waitForTrailers: !end });
-      if (end) this.#ended = true;
-    } catch {
-      stream.close(http2().constants.NGHTTP2_INTERNAL_ERROR);
+      // Where both ways came to their end, the exchange gave its own.
+      if (by !== "both") this.#exchange.onDownstreamReset();
+    } finally {
+      this.#connection.released();
     }
   }
 
-  sent(): number {
-    return this.#sent;
-  }
-
-  get stream(): ServerHttp2Stream {
-    return this.#stream;
-  }
-
-  informational(status: number, headers: Headers): void {
-    const fields = outgoing(headers);
-    fields[":status"] = status;
-    if (!this.#stream.headersSent) this.#stream.additionalHeaders(fields);
-  }
-
-  data(chunk: Buffer): boolean {
-    if (this.#stream.destroyed) return true;
-    this.#sent += chunk.length + Math.ceil(chunk.length / 16_384) * FRAME;
-    this.#stream.write(chunk);
-    return this.#stream.writableLength < this.#manager.bufferLimit;
-  }
-
-  end(trailers: Headers | undefined): void {
-    const stream = this.#stream;
-    if (!this.#ended && !stream.destroyed) {
-      this.#ended = true;
-      this.#trailers = trailers;
-      stream.end();
-    }
-    // An answer before the request was whole: the rest of it is not wanted.
-    if (!this.#exchange.requestEnded) {
-      stream.once("finish", () => stream.close(http2().constants.NGHTTP2_NO_ERROR));
-      stream.resume();
-    }
-  }
-
-  reset(): void {
-    this.#stream.close(http2().constants.NGHTTP2_INTERNAL_ERROR);
+  get received(): number {
+    return this.#stream.overhead;
   }
 
   pauseRequest(): void {
@@ -327,52 +221,51 @@ class Http2Exchange implements ResponseWriter {
     this.#stream.resume();
   }
 
+  // -------------------------------------------------------------------------------------------- response
+
+  informational(status: number, headers: Headers): void {
+    if (!this.#headSent) this.#stream.head([":status", String(status), ...headers.flat], false);
+  }
+
+  head(status: number, headers: Headers, end: boolean): void {
+    this.#headSent = true;
+    this.#stream.head([":status", String(status), ...headers.flat], end);
+  }
+
+  data(chunk: Buffer): boolean {
+    return this.#stream.data(chunk);
+  }
+
+  onDrain(): void {
+    this.#exchange.onDownstreamDrain();
+  }
+
+  end(trailers: Headers | undefined): void {
+    const stream = this.#stream;
+    stream.end(trailers?.flat);
+    if (this.#exchange.requestEnded) return;
+    // An answer before the request was whole: the rest of it is not wanted.
+    stream.whenSent(() => stream.reset(errorCode.NO_ERROR));
+    stream.resume();
+  }
+
+  sent(): number {
+    const { sent, queued } = this.#stream;
+    return sent + queued + Math.ceil(queued / largestFrame) * frameHeadSize;
+  }
+
+  reset(): void {
+    this.#stream.reset(errorCode.INTERNAL_ERROR);
+  }
+
   /** Of a stream nothing else depends on. */
   closeAfter(): void {}
 }
 
-const listeners = {
-  data: listener((stream: Http2Exchange, chunk: Buffer) => stream.onData(chunk)),
-  trailers: listener((stream: Http2Exchange, _headers: object, _flags: number, raw?: unknown) =>
-    stream.onTrailers(raw as string[]),
-  ),
-  end: listener((stream: Http2Exchange) => stream.onEnd()),
-  drain: listener((stream: Http2Exchange) => stream.onDrain()),
-  wantTrailers: listener((stream: Http2Exchange) => stream.onWantTrailers()),
-  close: listener((stream: Http2Exchange) => stream.onClose()),
-};
-const nothing = () => undefined;
+/** Of frames as we send them, bytes. */
+const frameHeadSize = 9;
+const largestFrame = 16_384;
 
 const printable = /^[\x21-\x7e]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const badValue = /[\0-\x08\x0a-\x1f\x7f]/;
-
-/** Bytes of a frame's head, and of `:status`. */
-const FRAME = 9;
-const STATUS = 10;
-
-/** Bytes of a frame with these fields, written out. */
-function sizeOf(flat: readonly string[]): number {
-  let size = FRAME;
-  for (const part of flat) size += part.length;
-  return size;
-}
-
-function fieldsOf(raw: readonly string[]): Headers {
-  return new Headers(raw.filter((_, i) => !raw[i - (i % 2)]!.startsWith(":")));
-}
-
-/** As node:http2 takes them: what comes several times is a list. */
-export function outgoing(headers: Headers): OutgoingHttpHeaders {
-  const result: OutgoingHttpHeaders = {};
-  const { flat } = headers;
-  for (let i = 0; i < flat.length; i += 2) {
-    const name = flat[i]!;
-    const value = flat[i + 1]!;
-    const before = result[name];
-    if (before === undefined) result[name] = value;
-    else if (Array.isArray(before)) before.push(value);
-    else result[name] = [String(before), value];
-  }
-  return result;
-}

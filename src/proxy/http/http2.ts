@@ -1,16 +1,80 @@
-type Http2 = typeof import("node:http2");
-let loaded: Http2 | undefined;
+/** What both ends of HTTP/2 in the proxy share. */
+import type { ClosedBy, StreamEvents } from "../../http2/index.ts";
+import { type Bearer, charge } from "./guard.ts";
+import { fieldName } from "./headers.ts";
 
-/** node:http2, loaded when the first connection speaks it: a sidecar that needs none does not carry it. */
-export function http2(): Http2 {
-  loaded ??= process.getBuiltinModule("node:http2");
-  return loaded;
+/** Who is told what happens to a stream, and bears what it throws. */
+export interface StreamOwner extends Bearer {
+  onHead?(fields: readonly string[], end: boolean): void;
+  onData(chunk: Buffer): void;
+  onEnd(trailers: string[] | undefined): void;
+  onDrain(): void;
+  onClosed(code: number, by: ClosedBy): void;
 }
+
+/** Tells a stream's owner, and has it bear what it throws. */
+export class GuardedEvents implements StreamEvents {
+  readonly #owner: StreamOwner;
+
+  constructor(owner: StreamOwner) {
+    this.#owner = owner;
+  }
+
+  head(fields: readonly string[], end: boolean): void {
+    try {
+      this.#owner.onHead?.(fields, end);
+    } catch (error) {
+      charge(this.#owner, error);
+    }
+  }
+
+  data(chunk: Buffer): void {
+    try {
+      this.#owner.onData(chunk);
+    } catch (error) {
+      charge(this.#owner, error);
+    }
+  }
+
+  end(trailers: string[] | undefined): void {
+    try {
+      this.#owner.onEnd(trailers);
+    } catch (error) {
+      charge(this.#owner, error);
+    }
+  }
+
+  drain(): void {
+    try {
+      this.#owner.onDrain();
+    } catch (error) {
+      charge(this.#owner, error);
+    }
+  }
+
+  closed(code: number, by: ClosedBy): void {
+    try {
+      this.#owner.onClosed(code, by);
+    } catch (error) {
+      charge(this.#owner, error);
+    }
+  }
+}
+
+/** The name as it is known (`headers.ts`). */
+export function knownName(name: string): string {
+  return fieldName(name) ?? name;
+}
+
+/** Fields from `at` on, with their names as they are known. */
+export function knownNames(fields: readonly string[], at: number): string[] {
+  const result = fields.slice(at);
+  for (let i = 0; i < result.length; i += 2) result[i] = knownName(result[i]!);
+  return result;
+}
+
+/** Fields of a message that are no header fields, at most. */
+export const pseudoHeaders = 5;
 
 /** What begins every HTTP/2 connection of a client (RFC 9113, 3.4). */
 export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-
-/** Node counts pseudo-headers too. */
-export function maxHeaderPairs(fields: number): number {
-  return fields + 5;
-}
