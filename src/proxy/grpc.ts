@@ -1,10 +1,10 @@
 /**
- * One gRPC stream over HTTP/2, by `node:http2` on a socket that we open ourselves: it must leave by the address that
- * redirection lets pass, which @grpc/grpc-js cannot do; and a sidecar loads less.
+ * One gRPC stream over HTTP/2, on a socket that we open ourselves: it must leave by the address that redirection lets
+ * pass, which @grpc/grpc-js cannot do; and a sidecar loads less. Source: grpc/doc/PROTOCOL-HTTP2.md.
  */
-import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, createSecureContext } from "node:tls";
+import { Connection, type Stream } from "../http2/index.ts";
 import type { World } from "../world/index.ts";
 import { messageOf } from "./values.ts";
 
@@ -40,6 +40,9 @@ const keepalive = { interval: 20_000, timeout: 10_000 };
  */
 const connectTimeout = 5_000;
 
+/** What discovery may send before it is read, bytes. */
+const windows = { streamWindow: 4 * 1024 * 1024, connectionWindow: 16 * 1024 * 1024 };
+
 /** Opens `path`; `ended` is called once, whatever ends it. Nothing is called after `close`. */
 export async function openGrpcStream(
   world: World,
@@ -47,24 +50,25 @@ export async function openGrpcStream(
   path: string,
   on: { opened(): void; message(bytes: Buffer): void; ended(reason: string): void },
 ): Promise<GrpcStream> {
-  const { connect } = await import("node:http2");
-  let session: ClientHttp2Session | undefined;
-  let stream: ClientHttp2Stream | undefined;
+  let connection: Connection | undefined;
+  let stream: Stream | undefined;
   let over = false;
   let ping = world.after(connectTimeout, () => end(`no connection within ${connectTimeout / 1000} s`));
-  const end = (reason: string) => {
-    if (over) return;
+  const close = () => {
     over = true;
     ping.cancel();
-    stream?.destroy();
-    session?.destroy();
+    connection?.destroy();
     socket.destroy();
+  };
+  const end = (reason: string) => {
+    if (over) return;
+    close();
     on.ended(reason);
   };
   function beat() {
-    if (over || !session) return;
+    if (over || !connection) return;
     ping = world.after(keepalive.timeout, () => end("the server does not answer (keepalive)"));
-    session.ping(() => {
+    connection.ping(() => {
       if (over) return;
       ping.cancel();
       ping = world.after(keepalive.interval, () => beat());
@@ -72,48 +76,39 @@ export async function openGrpcStream(
   }
   const socket = dial(target, (problem) => {
     if (over) return;
-    if (problem) return end(problem);
+    if (problem) {
+      end(problem);
+      return;
+    }
     ping.cancel();
     ping = world.after(keepalive.interval, () => beat());
-    session = connect(`http://${target.host}:${target.port}`, {
-      createConnection: () => socket,
-      settings: { initialWindowSize: 4 * 1024 * 1024, enablePush: false },
+    connection = new Connection(socket, {
+      world,
+      role: "client",
+      ...windows,
+      events: {
+        goaway: () => end("the server said goodbye (GOAWAY)"),
+        closed: (error) => end(error ? messageOf(error) : "the connection closed"),
+      },
     });
-    session.once("connect", () => session?.setLocalWindowSize(16 * 1024 * 1024));
-    session.on("error", (error) => end(messageOf(error)));
-    session.on("goaway", () => end("the server said goodbye (GOAWAY)"));
-    session.on("close", () => end("the connection closed"));
-    stream = session.request({
-      ":method": "POST",
-      ":path": path,
-      ":scheme": target.tls ? "https" : "http",
-      ":authority": `${target.tls?.serverName ?? target.host}:${target.port}`,
-      "content-type": "application/grpc",
-      te: "trailers",
-      "user-agent": "weft-proxy",
-      ...target.headers,
-    });
-    const refused = (headers: Record<string, unknown>) => {
-      const status = headers["grpc-status"];
-      if (status === undefined) return false;
-      end(
-        `gRPC status ${String(status)}${headers["grpc-message"] ? `: ${decodeURIComponent(String(headers["grpc-message"]))}` : ""}`,
-      );
-      return true;
-    };
-    stream.on("response", (headers) => {
-      if (headers[":status"] !== 200) end(`HTTP status ${String(headers[":status"])}`);
-      else refused(headers);
-    });
-    stream.on("trailers", (headers) => refused(headers) || end("the stream ended"));
-    stream.on("error", (error) => end(messageOf(error)));
-    stream.on("close", () => end("the stream closed"));
     const read = frames((bytes) => {
       if (!over) on.message(bytes);
     });
-    stream.on("data", (chunk: Buffer) => {
-      const problem = read(chunk);
-      if (problem) end(problem);
+    stream = connection.request(requestHead(target, path), false, {
+      head(fields) {
+        const code = fieldOf(fields, ":status")!;
+        if (code.startsWith("1")) return;
+        const refusal = code === "200" ? refusalOf(fields) : `HTTP status ${code}`;
+        if (refusal) end(refusal);
+      },
+      data(chunk) {
+        const problem = read(chunk);
+        if (problem) end(problem);
+      },
+      end: (trailers) => end((trailers && refusalOf(trailers)) ?? "the stream ended"),
+      closed(code, by) {
+        if (by !== "connection") end(`the stream was closed (code ${code})`);
+      },
     });
     on.opened();
   });
@@ -122,16 +117,39 @@ export async function openGrpcStream(
       if (over || !stream) return;
       const head = Buffer.alloc(5);
       head.writeUInt32BE(message.byteLength, 1);
-      stream.write(Buffer.concat([head, message]));
+      stream.data(Buffer.concat([head, message]));
     },
-    close() {
-      over = true;
-      ping.cancel();
-      stream?.destroy();
-      session?.destroy();
-      socket.destroy();
-    },
+    close,
   };
+}
+
+function requestHead({ host, port, tls, headers = {} }: GrpcTarget, path: string): string[] {
+  const pseudo = [":method", "POST", ":path", path, ":scheme", tls ? "https" : "http"];
+  const authority = `${tls?.serverName ?? host}:${port}`;
+  const own = ["content-type", "application/grpc", "te", "trailers", "user-agent", "weft-proxy"];
+  return [...pseudo, ":authority", authority, ...own, ...Object.entries(headers).flat()];
+}
+
+/** The status that a server ends a stream with, in its head or its trailers. */
+function refusalOf(fields: readonly string[]): string | undefined {
+  const status = fieldOf(fields, "grpc-status");
+  if (status === undefined) return undefined;
+  const message = fieldOf(fields, "grpc-message");
+  return `gRPC status ${status}${message ? `: ${decoded(message)}` : ""}`;
+}
+
+/** As PROTOCOL-HTTP2 has it: what is not percent-encoded as it should be stays as it is. */
+function decoded(message: string): string {
+  try {
+    return decodeURIComponent(message);
+  } catch {
+    return message;
+  }
+}
+
+function fieldOf(fields: readonly string[], name: string): string | undefined {
+  for (let i = 0; i < fields.length; i += 2) if (fields[i] === name) return fields[i + 1];
+  return undefined;
 }
 
 function dial(target: GrpcTarget, done: (problem?: string) => void): Socket {
