@@ -82,13 +82,13 @@ export class GrpcServer {
 
   #open(stream: Stream, fields: readonly string[], connection: Duplex): void {
     stream.events = refused;
-    const valueOf = (name: string) => fields.find((_, i) => i % 2 === 1 && fields[i - 1] === name);
-    const post = valueOf(":method") === "POST";
-    if (!post || !valueOf("content-type")?.startsWith("application/grpc")) {
+    const header = (name: string) => fields.find((_, i) => i % 2 === 1 && fields[i - 1] === name);
+    const post = header(":method") === "POST";
+    if (!post || !header("content-type")?.startsWith("application/grpc")) {
       only(stream, [":status", post ? "415" : "405"]);
       return;
     }
-    if (valueOf(":path") !== this.#options.path) {
+    if (header(":path") !== this.#options.path) {
       const details = "only aggregated discovery, by increments, is served here";
       only(stream, [...answer, ...trailers(status.UNIMPLEMENTED, details)]);
       return;
