@@ -30,7 +30,7 @@ export interface ConnectionOptions {
   events: ConnectionEvents;
   /** How many streams a client may have open at once. */
   maxConcurrentStreams?: number;
-  /** Bytes that may come before they are taken: of each stream, and of the connection. */
+  /** Bytes that may come before they are taken: of each stream, and of the connection; 65,535 at least. */
   streamWindow?: number;
   connectionWindow?: number;
   /** Of the fields of a message: bytes as RFC 9113, 6.5.2, counts them, and how many. */
@@ -95,7 +95,8 @@ export class Connection {
     this.options = options;
     this.server = role === "server";
     this.#nextId = this.server ? 2 : 1;
-    this.streamWindow = streamWindow;
+    // What the peer sends before it has heard of smaller ones would be too much.
+    this.streamWindow = Math.max(streamWindow, defaultWindow);
     this.connectionWindow = Math.max(connectionWindow, defaultWindow);
     this.floods = new Floods(() => world.monotonic());
     this.highWater = options.highWater ?? defaultHighWater;

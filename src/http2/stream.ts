@@ -70,7 +70,8 @@ export class Stream {
     if (chunk.length > 0) {
       this.#waiting.push(chunk);
       this.#queued += chunk.length;
-      this.#connection.outgoing.data(this);
+      // What waited before may go with it.
+      if (this.#connection.outgoing.data(this)) this.emptied();
     }
     this.#refused ||= this.#queued >= this.#connection.highWater;
     return !this.#refused;
