@@ -185,7 +185,7 @@ class Http2Exchange implements ResponseWriter, StreamOwner {
     }
     authority ??= host;
     head.authority = authority ?? "";
-    if (bad || (authority && !plainHost.test(authority)) || (head.path && !printable.test(head.path))) {
+    if (bad || (authority && !plainHost.test(authority)) || (head.path && !goodPath.test(head.path))) {
       this.#stream.reset(errorCode.PROTOCOL_ERROR);
       return;
     }
@@ -266,6 +266,6 @@ class Http2Exchange implements ResponseWriter, StreamOwner {
 const frameHeadSize = 9;
 const largestFrame = 16_384;
 
-const printable = /^[\x21-\x7e]+$/;
+const goodPath = /^(?:\/[\x21-\x7e]*|\*)$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const badValue = /[\0-\x08\x0a-\x1f\x7f]/;
