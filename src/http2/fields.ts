@@ -4,7 +4,9 @@
 export class Malformed extends Error {}
 
 const token = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/;
-const badValue = /[\0\r\n]|^[ \t]|[ \t]$/;
+const badCharacter = /[\0\r\n]/;
+const space = 32;
+const tab = 9;
 const digits = /^\d{1,15}$/;
 /** Names that were looked at already and are well; what strangers name must not fill it. */
 const known = new Set<string>();
@@ -17,7 +19,12 @@ const ofConnection = new Set([
   "transfer-encoding",
   "upgrade",
 ]);
-const ofRequest = new Set([":method", ":scheme", ":authority", ":path"]);
+/** Pseudo-headers, a bit each. */
+const METHOD = 1;
+const SCHEME = 2;
+const AUTHORITY = 4;
+const PATH = 8;
+const STATUS = 16;
 
 export type MessageKind = "request" | "response" | "trailers";
 
@@ -26,29 +33,63 @@ export type MessageKind = "request" | "response" | "trailers";
  * Throws Malformed. Of values only what the protocol forbids is refused (NUL, CR, LF, space around): readers may want more.
  */
 export function checkFields(fields: readonly string[], kind: MessageKind): number {
-  const pseudo = new Map<string, string>();
   let length = -1;
+  /** Of the pseudo-headers: which there are, and which of them say something. */
+  let seen = 0;
+  let said = 0;
+  let others = false;
+  let method = "";
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i]!;
     const value = fields[i + 1]!;
-    if (badValue.test(value)) throw new Malformed(`the value of ${name}`);
+    if (isBad(value)) throw new Malformed(`the value of ${name}`);
     if (name.charCodeAt(0) === colon) {
-      if (pseudo.size * 2 !== i || pseudo.has(name))
-        throw new Malformed(`${name} twice, or after other fields`);
-      pseudo.set(name, value);
-    } else if (name === "content-length") {
+      const bit = pseudoHeader(name);
+      if (seen & bit || others) throw new Malformed(`${name} twice, or after other fields`);
+      seen |= bit;
+      if (value !== "") said |= bit;
+      if (bit === METHOD) method = value;
+      continue;
+    }
+    others = true;
+    if (name === "content-length") {
       if (!digits.test(value) || (length >= 0 && Number(value) !== length)) throw new Malformed(name);
       length = Number(value);
     } else if (!known.has(name)) checkName(name);
     if (name === "te" && value.toLowerCase() !== "trailers") throw new Malformed("te other than trailers");
   }
-  if (kind === "request") checkRequest(pseudo);
-  else if (kind === "response") checkResponse(pseudo);
-  else if (pseudo.size > 0) throw new Malformed("pseudo-headers in trailers");
+  if (kind === "request") checkRequest(method, seen, said);
+  else if (kind === "response") checkResponse(fields, seen);
+  else if (seen !== 0) throw new Malformed("pseudo-headers in trailers");
   return length;
 }
 
 const colon = 58;
+
+function isBad(value: string): boolean {
+  if (value === "") return false;
+  const first = value.charCodeAt(0);
+  const last = value.charCodeAt(value.length - 1);
+  if (first === space || first === tab || last === space || last === tab) return true;
+  return badCharacter.test(value);
+}
+
+function pseudoHeader(name: string): number {
+  switch (name) {
+    case ":method":
+      return METHOD;
+    case ":scheme":
+      return SCHEME;
+    case ":authority":
+      return AUTHORITY;
+    case ":path":
+      return PATH;
+    case ":status":
+      return STATUS;
+    default:
+      throw new Malformed(`${name}, which there is not`);
+  }
+}
 
 function checkName(name: string): void {
   if (!token.test(name)) throw new Malformed("the name of a field");
@@ -56,17 +97,16 @@ function checkName(name: string): void {
   if (known.size < mostKnown) known.add(name);
 }
 
-function checkRequest(pseudo: ReadonlyMap<string, string>): void {
-  for (const name of pseudo.keys()) if (!ofRequest.has(name)) throw new Malformed(`${name} in a request`);
-  const missing = (name: string) => !pseudo.get(name);
-  if (missing(":method")) throw new Malformed("no :method");
-  if (pseudo.get(":method") === "CONNECT") {
-    if (pseudo.has(":scheme") || pseudo.has(":path") || missing(":authority"))
+function checkRequest(method: string, seen: number, said: number): void {
+  if (seen & STATUS) throw new Malformed(":status in a request");
+  if (method === "") throw new Malformed("no :method");
+  if (method === "CONNECT") {
+    if (seen & (SCHEME | PATH) || (said & AUTHORITY) === 0)
       throw new Malformed("CONNECT takes :authority alone");
-  } else if (missing(":scheme") || missing(":path")) throw new Malformed("no :scheme or no :path");
+  } else if ((said & SCHEME) === 0 || (said & PATH) === 0) throw new Malformed("no :scheme or no :path");
 }
 
-function checkResponse(pseudo: ReadonlyMap<string, string>): void {
-  if (pseudo.size !== 1 || !/^[1-9]\d\d$/.test(pseudo.get(":status") ?? ""))
+function checkResponse(fields: readonly string[], seen: number): void {
+  if (seen !== STATUS || !/^[1-9]\d\d$/.test(fields[1]!))
     throw new Malformed("a response is to have :status, and that alone");
 }

@@ -138,7 +138,8 @@ export class Incoming implements FrameSink {
   }
 
   #decode(block: Buffer): { fields: string[]; tooLarge: boolean } {
-    const { maxHeaderListSize, maxFields } = { ...defaults, ...this.#connection.options };
+    const { maxHeaderListSize = defaults.maxHeaderListSize, maxFields = defaults.maxFields } =
+      this.#connection.options;
     try {
       return this.#decoder.decode(block, maxHeaderListSize, maxFields);
     } catch (error) {
