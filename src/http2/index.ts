@@ -1,3 +1,3 @@
 export { Connection, type ConnectionEvents, type ConnectionOptions } from "./connection.ts";
-export { ConnectionError, errorCode } from "./frames.ts";
+export { ConnectionError, errorCode, preface } from "./frames.ts";
 export { type ClosedBy, Stream, type StreamEvents } from "./stream.ts";

@@ -1,4 +1,5 @@
 /** Looks at a connection's first bytes without taking them: TLS ClientHello (SNI, ALPN), or HTTP. */
+import { preface } from "../../http2/index.ts";
 
 /** What the inspectors found. `undecided`: more bytes are needed. */
 export type Looked<T> = T | "undecided" | undefined;
@@ -89,7 +90,6 @@ function alpn(value: Buffer): string[] {
   return names;
 }
 
-const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 /** What a method may begin with (RFC 9110, 5.6.2: tchar); anything else is not HTTP at once. */
 const begins = /^[!#$%&'*+\-.^_`|~A-Za-z0-9]/;
 /** A request line longer than this is not waited for. */

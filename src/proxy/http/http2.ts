@@ -75,6 +75,3 @@ export function knownNames(fields: readonly string[], at: number): string[] {
 
 /** Fields of a message that are no header fields, at most. */
 export const pseudoHeaders = 5;
-
-/** What begins every HTTP/2 connection of a client (RFC 9113, 3.4). */
-export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");

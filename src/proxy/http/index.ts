@@ -1,6 +1,7 @@
 /** HTTP in the embedded proxy: what Envoy's HttpConnectionManager and router do. */
 import type { RouteConfiguration } from "#protocols/envoy/config/route/v3/route.ts";
 import type { HttpConnectionManager } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
+import { preface } from "../../http2/index.ts";
 import type {
   CompiledRoutes,
   ConnectionHandler,
@@ -12,7 +13,6 @@ import type {
 import { Deadline } from "./deadlines.ts";
 import { guarded } from "./guard.ts";
 import { Http1ServerConnection } from "./http1-server.ts";
-import { preface } from "./http2.ts";
 import { Http2ServerConnection } from "./http2-server.ts";
 import { Manager } from "./manager.ts";
 import { RouteTable } from "./routes.ts";
