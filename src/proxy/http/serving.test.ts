@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
 import { type AddressInfo, connect } from "node:net";
+import type { Readable, Writable } from "node:stream";
 import { type TestContext, test } from "node:test";
 import { Router } from "#protocols/envoy/extensions/filters/http/router/v3/router.ts";
 import { HttpConnectionManager } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
@@ -147,6 +148,69 @@ test("a backend that does not read holds the client up", async (t) => {
   await eventually("it is answered", () => answer.endsWith(String(total)));
   socket.destroy();
 });
+
+test("over HTTP/2 as well: who does not read holds up the other, and its neighbours on the connection go on", async (t) => {
+  const total = 64 * 1024 * 1024;
+  const chunk = Buffer.alloc(64 * 1024, "x");
+  /** Gives all of it, as fast as it is taken; the bytes so far. */
+  const pour = (to: Writable) => {
+    const given = { bytes: 0 };
+    const more = () => {
+      while (given.bytes < total) {
+        given.bytes += chunk.length;
+        if (!to.write(chunk)) return void to.once("drain", more);
+      }
+      to.end();
+    };
+    more();
+    return given;
+  };
+  const heldUp = (what: string, given: { bytes: number }) => {
+    let before = -1;
+    return eventually(`${what} is held up`, () => {
+      const still = given.bytes === before && given.bytes > 0;
+      before = given.bytes;
+      return still;
+    });
+  };
+  let answer: { bytes: number } | undefined;
+  let upload: IncomingMessage | undefined;
+  let read = 0;
+  const { port } = await start(t, (request, response) => {
+    if (request.url === "/down") answer = pour(response);
+    else if (request.url === "/up") {
+      upload = request;
+      request.on("end", () => response.end(String(read)));
+    } else response.end("good");
+  });
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  t.after(() => session.destroy());
+  const down = session.request({ ":path": "/down" });
+  await eventually("the answer is on its way", () => answer);
+  await heldUp("the backend", answer!);
+  assert.ok(answer!.bytes < 32 * 1024 * 1024, `${answer!.bytes} bytes were taken from the backend`);
+  const up = session.request({ ":path": "/up", ":method": "POST" });
+  const sent = pour(up);
+  await eventually("the upload is on its way", () => upload);
+  await heldUp("the client", sent);
+  assert.ok(sent.bytes < 48 * 1024 * 1024, `${sent.bytes} bytes were taken from the client`);
+  assert.equal(await textOf(session.request({ ":path": "/" })), "good");
+  let got = 0;
+  down.on("data", (data: Buffer) => {
+    got += data.length;
+  });
+  upload!.on("data", (data: Buffer) => {
+    read += data.length;
+  });
+  assert.equal(await textOf(up), String(total));
+  await eventually("all of it came", () => got === total);
+});
+
+async function textOf(stream: Readable): Promise<string> {
+  let text = "";
+  for await (const part of stream.setEncoding("utf8")) text += part;
+  return text;
+}
 
 test("draining: what is on is answered with connection: close, idle connections close, HTTP/2 gets GOAWAY", async (t) => {
   const held: ServerResponse[] = [];
