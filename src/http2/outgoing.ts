@@ -22,6 +22,8 @@ import type { Stream } from "./stream.ts";
 
 /** Below this, what goes out together is made one piece, bytes. */
 const worthSharing = 16 * 1024;
+/** Up to this, data is copied behind the head of its frame, bytes: often that is all that goes out. */
+const worthCopying = 2 * 1024;
 
 /** Connections that have something to write at the end of this turn. */
 const unwritten: Outgoing[] = [];
@@ -192,9 +194,11 @@ export class Outgoing {
     stream.sent += headSize + chunk.length;
     this.#window -= chunk.length;
     this.#floods.dataSent();
-    const head = frameHead(chunk.length, frame.DATA, 0, stream.id, 0);
+    const short = chunk.length <= worthCopying;
+    const head = frameHead(chunk.length, frame.DATA, 0, stream.id, short ? chunk.length : 0);
+    if (short) chunk.copy(head, headSize);
     this.write(head);
-    this.write(chunk);
+    if (!short) this.write(chunk);
     this.#lastData = { stream, head };
     return true;
   }

@@ -163,7 +163,7 @@ export async function dataPath(): Promise<Rig> {
   const body = "a".repeat(200);
   writeFileSync(
     join(directory, "nginx.conf"),
-    `user root; worker_processes 1; daemon off; pid ${directory}/pid; error_log /dev/null;
+    `user root; daemon off; master_process off; pid ${directory}/pid; error_log /dev/null;
      events { worker_connections 512; }
      http { access_log off; sendfile on; keepalive_requests 1000000000;
        server { listen 127.0.0.1:${backend.http};
