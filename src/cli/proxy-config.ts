@@ -6,12 +6,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Argument, type Command } from "commander";
-import { WeftError } from "../api/index.ts";
-import { loadKubeconfig } from "../kube/index.ts";
 import { type DumpedResource, type Kind, type ProxyDump, typeUrls } from "../xds/index.ts";
-import { clientOf } from "./contexts.ts";
-import { askDiscoveries } from "./discovery-pods.ts";
-import { proxyPod } from "./proxy-pod.ts";
+import { askOfProxy, type ProxyOptions, proxyArgument } from "./proxy-pod.ts";
 import { type OutputFormat, outputOption, print } from "./table.ts";
 
 /** What is asked for, in all of its spellings → the kind of resource. */
@@ -29,36 +25,18 @@ const kinds: Readonly<Record<string, Kind | undefined>> = {
   all: undefined,
 };
 
-interface Options {
-  namespace?: string;
-  context?: string;
-  kubeconfig?: string;
+interface Options extends ProxyOptions {
   output: OutputFormat;
 }
 
 export function define(command: Command): void {
-  outputOption(command)
-    .addArgument(new Argument("<kind>", "what to show").choices(Object.keys(kinds)))
-    .argument(
-      "<pod>",
-      "the proxy's pod: POD[.NAMESPACE], or deploy/NAME[.NAMESPACE], sts/…, ds/… for the first of its pods",
-    )
-    .option("-n, --namespace <name>", "the pod's namespace (default: the context's)")
-    .option("--context <name>", "context of the cluster that is asked (default: the current one)")
-    .option("--kubeconfig <file>", "the kubeconfig that has the context (default: the one that kubectl uses)")
-    .action(show);
+  outputOption(command).addArgument(new Argument("<kind>", "what to show").choices(Object.keys(kinds)));
+  proxyArgument(command).action(show);
 }
 
 async function show(asked: string, pod: string, options: Options): Promise<void> {
-  const cluster = clientOf(options.context, options.kubeconfig);
-  const own = options.namespace ?? loadKubeconfig(options.kubeconfig).context(cluster.context).namespace;
-  const name = await proxyPod(cluster.client, pod, own);
   const kind = kinds[asked];
-  const query = new URLSearchParams({ proxy: name, ...(kind && { kind }) });
-  const answers = await askDiscoveries(cluster, `/debug/config?${query}`);
-  const answer = answers.find(({ status }) => status === 200);
-  if (!answer) throw new WeftError("PROXY_NOT_CONNECTED", { proxy: name });
-  const { resources } = JSON.parse(answer.body) as ProxyDump;
+  const { resources } = await askOfProxy<ProxyDump>("/debug/config", pod, options, kind ? { kind } : {});
   const json = options.output === "table" ? [] : await asJson(resources);
   const tables = await import("./proxy-config-tables.ts");
   const tableOf: Record<Kind, (resources: DumpedResource[]) => string> = {

@@ -1,43 +1,22 @@
 /** `weft why`: which fields of which objects are behind what a proxy does. */
 import type { Command } from "commander";
-import { WeftError } from "../api/index.ts";
-import { loadKubeconfig } from "../kube/index.ts";
 import type { Origin, Reason } from "../traffic/index.ts";
-import { clientOf } from "./contexts.ts";
-import { askDiscoveries } from "./discovery-pods.ts";
-import { proxyPod } from "./proxy-pod.ts";
+import { askOfProxy, type ProxyOptions, proxyArgument } from "./proxy-pod.ts";
 import { type OutputFormat, outputOption, print } from "./table.ts";
 
-interface Options {
-  namespace?: string;
-  context?: string;
-  kubeconfig?: string;
+interface Options extends ProxyOptions {
   output: OutputFormat;
 }
 
 export function define(command: Command): void {
-  outputOption(command)
-    .argument(
-      "<pod>",
-      "the proxy's pod: POD[.NAMESPACE], or deploy/NAME[.NAMESPACE], sts/…, ds/… for the first of its pods",
-    )
+  proxyArgument(outputOption(command))
     .argument("[host]", "only calls to this host, as clients write it: catalog, shop.example:8080, or a URL")
-    .option("-n, --namespace <name>", "the pod's namespace (default: the context's)")
-    .option("--context <name>", "context of the cluster that is asked (default: the current one)")
-    .option("--kubeconfig <file>", "the kubeconfig that has the context (default: the one that kubectl uses)")
     .action(show);
 }
 
 async function show(pod: string, host: string | undefined, options: Options): Promise<void> {
-  const cluster = clientOf(options.context, options.kubeconfig);
-  const own = options.namespace ?? loadKubeconfig(options.kubeconfig).context(cluster.context).namespace;
-  const proxy = await proxyPod(cluster.client, pod, own);
   const called = host?.replace(/^[a-z]+:\/\//, "").replace(/\/.*$/, "");
-  const query = new URLSearchParams({ proxy, ...(called && { host: called }) });
-  const answers = await askDiscoveries(cluster, `/debug/reasons?${query}`);
-  const answer = answers.find(({ status }) => status === 200);
-  if (!answer) throw new WeftError("PROXY_NOT_CONNECTED", { proxy });
-  const found = JSON.parse(answer.body) as Reason[];
+  const found = await askOfProxy<Reason[]>("/debug/reasons", pod, options, called ? { host: called } : {});
   await print(options.output, found, () => text(found, called));
 }
 
