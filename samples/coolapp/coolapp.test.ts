@@ -8,6 +8,7 @@ import { hostname } from "node:os";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
+import { eventually } from "../../test/support/eventually.ts";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const running = new Set<ChildProcess>();
@@ -104,11 +105,11 @@ describe("the applications of coolapp", () => {
     const slow = await listening((_, response) => answers.push(() => response.end("late")));
     const hop = await start("hop", "--name=hop", `--next=${slow}`);
     const answer = ask(hop.url);
-    while (answers.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await eventually("the first request comes", () => answers.length === 1);
     hop.child.kill("SIGTERM");
     // Who has not heard yet still comes, and is asked to close.
     const other = ask(hop.url);
-    while (answers.length === 1) await new Promise((resolve) => setTimeout(resolve, 5));
+    await eventually("the second request comes", () => answers.length === 2);
     answers[1]!();
     assert.deepEqual(await other, { status: 200, text: "hop => late\n" });
     const ended = once(hop.child, "exit");
