@@ -8,12 +8,12 @@ import type { Timer, World } from "../world/index.ts";
 import { Floods } from "./floods.ts";
 import {
   ConnectionError,
+  checkWindow,
   defaultWindow,
   errorCode,
   frame,
   goawayFrame,
   largestStreamId,
-  largestWindow,
   numberFrame,
   pingFrame,
   preface,
@@ -266,8 +266,7 @@ export class Connection {
   rewindow(value: number): void {
     for (const stream of this.#streams.values()) {
       stream.sendWindow += value - this.peerWindow;
-      if (stream.sendWindow > largestWindow)
-        throw new ConnectionError(errorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1");
+      checkWindow(stream.sendWindow);
       this.outgoing.widen(0, stream);
     }
     this.peerWindow = value;

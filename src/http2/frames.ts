@@ -61,6 +61,11 @@ export const defaultWindow = 65_535;
 export const largestWindow = 2 ** 31 - 1;
 export const largestStreamId = 2 ** 31 - 1;
 
+/** A window that grew to this size; throws when no window may (RFC 9113, 6.9.1). */
+export function checkWindow(size: number): void {
+  if (size > largestWindow) throw new ConnectionError(errorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1");
+}
+
 /** The head of a frame, and room for `payload` bytes behind it. */
 export function frameHead(
   length: number,

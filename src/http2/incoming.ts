@@ -3,6 +3,7 @@ import type { Connection } from "./connection.ts";
 import { checkFields, Malformed, type MessageKind } from "./fields.ts";
 import {
   ConnectionError,
+  checkWindow,
   defaultFrameSize,
   errorCode,
   flag,
@@ -297,7 +298,7 @@ export class Incoming implements FrameSink {
         connection.peerStreams = value;
         break;
       case setting.INITIAL_WINDOW_SIZE:
-        if (value > largestWindow) tooWide();
+        checkWindow(value);
         connection.rewindow(value);
         break;
       case setting.MAX_FRAME_SIZE:
@@ -356,8 +357,4 @@ function wrong(message: string): never {
 
 function wrongSize(of: string): never {
   throw new ConnectionError(errorCode.FRAME_SIZE_ERROR, `the size of ${of}`);
-}
-
-function tooWide(): never {
-  throw new ConnectionError(errorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1");
 }

@@ -5,16 +5,14 @@
 import type { Duplex } from "node:stream";
 import type { Floods } from "./floods.ts";
 import {
-  ConnectionError,
+  checkWindow,
   defaultFrameSize,
   defaultWindow,
-  errorCode,
   flag,
   frame,
   frameHead,
   headersFrames,
   headSize,
-  largestWindow,
   numberFrame,
 } from "./frames.ts";
 import { HpackEncoder } from "./hpack.ts";
@@ -119,8 +117,7 @@ export class Outgoing {
   widen(bytes: number, stream?: Stream): void {
     if (!stream) {
       this.#window += bytes;
-      if (this.#window > largestWindow)
-        throw new ConnectionError(errorCode.FLOW_CONTROL_ERROR, "a window above 2^31-1");
+      checkWindow(this.#window);
       this.#sendHeld();
     } else if (this.#held.has(stream) && this.data(stream)) stream.emptied();
   }

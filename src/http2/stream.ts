@@ -1,6 +1,6 @@
 /** One stream: a request and its response, as their owner sees them. Source: RFC 9113, 5. */
 import type { Connection } from "./connection.ts";
-import { errorCode } from "./frames.ts";
+import { defaultFrameSize, errorCode, headSize } from "./frames.ts";
 
 /** How a stream came to its end: both ways did, or somebody cut it off. */
 export type ClosedBy = "both" | "us" | "peer" | "connection";
@@ -101,6 +101,11 @@ export class Stream {
   /** Nothing will be given to send any more: what was given is out or waits. */
   get ending(): boolean {
     return this.localEnded || this.#end !== undefined;
+  }
+
+  /** Bytes of frames: those that went, and those that what waits will need. */
+  get given(): number {
+    return this.sent + this.#queued + Math.ceil(this.#queued / defaultFrameSize) * headSize;
   }
 
   /** Bytes that wait here for a window, or for the socket. */

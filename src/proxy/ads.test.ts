@@ -8,9 +8,10 @@ import {
   DeltaDiscoveryRequest,
   DeltaDiscoveryResponse,
 } from "#protocols/envoy/service/discovery/v3/discovery.ts";
+import { messages as cutMessages } from "../http2/index.ts";
 import { SimulatedWorld } from "../world/index.ts";
 import { AdsClient, type Delivered, type OpenStream, typeUrls } from "./ads.ts";
-import { frames, openGrpcStream } from "./grpc.ts";
+import { openGrpcStream } from "./grpc.ts";
 
 const { cluster, endpoints } = typeUrls;
 
@@ -197,7 +198,7 @@ test("gRPC messages come whole, however the bytes are cut", () => {
         }),
       );
       const got: Buffer[] = [];
-      const read = frames((message) => got.push(Buffer.from(message)));
+      const read = cutMessages(1024 * 1024, (message) => got.push(Buffer.from(message)));
       let at = 0;
       for (const cut of [...cuts, bytes.length]) {
         assert.equal(read(bytes.subarray(at, at + cut)), undefined);

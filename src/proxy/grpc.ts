@@ -4,7 +4,7 @@
  */
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, createSecureContext } from "node:tls";
-import { Connection, type Stream } from "../http2/index.ts";
+import { Connection, fieldOf, framed, keepAlive, messages, type Stream } from "../http2/index.ts";
 import type { World } from "../world/index.ts";
 import { messageOf } from "./values.ts";
 
@@ -32,8 +32,6 @@ export interface GrpcStream {
 
 /** What a server may send in one message; a config of thousands of services stays far below. */
 const largest = 256 * 1024 * 1024;
-/** A connection whose far end is gone is noticed within the sum of these, ms. */
-const keepalive = { interval: 20_000, timeout: 10_000 };
 /**
  * How long TCP and TLS may take together, ms. Without it a SYN that was translated to a pod that had just gone is sent
  * again to the same address for two minutes: the kernel keeps to what it chose at first.
@@ -53,10 +51,12 @@ export async function openGrpcStream(
   let connection: Connection | undefined;
   let stream: Stream | undefined;
   let over = false;
-  let ping = world.after(connectTimeout, () => end(`no connection within ${connectTimeout / 1000} s`));
+  let timer: { cancel(): void } = world.after(connectTimeout, () =>
+    end(`no connection within ${connectTimeout / 1000} s`),
+  );
   const close = () => {
     over = true;
-    ping.cancel();
+    timer.cancel();
     connection?.destroy();
     socket.destroy();
   };
@@ -65,23 +65,13 @@ export async function openGrpcStream(
     close();
     on.ended(reason);
   };
-  function beat() {
-    if (over || !connection) return;
-    ping = world.after(keepalive.timeout, () => end("the server does not answer (keepalive)"));
-    connection.ping(() => {
-      if (over) return;
-      ping.cancel();
-      ping = world.after(keepalive.interval, () => beat());
-    });
-  }
   const socket = dial(target, (problem) => {
     if (over) return;
     if (problem) {
       end(problem);
       return;
     }
-    ping.cancel();
-    ping = world.after(keepalive.interval, () => beat());
+    timer.cancel();
     connection = new Connection(socket, {
       world,
       role: "client",
@@ -91,7 +81,8 @@ export async function openGrpcStream(
         closed: (error) => end(error ? messageOf(error) : "the connection closed"),
       },
     });
-    const read = frames((bytes) => {
+    timer = keepAlive(world, connection, () => end("the server does not answer (keepalive)"));
+    const read = messages(largest, (bytes) => {
       if (!over) on.message(bytes);
     });
     stream = connection.request(requestHead(target, path), false, {
@@ -103,7 +94,7 @@ export async function openGrpcStream(
       },
       data(chunk) {
         const problem = read(chunk);
-        if (problem) end(problem);
+        if (problem) end(problem[1]);
       },
       end: (trailers) => end((trailers && refusalOf(trailers)) ?? "the stream ended"),
       closed(code, by) {
@@ -115,9 +106,7 @@ export async function openGrpcStream(
   return {
     send(message) {
       if (over || !stream) return;
-      const head = Buffer.alloc(5);
-      head.writeUInt32BE(message.byteLength, 1);
-      stream.data(Buffer.concat([head, message]));
+      for (const part of framed([message])) stream.data(part);
     },
     close,
   };
@@ -147,11 +136,6 @@ function decoded(message: string): string {
   }
 }
 
-function fieldOf(fields: readonly string[], name: string): string | undefined {
-  for (let i = 0; i < fields.length; i += 2) if (fields[i] === name) return fields[i + 1];
-  return undefined;
-}
-
 function dial(target: GrpcTarget, done: (problem?: string) => void): Socket {
   const { host, port, localAddress, tls } = target;
   const options = { host, port, noDelay: true, ...(localAddress ? { localAddress } : {}) };
@@ -179,31 +163,4 @@ function dial(target: GrpcTarget, done: (problem?: string) => void): Socket {
   socket.once("error", (error) => tell(messageOf(error)));
   socket.once("close", () => tell("the connection closed"));
   return socket;
-}
-
-/** Cuts a byte stream into gRPC messages (length-prefixed, uncompressed). */
-export function frames(give: (message: Buffer) => void): (chunk: Buffer) => string | undefined {
-  let parts: Buffer[] = [];
-  let have = 0;
-  let wanted = 5;
-  return (chunk) => {
-    parts.push(chunk);
-    have += chunk.length;
-    while (have >= wanted) {
-      const all = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
-      parts = [all];
-      const length = all.readUInt32BE(1);
-      if (all[0] !== 0) return "a compressed message, which was not asked for";
-      if (length > largest) return `a message of ${length} bytes`;
-      if (have < 5 + length) {
-        wanted = 5 + length;
-        break;
-      }
-      give(all.subarray(5, 5 + length));
-      parts = [all.subarray(5 + length)];
-      have -= 5 + length;
-      wanted = 5;
-    }
-    return undefined;
-  };
 }

@@ -3,8 +3,9 @@ import { once } from "node:events";
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from "node:http2";
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
 import { test } from "node:test";
+import { framed, grpcStatus } from "../http2/index.ts";
 import { SimulatedWorld, type World } from "../world/index.ts";
-import { type Call, framed, GrpcServer, status } from "./grpc.ts";
+import { type Call, GrpcServer } from "./grpc.ts";
 
 const path = "/test.Service/Talk";
 
@@ -96,7 +97,7 @@ test("a message goes out in its parts as one, and the stream ends with a status"
     call.send(framed([Buffer.from("head "), Buffer.from(body)]), resolve),
   );
   await left;
-  call.end(status.UNAVAILABLE, "100 % gone, a/b,\nümlaut 🙂");
+  call.end(grpcStatus.UNAVAILABLE, "100 % gone, a/b,\nümlaut 🙂");
   await new Promise<void>((resolve) => call.send(framed([Buffer.from("too late")]), resolve));
   const [trailers] = (await once(stream, "trailers")) as [Record<string, unknown>];
   assert.equal(trailers["grpc-status"], "14");

@@ -3,9 +3,9 @@
  * once for all of them: a short response as a whole, of a long one its resources. Field numbers:
  * envoy/service/discovery/v3/discovery.proto.
  */
+import { framed } from "../http2/index.ts";
 import type { Timer, World } from "../world/index.ts";
 import { type Encoded, type Kind, typeUrls } from "./encode/index.ts";
-import { framed } from "./grpc.ts";
 
 export interface Content {
   kind: Kind;

@@ -5,10 +5,11 @@
 import type { Duplex } from "node:stream";
 import { DeltaDiscoveryRequest } from "#protocols/envoy/service/discovery/v3/discovery.ts";
 import type { Change, Collection, Engine, Source } from "../collections/index.ts";
+import { type GrpcStatus, grpcStatus } from "../http2/index.ts";
 import type { Locality, Proxy as MeshProxy, ScopeConfig } from "../traffic/index.ts";
 import type { Timer, World } from "../world/index.ts";
 import type { Kind, TlsSecret } from "./encode/index.ts";
-import { type Call, type CallHandlers, GrpcServer, type Status, status } from "./grpc.ts";
+import { type Call, type CallHandlers, GrpcServer } from "./grpc.ts";
 import { type Introduction, introductionOf } from "./node.ts";
 import { Pacer } from "./pacer.ts";
 import { Messages } from "./response.ts";
@@ -157,7 +158,7 @@ class Ads implements XdsServer {
           session,
           disconnect: (details) => {
             this.#closed(connection);
-            call.end(status.UNAVAILABLE, details);
+            call.end(grpcStatus.UNAVAILABLE, details);
           },
         };
     }
@@ -180,7 +181,7 @@ class Ads implements XdsServer {
     const over = () => {
       if (connection) this.#closed(connection);
     };
-    const refuse = (code: Status, details: string) => {
+    const refuse = (code: GrpcStatus, details: string) => {
       this.#options.log?.(`refused a proxy at ${call.peer}: ${details}`);
       over();
       call.end(code, details);
@@ -194,7 +195,7 @@ class Ads implements XdsServer {
           connection?.session.receive(request as Request);
         } catch (error) {
           this.#options.log?.("serving a proxy", error);
-          refuse(status.INTERNAL, error instanceof Error ? error.message : String(error));
+          refuse(grpcStatus.INTERNAL, error instanceof Error ? error.message : String(error));
         }
       },
       ended: over,
@@ -205,13 +206,13 @@ class Ads implements XdsServer {
   #introduce(
     call: Call,
     { node }: DeltaDiscoveryRequest,
-    refuse: (code: Status, details: string) => void,
+    refuse: (code: GrpcStatus, details: string) => void,
   ): Connection | undefined {
     let introduction: Introduction;
     try {
       introduction = introductionOf(node);
     } catch (error) {
-      refuse(status.INVALID_ARGUMENT, (error as Error).message);
+      refuse(grpcStatus.INVALID_ARGUMENT, (error as Error).message);
       return undefined;
     }
     const { pod, proxy: said } = introduction;
@@ -219,13 +220,13 @@ class Ads implements XdsServer {
     const proxy = { ...said, ...facts };
     const peer = this.#peers.get(call.connection);
     if (!peer) {
-      refuse(status.UNAUTHENTICATED, "a workload's certificate of this mesh is needed");
+      refuse(grpcStatus.UNAUTHENTICATED, "a workload's certificate of this mesh is needed");
       return undefined;
     }
     if (peer.namespace !== proxy.namespace || peer.serviceAccount !== proxy.serviceAccount) {
       const says = `${proxy.namespace}/${proxy.serviceAccount}`;
       const is = `${peer.namespace}/${peer.serviceAccount}`;
-      refuse(status.PERMISSION_DENIED, `the node says it is ${says}, its certificate is for ${is}`);
+      refuse(grpcStatus.PERMISSION_DENIED, `the node says it is ${says}, its certificate is for ${is}`);
       return undefined;
     }
     const { world, traffic, secrets } = this.#options;
@@ -239,7 +240,7 @@ class Ads implements XdsServer {
       systemVersion: () => this.#systemVersion(),
       onFault: (error) => {
         this.#options.log?.(`serving ${proxy.id}`, error);
-        refuse(status.INTERNAL, error instanceof Error ? error.message : String(error));
+        refuse(grpcStatus.INTERNAL, error instanceof Error ? error.message : String(error));
       },
       onRejection: (kind, { name, reason }) =>
         this.#options.log?.(`${proxy.id} rejected ${kind} ${name}: ${reason}`),

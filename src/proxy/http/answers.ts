@@ -1,6 +1,7 @@
 /** Answers of the proxy's own, and what it says of itself in those of others. */
+import { grpcMessage } from "../../http2/index.ts";
 import type { LocalReply } from "./filter.ts";
-import { grpcMessage, grpcStatusOf } from "./grpc.ts";
+import { grpcStatusOf } from "./grpc.ts";
 import { Headers } from "./headers.ts";
 import type { Manager } from "./manager.ts";
 import { PEER, PEER_ID } from "./peer-metadata.ts";

@@ -94,8 +94,3 @@ export function grpcTimeout(text: string | undefined): number | undefined {
   const unit = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 0.001, n: 0.000_001 }[match[2] as "H"];
   return Math.ceil(Number(match[1]) * unit);
 }
-
-/** grpc-message's percent encoding. */
-export function grpcMessage(text: string): string {
-  return text.replace(/[^\x20-\x24\x26-\x7e]/g, (character) => encodeURIComponent(character));
-}

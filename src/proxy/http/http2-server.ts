@@ -250,8 +250,7 @@ class Http2Exchange implements ResponseWriter, StreamOwner {
   }
 
   sent(): number {
-    const { sent, queued } = this.#stream;
-    return sent + queued + Math.ceil(queued / largestFrame) * frameHeadSize;
+    return this.#stream.given;
   }
 
   reset(): void {
@@ -261,10 +260,6 @@ class Http2Exchange implements ResponseWriter, StreamOwner {
   /** Of a stream nothing else depends on. */
   closeAfter(): void {}
 }
-
-/** Of frames as we send them, bytes. */
-const frameHeadSize = 9;
-const largestFrame = 16_384;
 
 const goodPath = /^(?:\/[\x21-\x7e]*|\*)$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
