@@ -13,20 +13,12 @@ import {
   services,
 } from "../../../src/api/index.ts";
 import type { Fleet } from "../../support/fleet.ts";
-import { fleetOf, imported, label, texts } from "./in-process.ts";
+import { bothServe, fleetOf, imported, label, texts } from "./in-process.ts";
 
 describe("two clusters export the same service", () => {
   let fleet: Fleet;
   before(async () => {
-    fleet = await fleetOf("c1", "c2");
-    for (const [cluster, address] of [
-      ["c1", "10.10.0.7"],
-      ["c2", "10.12.0.7"],
-    ] as const) {
-      await fleet.makeService(cluster, "serve");
-      await fleet.setEndpoints(cluster, "serve", [address]);
-      await fleet.exportService(cluster, "serve");
-    }
+    fleet = await bothServe();
     await fleet.pass(2);
   });
   after(() => fleet.close());

@@ -17,6 +17,20 @@ export async function fleetOf(...names: string[]): Promise<Fleet> {
   return fleet;
 }
 
+/** c1 and c2, which both export the service `serve`, with one endpoint each: 10.10.0.7 and 10.12.0.7. */
+export async function bothServe(): Promise<Fleet> {
+  const fleet = await fleetOf("c1", "c2");
+  for (const [cluster, address] of [
+    ["c1", "10.10.0.7"],
+    ["c2", "10.12.0.7"],
+  ] as const) {
+    await fleet.makeService(cluster, "serve");
+    await fleet.setEndpoints(cluster, "serve", [address]);
+    await fleet.exportService(cluster, "serve");
+  }
+  return fleet;
+}
+
 /** A ServiceImport in the namespace demo. */
 export const importOf = (fleet: Fleet, cluster: string, name: string) =>
   fleet.of(cluster).person.get(serviceImports, `demo/${name}`);

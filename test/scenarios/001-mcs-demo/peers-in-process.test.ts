@@ -12,7 +12,7 @@ import {
 } from "../../../src/api/index.ts";
 import type { Fleet } from "../../support/fleet.ts";
 import { importedSlices } from "../../support/imported.ts";
-import { eventsOn, fleetOf, imported, importOf } from "./in-process.ts";
+import { bothServe, eventsOn, fleetOf, imported, importOf } from "./in-process.ts";
 
 const all = ["c1", "c2", "c3"];
 
@@ -21,15 +21,7 @@ describe("peers that go", () => {
   const alone = ["serve c1 10.10.0.7"];
   let fleet: Fleet;
   before(async () => {
-    fleet = await fleetOf("c1", "c2");
-    for (const [cluster, address] of [
-      ["c1", "10.10.0.7"],
-      ["c2", "10.12.0.7"],
-    ] as const) {
-      await fleet.makeService(cluster, "serve");
-      await fleet.setEndpoints(cluster, "serve", [address]);
-      await fleet.exportService(cluster, "serve");
-    }
+    fleet = await bothServe();
     await fleet.pass(20);
     assert.deepEqual(await imported(fleet, "c1"), both);
   });
