@@ -2,12 +2,12 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { Agent, request } from "node:https";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import type { TLSSocket } from "node:tls";
 import { eventually } from "../../test/support/eventually.ts";
+import { freePort } from "../../test/support/ports.ts";
 import { realWorld } from "../world/index.ts";
 import { noEnvoy, startEnvoy } from "../xds/testing/envoy.ts";
 import { makeRequest, SdsFiles, sdsOf } from "./index.ts";
@@ -108,15 +108,6 @@ function bootstrap(port: number): object {
       ],
     },
   };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
 }
 
 test("Envoy serves with the files, checks per trust domain, and takes up what changes", {

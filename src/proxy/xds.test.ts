@@ -6,6 +6,7 @@ import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { eventually } from "../../test/support/eventually.ts";
+import { freePort } from "../../test/support/ports.ts";
 import { makeCa, type TestCa } from "../xds/testing/certificates.ts";
 import {
   anyPath,
@@ -39,14 +40,6 @@ async function listening(server: ReturnType<typeof createServer>): Promise<numbe
 }
 
 const application = (name: string) => listening(createServer((_, response) => response.end(name)));
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 function get(headers = {}): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {

@@ -13,7 +13,7 @@ import { defaultCluster, LabState, writeKeys } from "../../src/lab/index.ts";
 import { realWorld, timestamp } from "../../src/world/index.ts";
 import { startApiServer } from "../real/api-server.ts";
 import { findProgram, keptPrograms } from "../real/programs.ts";
-import { residentOf } from "../support/processes.ts";
+import { cpuOf, residentOf } from "../support/processes.ts";
 import { percentile, type Report } from "./figures.ts";
 import { monotonic } from "./observe.ts";
 import { inParallel, populate, sliceOf } from "./population.ts";
@@ -91,14 +91,15 @@ async function measure(report: Report, which: string, server: Measured, limits: 
   const patch = (i: number) =>
     client.patch(configMaps, { namespace, name: `m${i % callers}` }, { data: { key: String(i) } });
   const writes = 4_000;
-  const [began, cpu] = [monotonic(), cpuOf(pids)];
+  const used = () => pids.reduce((sum, pid) => sum + cpuOf(pid), 0);
+  const [began, cpu] = [monotonic(), used()];
   // Each caller has an object of its own: nobody waits for another's conflict.
   await inParallel(callers, callers, async (caller) => {
     for (let i = caller; i < writes; i += callers) await patch(i);
   });
   const seconds = (monotonic() - began) / 1000;
   report.figure(`patches by ${callers} callers`, writes / seconds, "/s", limit(limits.patches));
-  report.figure("CPU per write", (cpuOf(pids) - cpu) / writes, "ms", limit(limits.cpu));
+  report.figure("CPU per write", (used() - cpu) / writes, "ms", limit(limits.cpu));
 
   for (const { metadata } of (await client.list(endpointSlices, { namespace })).items) {
     await client.delete(endpointSlices, metadata);
@@ -106,16 +107,6 @@ async function measure(report: Report, which: string, server: Measured, limits: 
   report.step(`${which}: 1,000 services, 10,000 endpoints`);
   await populate(client);
   report.figure("resident at 1,000 services, 10,000 endpoints", resident(), "MB", limit(limits.full));
-}
-
-/** Milliseconds of CPU that the processes have used: /proc/PID/stat counts hundredths of a second. */
-function cpuOf(pids: readonly number[]): number {
-  return pids.reduce((sum, pid) => {
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
-      .replace(/^.*\) /s, "")
-      .split(" ");
-    return sum + 10 * (Number(fields[11]) + Number(fields[12]));
-  }, 0);
 }
 
 async function startReal(programs: string, fsync: boolean): Promise<Measured & AsyncDisposable> {

@@ -9,7 +9,6 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Bootstrap } from "#protocols/envoy/config/bootstrap/v3/bootstrap.ts";
@@ -22,6 +21,7 @@ import { clientTls, pack, serverTls, socketAddress, tcpFilter } from "../../src/
 import type { Issued } from "../../src/xds/testing/certificates.ts";
 import { findEnvoy } from "../../src/xds/testing/envoy.ts";
 import { cluster, filter, header, prefix, router, seconds, text, to } from "../differential/http.ts";
+import { freePort } from "../support/ports.ts";
 
 export type Kind = "Envoy" | "embedded proxy";
 
@@ -200,14 +200,6 @@ export async function dataPath(): Promise<Rig> {
       rmSync(directory, { recursive: true, force: true });
     },
   };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
 }
 
 /** Until it answers; a proxy needs a moment to start. */

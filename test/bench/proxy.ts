@@ -11,7 +11,9 @@ import { once } from "node:events";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { makeCa } from "../../src/xds/testing/certificates.ts";
-import { answers, dataPath, freePort, type Kind, kinds, type Rig, readProfile, server, type Wanted } from "./data-path.ts"; // biome-ignore format: one line
+import { freePort } from "../support/ports.ts";
+import { cpuOf } from "../support/processes.ts";
+import { answers, dataPath, type Kind, kinds, type Rig, readProfile, server, type Wanted } from "./data-path.ts"; // biome-ignore format: one line
 import type { Benchmark, Report } from "./figures.ts";
 import { download, h2load, type Load, wrk } from "./load.ts";
 
@@ -85,14 +87,6 @@ async function start(
   return { port: behind!, processes };
 }
 
-/** utime + stime of all threads of these, seconds. */
-function cpuOf(processes: ChildProcess[]): number {
-  return processes.reduce((sum, { pid }) => {
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
-    return sum + (Number(fields[11]) + Number(fields[12])) / 100;
-  }, 0);
-}
-
 /** Load as long as agreed, after some that does not count; what it cost. */
 async function measure(
   report: Report,
@@ -103,9 +97,10 @@ async function measure(
   const { port, processes } = await start(rig, kind, proxies);
   report.step(`${what}, ${kind}: ${warmUp + duration} s`);
   send(port, warmUp);
-  const before = cpuOf(processes);
+  const used = () => processes.reduce((sum, { pid }) => sum + cpuOf(pid!), 0) / 1000;
+  const before = used();
   const load = send(port, duration);
-  const cpu = cpuOf(processes) - before;
+  const cpu = used() - before;
   if (load.bad) throw new Error(`${kind}: not every answer was good`);
   return { ...load, cpu, processes };
 }

@@ -2,7 +2,6 @@
 import "reflect-metadata"; // the X.509 library's dependency injection wants it first
 import assert from "node:assert/strict";
 import { createPrivateKey, webcrypto } from "node:crypto";
-import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -17,6 +16,7 @@ import type { FilterChain } from "../../src/traffic/index.ts";
 import { type TestMesh, testMesh, workload } from "../../src/traffic/testing.ts";
 import { encodeListener, encodeUpstream } from "../../src/xds/encode/index.ts";
 import { makeCa } from "../../src/xds/testing/certificates.ts";
+import { freePort } from "../support/ports.ts";
 import { exchange, listening, type Resources, startBoth } from "./harness.ts";
 import { http, to } from "./http.ts";
 
@@ -311,15 +311,6 @@ async function revocations(ca: { ca: string; key: string }, certificates: string
     signingKey: await webcrypto.subtle.importKey("pkcs8", der, ecdsa, false, ["sign"]),
   });
   return crl.toString("pem").replace(/ CRL-/g, " X509 CRL-"); // as OpenSSL has it
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 test("the port of an original destination may be another", async (t) => {

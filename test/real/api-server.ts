@@ -5,13 +5,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KubeClient, transportFor } from "../../src/kube/index.ts";
 import { makeClusterPki } from "../../src/lab/pki.ts";
 import { defaultCluster } from "../../src/lab/spec.ts";
 import { realWorld, sleep } from "../../src/world/index.ts";
+import { freePort } from "../support/ports.ts";
 import { findProgram } from "./programs.ts";
 
 export interface RealApiServer {
@@ -144,16 +144,6 @@ async function isReady(client: KubeClient): Promise<boolean> {
   } catch {
     return false;
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (typeof address !== "object" || !address) throw new Error("no port is free");
-  return address.port;
 }
 
 const tail = (path: string) => readFileSync(path, "utf8").split("\n").slice(-20).join("\n");
