@@ -403,6 +403,7 @@ export async function startDiscovery(options: DiscoveryOptions): Promise<Discove
     identity: options.identity,
     elected: options.elected ?? false,
     what: "discovery",
+    patient: true, // proxies are served by all
     lead,
     log,
   });

@@ -75,8 +75,9 @@ export async function weftImage(
   return {
     name,
     layers,
+    entrypoint: ["/usr/bin/node", "/weft/main.js"],
     // Half of what Node sets aside for itself, for a program that does little most of the time.
-    entrypoint: ["/usr/bin/node", "--max-semi-space-size=2", "--v8-pool-size=1", "/weft/main.js"],
+    env: ["NODE_OPTIONS=--max-semi-space-size=2 --v8-pool-size=1"],
   };
 }
 

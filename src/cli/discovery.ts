@@ -87,7 +87,7 @@ async function run(options: Options): Promise<void> {
  * (NODE_OPTIONS does not take this flag.)
  */
 export function keepHeapSmall(): void {
-  setFlagsFromString("--heap-growing-percent=20");
+  setFlagsFromString("--heap-growing-percent=30");
 }
 
 /** Until everything has been heard. */

@@ -13,6 +13,8 @@ export interface LeadOptions {
   elected: boolean;
   /** What the log calls it: `control plane`. */
   what: string;
+  /** Where nobody waits for what a leader writes: its Lease has `elect`'s times. */
+  patient?: boolean;
   /** Begins to write, until the signal is aborted. */
   lead: (term: AbortSignal) => void;
   log: (line: string, error?: unknown) => void;
@@ -25,11 +27,11 @@ export interface Leading {
   abandon(): void;
 }
 
-/** A leader that was killed is replaced in 4.2 s at most. */
-const election = { leaseDuration: 3_000, renewDeadline: 2_000, retryPeriod: 1_000 };
+/** A leader that was killed is replaced in 4.2 s at most. Milliseconds. */
+const prompt = { leaseDuration: 3_000, renewDeadline: 2_000, retryPeriod: 1_000 };
 
 export function startLeading(options: LeadOptions): Leading {
-  const { elected, what, lead, log, ...candidate } = options;
+  const { elected, what, patient, lead, log, ...candidate } = options;
   if (!elected) {
     const term = new AbortController();
     lead(term.signal);
@@ -40,7 +42,7 @@ export function startLeading(options: LeadOptions): Leading {
   }
   const candidacy = elect({
     ...candidate,
-    ...election,
+    ...(!patient && prompt),
     onLeading: (term) => {
       log(`this ${what} leads`);
       term.addEventListener("abort", () => log(`this ${what} does not lead any more`));

@@ -2,7 +2,7 @@
  * A proxy as far as discovery can tell: takes everything over delta ADS, and looks no deeper into it than names. Many of
  * them share a process with the bench, so they must cost little.
  */
-import { Client, type ClientDuplexStream, credentials } from "@grpc/grpc-js";
+import { Client, type ClientDuplexStream, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { DeltaDiscoveryRequest } from "#protocols/envoy/service/discovery/v3/discovery.ts";
 import { type Kind, typeUrls } from "../../src/xds/index.ts";
 import { monotonic } from "./observe.ts";
@@ -39,8 +39,8 @@ export class BenchProxy {
   readonly endpointsAt = new Map<string, number>();
   onResponse: (() => void) | undefined;
   readonly #client: Client;
-  readonly #stream: ClientDuplexStream<Uint8Array, Buffer>;
   readonly #i: number;
+  #stream!: ClientDuplexStream<Uint8Array, Buffer>;
   #closed = false;
 
   constructor(target: string, tls: Tls, i: number) {
@@ -51,22 +51,31 @@ export class BenchProxy {
       "grpc.use_local_subchannel_pool": 1,
       "grpc.ssl_target_name_override": tls.serverName,
     });
-    this.#stream = this.#client.makeBidiStreamRequest(
-      path,
-      (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length),
-      (bytes: Buffer) => bytes,
-    );
-    this.#stream.on("data", (bytes: Buffer) => this.#receive(bytes));
-    this.#stream.on("error", (error) => {
-      if (!this.#closed) console.error("proxy", error.message);
-    });
-    this.#ask("cluster", []);
+    this.#open();
   }
 
   close(): void {
     this.#closed = true;
     this.#stream.cancel();
     this.#client.close();
+  }
+
+  #open(): void {
+    const stream = this.#client.makeBidiStreamRequest(
+      path,
+      (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length),
+      (bytes: Buffer) => bytes,
+    );
+    stream.on("data", (bytes: Buffer) => this.#receive(bytes));
+    stream.on("error", (error: ServiceError) => {
+      if (this.#closed) return;
+      // istiod admits so many in a second, and refuses who waited for one; they come again, as Envoy does.
+      if (this.messages === 0 && error.code === status.RESOURCE_EXHAUSTED)
+        setTimeout(() => this.#closed || this.#open(), 500).unref();
+      else console.error("proxy", error.message);
+    });
+    this.#stream = stream;
+    this.#ask("cluster", []);
   }
 
   #ask(kind: Kind, names: readonly string[]): void {

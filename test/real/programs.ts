@@ -61,6 +61,7 @@ const goPrograms = {
   helm: { module: "helm.sh/helm/v3/cmd/helm", version: "3.18.6", minutes: 3 },
   h2spec: { module: "github.com/summerwind/h2spec/cmd/h2spec", version: "2.6.0", minutes: 1 },
   clients: { folder: "../conformance/clients", minutes: 3 },
+  istiod: { folder: "../bench/istiod", minutes: 6 },
 };
 export type GoProgram = keyof typeof goPrograms;
 

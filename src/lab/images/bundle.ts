@@ -29,6 +29,9 @@ export const imageMain = "deploy/image/main.ts";
  */
 export const leanNode = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"];
 
+/** As an image has them: a pod may say otherwise (NODE_OPTIONS), as discovery's does (src/mesh/objects.ts). */
+export const leanEnvironment = `NODE_OPTIONS=${leanNode.join(" ")}`;
+
 /** Packages with a library in machine code are not bundled: what they load lies in `node_modules` beside or above. */
 export const nativePackages = ["koffi", `@koromix/koffi-linux-${process.arch}`];
 

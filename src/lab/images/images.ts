@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { compiled, imageMain, leanNode } from "./bundle.ts";
+import { compiled, imageMain, leanEnvironment } from "./bundle.ts";
 import { formatImageName, type ImageName, parseImageName, repositoryOf } from "./names.ts";
 
 /** What an image says about the program in it, as an OCI image's config does. */
@@ -85,9 +85,10 @@ export interface Images {
 export function openImages({ packageMount, bundle, programs, file, lab = [] }: ImagesOptions): Images {
   const node = join(packageMount, "node_modules/.bin/node");
   const program = (main: string, cache: string, args: readonly string[] = []): Program => ({
-    entrypoint: [node, ...leanNode, join(packageMount, main), ...args],
+    entrypoint: [node, join(packageMount, main), ...args],
     // Compiled once on the machine (a portable cache names files relative to itself), read by every pod.
     env: [
+      leanEnvironment,
       `NODE_COMPILE_CACHE=${join(packageMount, cache)}`,
       "NODE_COMPILE_CACHE_PORTABLE=1",
       ...(programs ? [`PATH=${imagePath}:${programs}`] : []),
