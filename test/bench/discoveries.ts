@@ -1,4 +1,4 @@
-/** The discoveries that are measured beside each other, each a process of its own over the same API server, with mTLS. */
+/** The discoveries that are measured beside each other, each a process of its own over the same API server. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
@@ -26,12 +26,14 @@ export interface Discovery {
 
 export interface RunningDiscovery {
   pid: number;
-  /** Where proxies connect: `host:port`. */
+  /** Where proxies connect, with mTLS: `host:port`. */
   target: string;
   /** Milliseconds from its start until it served. */
   took: number;
   /** What a proxy of `scale0/default` shows and trusts. */
   tls(): Promise<Tls>;
+  /** Where proxies connect without TLS. */
+  plain(): Promise<string>;
   /** What makes up its memory; undefined where it cannot be asked. */
   memory?(): Promise<NodeJS.MemoryUsage>;
   stop(): Promise<void>;
@@ -63,16 +65,19 @@ export async function weft({ credentials, client }: Server): Promise<Discovery> 
       child.once("message", () => resolve());
       child.once("exit", (code) => reject(new Error(`discovery ended with ${code}`)));
     });
+    const tls = () => certificateOf(client, ports.webhook);
+    const ask = (what: "memory" | { certificate: string }) =>
+      new Promise<unknown>((resolve) => {
+        child.once("message", resolve);
+        child.send(what);
+      });
     return {
       pid: child.pid!,
       target: `127.0.0.1:${ports.xds}`,
       took: monotonic() - began,
-      tls: () => certificateOf(client, ports.webhook),
-      memory: () =>
-        new Promise((resolve) => {
-          child.once("message", (answer) => resolve(answer as NodeJS.MemoryUsage));
-          child.send("memory");
-        }),
+      tls,
+      plain: async () => `127.0.0.1:${await ask({ certificate: (await tls()).cert })}`,
+      memory: () => ask("memory") as Promise<NodeJS.MemoryUsage>,
       stop: () =>
         new Promise<void>((resolve) => {
           child.removeAllListeners("exit");
@@ -197,14 +202,15 @@ export async function istiod(
     tlsKeyFile: file("key.pem", own.key),
     caCertFile: file("ca.pem", ca),
     httpsAddr: "",
-    grpcAddr: "",
     ctrlz_port: 0,
     log_target: join(directory, "log"),
   };
   const told = () => readFileSync(flags.log_target, "utf8").split("\n").slice(-10).join("\n");
   const start = async (): Promise<RunningDiscovery> => {
-    const [xds, http, monitoring] = [await freePort(), await freePort(), await freePort()];
+    const [xds, plain] = [await freePort(), await freePort()];
+    const [http, monitoring] = [await freePort(), await freePort()];
     const addresses = {
+      grpcAddr: `127.0.0.1:${plain}`,
       secureGRPCAddr: `127.0.0.1:${xds}`,
       httpAddr: `127.0.0.1:${http}`,
       monitoringAddr: `127.0.0.1:${monitoring}`,
@@ -233,6 +239,7 @@ export async function istiod(
       target: `127.0.0.1:${xds}`,
       took: monotonic() - began,
       tls: async () => ({ ca, cert: workload.cert, key: workload.key, serverName }),
+      plain: async () => `127.0.0.1:${plain}`,
       stop: () => {
         child.kill("SIGKILL");
         return ended;

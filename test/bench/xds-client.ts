@@ -43,13 +43,16 @@ export class BenchProxy {
   #stream!: ClientDuplexStream<Uint8Array, Buffer>;
   #closed = false;
 
-  constructor(target: string, tls: Tls, i: number) {
+  /** `tls`: undefined without it. */
+  constructor(target: string, tls: Tls | undefined, i: number) {
     this.#i = i;
-    const channel = credentials.createSsl(Buffer.from(tls.ca), Buffer.from(tls.key), Buffer.from(tls.cert));
+    const channel = tls
+      ? credentials.createSsl(Buffer.from(tls.ca), Buffer.from(tls.key), Buffer.from(tls.cert))
+      : credentials.createInsecure();
     this.#client = new Client(target, channel, {
       "grpc.max_receive_message_length": -1,
       "grpc.use_local_subchannel_pool": 1,
-      "grpc.ssl_target_name_override": tls.serverName,
+      ...(tls && { "grpc.ssl_target_name_override": tls.serverName }),
     });
     this.#open();
   }

@@ -1,8 +1,20 @@
 /** `weft discovery` on ports of its own, over an API server that is called through a UNIX socket. For the bench alone. */
+import { X509Certificate } from "node:crypto";
+import { type AddressInfo, createServer } from "node:net";
 import { allKnown, keepHeapSmall, serve } from "../../src/cli/discovery.ts";
 import { startDiscovery } from "../../src/discovery.ts";
 import { type Credentials, KubeClient, transportFor } from "../../src/kube/index.ts";
 import { realWorld } from "../../src/world/index.ts";
+
+/** Serves connections without TLS too, each as if whom the certificate names had made it; tells on which port. */
+function withoutTls(certificate: X509Certificate): void {
+  const peer = { authorized: true, getPeerX509Certificate: () => certificate };
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    discovery.xds.accept(Object.assign(socket, peer));
+  });
+  server.listen(0, "127.0.0.1", () => process.send?.((server.address() as AddressInfo).port));
+}
 
 keepHeapSmall();
 const credentials = JSON.parse(process.env.BENCH_CREDENTIALS!) as Credentials;
@@ -23,7 +35,11 @@ const discovery = await startDiscovery({
 });
 await allKnown(discovery, log, new AbortController().signal);
 await serve(discovery, "127.0.0.1", log, ports);
-process.on("message", () => {
+process.on("message", (message: "memory" | { certificate: string }) => {
+  if (message !== "memory") {
+    withoutTls(new X509Certificate(message.certificate));
+    return;
+  }
   globalThis.gc?.(); // with --expose-gc: what is really in use
   process.send?.(process.memoryUsage());
 });

@@ -1,7 +1,7 @@
 /**
  * Discovery with 1,000 Services and 10,000 endpoints (no Pods), and proxies that take everything over delta ADS with
- * mTLS; then Istio's discovery with the same, over the same API server. The API server, discovery and all proxies share
- * this machine.
+ * mTLS; then Istio's discovery with the same, over the same API server; and what a change costs both without TLS, as
+ * istiod was measured for what was agreed. The API server, discovery and all proxies share this machine.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -76,13 +76,34 @@ export async function xds(report: Report): Promise<void> {
     await client.create(endpointSlices, sliceFor(i));
   });
 
-  const ours = await measure(report, client, await weft(server));
+  const own = await weft(server);
+  const ours = await measure(report, client, own);
+  const oursPlain = await withoutTls(report, client, own);
   using peer = await istiod(server, report.step);
   if (!peer) return;
-  const theirs = await measure(ofPeer(report, peer.name), client, peer);
-  // The agreed 5 ms were a quarter of what istiod took on the machine where that was measured.
-  const share = ours.cpuPerChange / theirs.cpuPerChange;
-  report.figure("CPU per separate change, 100 proxies: Weft / istiod", share, "", { limit: 0.25 });
+  const ofIstiod = ofPeer(report, peer.name);
+  const theirs = await measure(ofIstiod, client, peer);
+  const theirsPlain = await withoutTls(ofIstiod, client, peer);
+  // The 5 ms were a quarter of what istiod took on the machine where that was measured.
+  const what = "CPU per separate change, 100 proxies: Weft / istiod";
+  report.figure(`${what}, mTLS`, ours.cpuPerChange / theirs.cpuPerChange, "", { limit: 0.25 });
+  report.figure(`${what}, without TLS`, oursPlain / theirsPlain, "", { limit: 0.25 });
+}
+
+/** Milliseconds of CPU for each change. */
+async function withoutTls(report: Report, client: KubeClient, { start }: Discovery): Promise<number> {
+  const discovery = await start();
+  const proxies: BenchProxy[] = [];
+  try {
+    report.step(`${changes} separate changes at 100 proxies, without TLS`);
+    await connectUpTo(100, proxies, await discovery.plain());
+    await sleep(3_000);
+    await changeEach(client, proxies);
+    return await separate(report, client, discovery.pid, proxies, {}, ", without TLS");
+  } finally {
+    for (const proxy of proxies) proxy.close();
+    await discovery.stop();
+  }
 }
 
 /** Nothing was agreed of a peer, and its name stands before each of its figures. */
@@ -180,15 +201,16 @@ async function separate(
   client: KubeClient,
   pid: number,
   proxies: readonly BenchProxy[],
-  limits: { p50: number; p99: number },
+  limits: { p50?: number; p99?: number },
+  how = "",
 ): Promise<number> {
   const before = cpuOf(pid);
   const samples = await changeEach(client, proxies);
   const what = proxies.length === 1 ? "1 proxy" : `the last of ${proxies.length}`;
-  report.spread(`change → new endpoints at ${what}`, samples, "ms", limits);
+  report.spread(`change → new endpoints at ${what}${how}`, samples, "ms", limits);
   const cpu = (cpuOf(pid) - before) / changes;
   report.figure(
-    `CPU per separate change, ${proxies.length} proxies`,
+    `CPU per separate change, ${proxies.length} proxies${how}`,
     cpu,
     "ms",
     proxies.length > 1 ? { limit: 5 } : {},
@@ -254,7 +276,7 @@ async function connectUpTo(
   count: number,
   proxies: BenchProxy[],
   target: string,
-  tls: Tls,
+  tls?: Tls,
 ): Promise<BenchProxy[]> {
   const added: BenchProxy[] = [];
   while (proxies.length < count) {
