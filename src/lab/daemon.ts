@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { realWorld } from "../world/index.ts";
 import { Relays } from "./balancer/index.ts";
+import { leanNode } from "./lean.ts";
 import { memoryByGroup } from "./memory.ts";
 import {
   cutLink,
@@ -45,8 +46,6 @@ import { Supervised } from "./supervisor.ts";
 
 /** The lab's root network namespace, the backbone: a file that the namespace is bound to. */
 const backboneFile = "/run/weft-backbone";
-/** Small heaps: these processes hold little that lives long, and there are many of them. */
-const leanFlags = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"];
 const world = realWorld();
 
 /** Nodes of a cluster start when its API server is ready. */
@@ -189,7 +188,7 @@ function inBackbone(inner: Run): Run {
 
 /** The command that runs one of our own programs. */
 function script(name: string): string[] {
-  return [process.execPath, ...leanFlags, fileURLToPath(new URL(name, import.meta.url))];
+  return [process.execPath, ...leanNode, fileURLToPath(new URL(name, import.meta.url))];
 }
 
 /** A process of the lab in the given network namespace; `args` follow the lab's directory. */

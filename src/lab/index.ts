@@ -6,7 +6,6 @@ export {
   bundleImage,
   findEnvoy,
   type Images,
-  leanNode,
   nativePackages,
   openImages,
   parseImageName,

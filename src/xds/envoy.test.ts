@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
-import { type AddressInfo, createServer as createTcpServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
+import { eventually } from "../../test/support/eventually.ts";
+import { freePort } from "../../test/support/ports.ts";
 import { bootstrap, discoveryRootsFile } from "../agent/bootstrap.ts";
 import { sdsOf } from "../identity/index.ts";
 import { makeCa } from "./testing/certificates.ts";
@@ -33,23 +34,6 @@ let envoy: ReturnType<typeof startEnvoy>;
 let port: number;
 const servers: { close(): unknown }[] = [];
 
-/**
- * A port that nobody listens on, below those that the kernel gives to connections: one of these could be another's by
- * the time that Envoy listens on it.
- */
-async function freePort(): Promise<number> {
-  for (let port = 20_000 + (process.pid % 10_000); ; port++) {
-    const server = createTcpServer();
-    const free = await new Promise<boolean>((resolve) => {
-      server.once("error", () => resolve(false));
-      server.listen(port, "127.0.0.1", () => resolve(true));
-    });
-    if (!free) continue;
-    await new Promise((resolve) => server.close(resolve));
-    return port;
-  }
-}
-
 /** An application that answers with its name. */
 async function application(name: string): Promise<number> {
   const server = createServer((_, response) => response.end(name));
@@ -73,13 +57,10 @@ function get(
   });
 }
 
-async function eventually<T>(look: () => Promise<T | undefined> | T | undefined, what: string): Promise<T> {
-  for (const deadline = performance.now() + 30_000; performance.now() < deadline; ) {
-    const found = await Promise.resolve(look()).catch(() => undefined);
-    if (found !== undefined && found !== false) return found as T;
-    await sleep(20);
-  }
-  assert.fail(`${what} did not come true; Envoy says:\n${envoy.output()}\n${discovery.lines.join("\n")}`);
+/** Fails with what Envoy and discovery said. */
+function soon<T>(attempt: () => Promise<T> | T, what: string) {
+  const said = () => `${what}; Envoy says:\n${envoy.output()}\n${discovery.lines.join("\n")}`;
+  return eventually(said, attempt);
 }
 
 const v1 = "outbound|8080|v1|catalog";
@@ -143,14 +124,14 @@ test("Envoy connects with its certificate, becomes a row, and serves what it is 
     upstreams: [upstream(v1), upstream(v2)],
   });
   discovery.endpoints.put(endpointsOf(v1, endpoint("127.0.0.1", await application("v1"))));
-  const answer = await eventually(async () => {
+  const answer = await soon(async () => {
     const answer = await get("/");
     return answer.status === 200 ? answer : undefined;
   }, "an answer");
   assert.equal(answer.body, "v1");
   assert.equal(answer.headers.server, "istio-envoy");
   assert.match(String(answer.headers["x-envoy-upstream-service-time"]), /^\d+$/);
-  await eventually(() => discovery.xds.proxies()[0]?.kinds.route.state === "synced" || undefined, "synced");
+  await soon(() => discovery.xds.proxies()[0]?.kinds.route.state === "synced" || undefined, "synced");
   const [status] = discovery.xds.proxies();
   assert.equal(status?.pod, "gateway-1");
   assert.equal(status?.implementation, "envoy");
@@ -176,7 +157,7 @@ test("routes move to another cluster, also to a new one, without a failed reques
     }
   })();
   discovery.serve({ listeners: [listening()], routes: [tableTo(v2)], upstreams: [upstream(v2)] });
-  await eventually(() => answers.at(-1) === "v2" || undefined, "v2");
+  await soon(() => answers.at(-1) === "v2" || undefined, "v2");
   // A cluster that is new at the same time as the route to it, ten times over.
   const port = await application("new");
   for (let i = 0; i < 10; i++) {
@@ -184,7 +165,7 @@ test("routes move to another cluster, also to a new one, without a failed reques
     discovery.endpoints.put(endpointsOf(name, endpoint("127.0.0.1", port)));
     discovery.serve({ listeners: [listening()], routes: [tableTo(name)], upstreams: [upstream(name)] });
     const seen = answers.length;
-    await eventually(
+    await soon(
       () =>
         discovery.xds.proxies()[0]?.lag === 0 && answers.length > seen && answers.at(-1) === "new"
           ? true
@@ -213,20 +194,17 @@ test("what Envoy rejects is found among the rest, recorded, and mended by the ne
   const base = { listeners: [listening()], routes: [tableTo(v1)] };
   discovery.endpoints.put(endpointsOf(v1, endpoint("127.0.0.1", await application("v1 again"))));
   discovery.serve({ ...base, upstreams: [upstream(v1), ...good.slice(0, 3), bad, ...good.slice(3)] });
-  const rejected = await eventually(
-    () => discovery.xds.proxies()[0]?.kinds.cluster.rejected[0],
-    "a rejection",
-  );
+  const rejected = await soon(() => discovery.xds.proxies()[0]?.kinds.cluster.rejected[0], "a rejection");
   assert.equal(rejected.name, "bad");
   assert.match(rejected.reason, /LOGICAL_DNS/);
-  await eventually(async () => (await get("/")).body === "v1 again" || undefined, "the rest");
-  await eventually(
+  await soon(async () => (await get("/")).body === "v1 again" || undefined, "the rest");
+  await soon(
     () => discovery.xds.proxy("gateway-1.coolapp")?.session.held("cluster").size === 7 || undefined,
     "the others",
   );
   assert.equal(discovery.xds.proxies()[0]?.kinds.cluster.state, "rejected");
   discovery.serve({ ...base, upstreams: [upstream(v1), ...good, upstream("bad")] });
-  await eventually(() => discovery.xds.proxies()[0]?.kinds.cluster.state === "synced" || undefined, "mended");
+  await soon(() => discovery.xds.proxies()[0]?.kinds.cluster.state === "synced" || undefined, "mended");
 });
 
 test("an unknown cluster is 503, a host that nobody has 404, a broken route keeps the last good", {
@@ -239,16 +217,13 @@ test("an unknown cluster is 503, a host that nobody has 404, a broken route keep
       virtualHost("b", ["b.example"], route(forward("not there"))),
     ]);
   discovery.serve({ listeners: [listening()], routes: [hosts({})], upstreams });
-  await eventually(async () => (await get("/", { host: "a.example" })).status === 200 || undefined, "a");
+  await soon(async () => (await get("/", { host: "a.example" })).status === 200 || undefined, "a");
   assert.equal((await get("/", { host: "a.example:1234" })).status, 200);
   assert.equal((await get("/", { host: "b.example" })).status, 503);
   assert.equal((await get("/", { host: "c.example" })).status, 404);
   const broken = { match: { ...anyPath, path: { kind: "regex", value: "(" } as const } };
   discovery.serve({ listeners: [listening()], routes: [hosts(broken)], upstreams });
-  const { reason } = await eventually(
-    () => discovery.xds.proxies()[0]?.kinds.route.rejected[0],
-    "a rejection",
-  );
+  const { reason } = await soon(() => discovery.xds.proxies()[0]?.kinds.route.rejected[0], "a rejection");
   assert.match(reason, /missing|\(/);
   assert.equal((await get("/", { host: "a.example" })).status, 200);
 });
@@ -279,16 +254,16 @@ test("local rate limits count all requests, some, or those of each value", { ski
     for (let i = 0; i < count; i++) statuses.push((await get(...request)).status);
     return statuses;
   };
-  const until = (what: string) => eventually(() => discovery.xds.proxies()[0]?.lag === 0 || undefined, what);
+  const until = (what: string) => soon(() => discovery.xds.proxies()[0]?.lag === 0 || undefined, what);
 
   with_({ rateLimits: [limit] });
   await until("all");
-  await eventually(async () => (await get("/")).status === 429 || undefined, "the limit");
+  await soon(async () => (await get("/")).status === 429 || undefined, "the limit");
   assert.equal((await get("/")).headers["retry-after"], "3600");
 
   with_({ rateLimits: [{ ...limit, match: api }] });
   await until("some");
-  await eventually(async () => (await get("/")).status === 200 || undefined, "the new listener");
+  await soon(async () => (await get("/")).status === 200 || undefined, "the new listener");
   assert.deepEqual(await times(4, "/"), [200, 200, 200, 200]);
   assert.deepEqual(await times(3, "/api/x?y=/"), [200, 200, 429]);
   assert.deepEqual(await times(1, "/apis"), [200]);
@@ -303,7 +278,7 @@ test("local rate limits count all requests, some, or those of each value", { ski
     ],
   });
   await until("by value");
-  await eventually(async () => (await get("/api/x?y=/")).status === 200 || undefined, "the new listener");
+  await soon(async () => (await get("/api/x?y=/")).status === 200 || undefined, "the new listener");
   const users = Array.from({ length: 60 }, (_, i) => ({ "x-user": `user${i}` }));
   for (const headers of users) assert.deepEqual(await times(2, "/", headers), [200, 200]);
   for (const headers of users) assert.deepEqual(await times(1, "/", headers), [429]);
@@ -314,18 +289,18 @@ test("local rate limits count all requests, some, or those of each value", { ski
 
   with_({ rateLimits: [{ ...limit, per: { kind: "client-identity" } }] });
   await until("by identity");
-  await eventually(async () => (await get("/")).status === 200 || undefined, "the new listener");
+  await soon(async () => (await get("/")).status === 200 || undefined, "the new listener");
   // Nobody shows a certificate here, and nobody may say so without one.
   const forged = { "x-forwarded-client-cert": "By=a;URI=spiffe://cluster.local/ns/a/sa/b" };
   assert.deepEqual(await times(3, "/", forged), [200, 429, 429]);
 });
 
 test("who comes back with what it has gets nothing anew", { skip: noEnvoy }, async () => {
-  await eventually(() => discovery.xds.proxies()[0]?.kinds.cluster.state === "synced" || undefined, "synced");
+  await soon(() => discovery.xds.proxies()[0]?.kinds.cluster.state === "synced" || undefined, "synced");
   const { acknowledged: before } = discovery.xds.proxies()[0]!;
   discovery.serve({ listeners: [listening()], routes: [tableTo(v1)], upstreams: [upstream(v1)] });
   // The table is asked for when the listener has come, which is a change of its own.
-  await eventually(
+  await soon(
     () =>
       discovery.xds
         .proxies()
@@ -337,7 +312,7 @@ test("who comes back with what it has gets nothing anew", { skip: noEnvoy }, asy
   );
   const first = discovery.xds.proxies()[0]!;
   discovery.xds.proxy(first.id)?.disconnect("for the test");
-  const again = await eventually(
+  const again = await soon(
     () =>
       discovery.xds
         .proxies()

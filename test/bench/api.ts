@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { configMaps, endpointSlices, namespaces } from "../../src/api/index.ts";
 import { type Credentials, KubeClient, parseKubeconfig, transportFor } from "../../src/kube/index.ts";
 import { defaultCluster, LabState, writeKeys } from "../../src/lab/index.ts";
+import { leanNode } from "../../src/lab/lean.ts";
 import { realWorld, timestamp } from "../../src/world/index.ts";
 import { startApiServer } from "../real/api-server.ts";
 import { findProgram, keptPrograms } from "../real/programs.ts";
@@ -194,8 +195,7 @@ export async function startServer({ fsync = false } = {}): Promise<Server> {
   // In a network namespace of its own, which has the address that the API server listens on.
   const script = `ip link set lo up && ip addr add ${cluster.apiAddress}/32 dev lo && exec "$@"`;
   const command = ["--user", "--map-root-user", "--net", "sh", "-c", script, "sh"];
-  const flags = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"]; // as the daemon gives them
-  command.push(process.execPath, ...flags, program, state.dir, "c1");
+  command.push(process.execPath, ...leanNode, program, state.dir, "c1");
   const env = { ...process.env, WEFT_FSYNC: fsync ? "1" : "0" };
   const start = () =>
     new Promise<{ child: ChildProcess; ready: number }>((resolve, reject) => {

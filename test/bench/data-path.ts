@@ -16,11 +16,12 @@ import { Cluster } from "#protocols/envoy/config/cluster/v3/cluster.ts";
 import { Listener } from "#protocols/envoy/config/listener/v3/listener.ts";
 import { RBAC } from "#protocols/envoy/extensions/filters/http/rbac/v3/rbac.ts";
 import { HttpConnectionManager } from "#protocols/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.ts";
-import { leanNode } from "../../src/lab/images/bundle.ts";
+import { leanNode } from "../../src/lab/lean.ts";
 import { clientTls, pack, serverTls, socketAddress, tcpFilter } from "../../src/proxy/testing/resources.ts";
 import type { Issued } from "../../src/xds/testing/certificates.ts";
 import { findEnvoy } from "../../src/xds/testing/envoy.ts";
 import { cluster, filter, header, prefix, router, seconds, text, to } from "../differential/http.ts";
+import { eventually } from "../support/eventually.ts";
 import { freePort } from "../support/ports.ts";
 
 export type Kind = "Envoy" | "embedded proxy";
@@ -204,15 +205,10 @@ export async function dataPath(): Promise<Rig> {
 
 /** Until it answers; a proxy needs a moment to start. */
 export async function answers(port: number): Promise<void> {
-  for (let tries = 0; ; tries++) {
-    try {
-      const response = await fetch(`http://127.0.0.1:${port}/`);
-      if (response.status === 200) return;
-    } catch (error) {
-      if (tries > 200) throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  await eventually(
+    "the proxy answers",
+    async () => (await fetch(`http://127.0.0.1:${port}/`)).status === 200,
+  );
 }
 
 /** Shares of CPU by where it went, and the files of ours that took most of ours. */

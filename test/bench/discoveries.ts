@@ -7,13 +7,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { configMaps } from "../../src/api/index.ts";
+import { configMaps, type MeshSettings } from "../../src/api/index.ts";
 import { makeRequest } from "../../src/identity/index.ts";
-import type { KubeClient } from "../../src/kube/index.ts";
+import { type KubeClient, kubeconfigText } from "../../src/kube/index.ts";
 import { bundleImage } from "../../src/lab/index.ts";
 import { discoveryEnvironment } from "../../src/mesh/objects.ts";
 import { makeCa } from "../../src/xds/testing/certificates.ts";
 import { goProgram, NotToBeHad } from "../real/programs.ts";
+import { eventually } from "../support/eventually.ts";
 import { freePort } from "../support/ports.ts";
 import type { Server } from "./api.ts";
 import { monotonic } from "./observe.ts";
@@ -43,7 +44,7 @@ export interface RunningDiscovery {
 const moreFlags = (process.env.BENCH_NODE_FLAGS ?? "").split(" ").filter((flag) => flag !== "");
 
 /** As pods run it: from a bundle, with code that was compiled before. */
-export async function weft({ credentials, client }: Server): Promise<Discovery> {
+export async function weft({ credentials, client }: Server, settings: MeshSettings): Promise<Discovery> {
   const root = fileURLToPath(new URL("../..", import.meta.url));
   const bundle = join(root, "build/bench");
   rmSync(bundle, { recursive: true, force: true });
@@ -65,7 +66,7 @@ export async function weft({ credentials, client }: Server): Promise<Discovery> 
       child.once("message", () => resolve());
       child.once("exit", (code) => reject(new Error(`discovery ended with ${code}`)));
     });
-    const tls = () => certificateOf(client, ports.webhook);
+    const tls = () => certificateOf(client, settings, ports.webhook);
     const ask = (what: "memory" | { certificate: string }) =>
       new Promise<unknown>((resolve) => {
         child.once("message", resolve);
@@ -90,15 +91,15 @@ export async function weft({ credentials, client }: Server): Promise<Discovery> 
 }
 
 /** A certificate for `scale0/default`, asked for as an agent does. */
-async function certificateOf(client: KubeClient, port: number): Promise<Tls> {
-  const namespace = "istio-system";
-  let ca: string | undefined;
-  for (let looks = 0; ca === undefined && looks < 500; looks++) {
+async function certificateOf(
+  client: KubeClient,
+  { namespace, discoveryHost: serverName }: MeshSettings,
+  port: number,
+): Promise<Tls> {
+  const ca = await eventually("whoever leads publishes the roots", async () => {
     const roots = await client.get(configMaps, { namespace, name: "istio-ca-root-cert" });
-    ca = roots?.data?.["root-cert.pem"];
-    if (ca === undefined) await sleep(20); // whoever leads publishes it
-  }
-  if (ca === undefined) throw new Error("discovery does not publish its roots");
+    return roots?.data?.["root-cert.pem"];
+  });
   const { status } = await client.json<{ status: { token: string } }>(
     "POST",
     "/api/v1/namespaces/scale0/serviceaccounts/default/token",
@@ -110,7 +111,6 @@ async function certificateOf(client: KubeClient, port: number): Promise<Tls> {
       },
     },
   );
-  const serverName = `istiod-basic.${namespace}.svc`;
   const { keyPem, csrPem } = makeRequest();
   const answer = await new Promise<string>((resolve, reject) => {
     const headers = { authorization: `Bearer ${status.token}` };
@@ -162,35 +162,12 @@ export async function istiod(
   });
   await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
   const { port } = relay.address() as { port: number };
-  const base64 = (pem: string | Uint8Array | undefined) => Buffer.from(pem!).toString("base64");
-  const kubeconfig = file(
-    "kubeconfig",
-    JSON.stringify({
-      apiVersion: "v1",
-      kind: "Config",
-      "current-context": "c1",
-      clusters: [
-        {
-          name: "c1",
-          cluster: {
-            server: `https://127.0.0.1:${port}`,
-            "tls-server-name": new URL(credentials.server).hostname,
-            "certificate-authority-data": base64(credentials.ca),
-          },
-        },
-      ],
-      users: [
-        {
-          name: "admin",
-          user: {
-            "client-certificate-data": base64(credentials.cert),
-            "client-key-data": base64(credentials.key),
-          },
-        },
-      ],
-      contexts: [{ name: "c1", context: { cluster: "c1", user: "admin" } }],
-    }),
-  );
+  const reached = {
+    ...credentials,
+    server: `https://127.0.0.1:${port}`,
+    tlsServerName: new URL(credentials.server).hostname,
+  };
+  const kubeconfig = file("kubeconfig", kubeconfigText([{ name: "c1", credentials: reached }]));
   const { ca, issue } = await makeCa();
   const serverName = "istiod.istio-system.svc";
   const own = await issue({ dns: [serverName] });

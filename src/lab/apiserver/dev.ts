@@ -1,5 +1,6 @@
 /** `node src/lab/apiserver/dev.ts [PORT] [FILE]`: one API server on 127.0.0.1, and a kubeconfig for it in FILE. */
 import { writeFileSync } from "node:fs";
+import { kubeconfigText } from "../../kube/index.ts";
 import { realWorld } from "../../world/index.ts";
 import { makeClusterPki } from "../pki.ts";
 import { defaultCluster } from "../spec.ts";
@@ -24,30 +25,6 @@ const at = await server.listen({
   port,
   tls: { ...pki.serving, clientCa: pki.ca.cert },
 });
-const base64 = (text: string) => Buffer.from(text).toString("base64");
-const kubeconfig = {
-  apiVersion: "v1",
-  kind: "Config",
-  "current-context": "dev",
-  contexts: [{ name: "dev", context: { cluster: "dev", user: "admin" } }],
-  clusters: [
-    {
-      name: "dev",
-      cluster: {
-        server: `https://127.0.0.1:${at.port}`,
-        "certificate-authority-data": base64(pki.ca.cert),
-      },
-    },
-  ],
-  users: [
-    {
-      name: "admin",
-      user: {
-        "client-certificate-data": base64(pki.admin.cert),
-        "client-key-data": base64(pki.admin.key),
-      },
-    },
-  ],
-};
-writeFileSync(file, JSON.stringify(kubeconfig, null, 2), { mode: 0o600 });
+const credentials = { server: `https://127.0.0.1:${at.port}`, ca: pki.ca.cert, ...pki.admin };
+writeFileSync(file, kubeconfigText([{ name: cluster.name, credentials }]), { mode: 0o600 });
 console.log(`ready in ${Math.round(world.monotonic() - started)} ms; KUBECONFIG=${file}`);

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { kubeconfigText } from "../../kube/index.ts";
 import { makeClusterPki } from "../pki.ts";
 import { defaultCluster } from "../spec.ts";
 import { type TestCluster, testCluster } from "./harness.ts";
@@ -20,32 +21,9 @@ before(async () => {
   const tls = { ...pki.serving, clientCa: pki.ca.cert };
   const { port } = await cluster.server.listen({ host: "127.0.0.1", port: 0, tls });
   folder = mkdtempSync(join(tmpdir(), "weft-kubectl-"));
-  const base64 = (text: string) => Buffer.from(text).toString("base64");
-  const config = {
-    apiVersion: "v1",
-    kind: "Config",
-    "current-context": "c1",
-    contexts: [{ name: "c1", context: { cluster: "c1", user: "admin", namespace: "demo" } }],
-    clusters: [
-      {
-        name: "c1",
-        cluster: {
-          server: `https://127.0.0.1:${port}`,
-          "certificate-authority-data": base64(pki.ca.cert),
-        },
-      },
-    ],
-    users: [
-      {
-        name: "admin",
-        user: {
-          "client-certificate-data": base64(pki.admin.cert),
-          "client-key-data": base64(pki.admin.key),
-        },
-      },
-    ],
-  };
-  writeFileSync(join(folder, "kubeconfig"), JSON.stringify(config));
+  const credentials = { server: `https://127.0.0.1:${port}`, ca: pki.ca.cert, ...pki.admin };
+  const context = { name: "c1", credentials, namespace: "demo" };
+  writeFileSync(join(folder, "kubeconfig"), kubeconfigText([context]));
 });
 
 after(async () => {

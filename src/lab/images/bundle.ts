@@ -19,18 +19,10 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import type { Plugin } from "esbuild";
+import { leanNode } from "../lean.ts";
 
 /** What our image runs, below the checkout: the parts of Weft that live in clusters. */
 export const imageMain = "deploy/image/main.ts";
-
-/**
- * For programs that do little most of the time: half of what Node sets aside for itself. A heap that may become as
- * large as a machine's memory allows is collected when it is four times what lived in it, one of 1 GB much sooner.
- */
-export const leanNode = ["--max-semi-space-size=2", "--max-old-space-size=1000", "--v8-pool-size=1"];
-
-/** As an image has them: a pod may say otherwise (NODE_OPTIONS), as discovery's does (src/mesh/objects.ts). */
-export const leanEnvironment = `NODE_OPTIONS=${leanNode.join(" ")}`;
 
 /** Packages with a library in machine code are not bundled: what they load lies in `node_modules` beside or above. */
 export const nativePackages = ["koffi", `@koromix/koffi-linux-${process.arch}`];

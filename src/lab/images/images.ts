@@ -6,7 +6,8 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { compiled, imageMain, leanEnvironment } from "./bundle.ts";
+import { leanNode } from "../lean.ts";
+import { compiled, imageMain } from "./bundle.ts";
 import { formatImageName, type ImageName, parseImageName, repositoryOf } from "./names.ts";
 
 /** What an image says about the program in it, as an OCI image's config does. */
@@ -88,7 +89,8 @@ export function openImages({ packageMount, bundle, programs, file, lab = [] }: I
     entrypoint: [node, join(packageMount, main), ...args],
     // Compiled once on the machine (a portable cache names files relative to itself), read by every pod.
     env: [
-      leanEnvironment,
+      // Not among the arguments: a pod may have others, as discovery's does (src/mesh/objects.ts).
+      `NODE_OPTIONS=${leanNode.join(" ")}`,
       `NODE_COMPILE_CACHE=${join(packageMount, cache)}`,
       "NODE_COMPILE_CACHE_PORTABLE=1",
       ...(programs ? [`PATH=${imagePath}:${programs}`] : []),

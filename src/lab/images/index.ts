@@ -1,5 +1,5 @@
 /** Images of the lab: names that stand for programs on this machine. */
-export { bundleImage, leanNode, nativePackages, type PodBundle, podBundle } from "./bundle.ts";
+export { bundleImage, nativePackages, type PodBundle, podBundle } from "./bundle.ts";
 export { envoyVersion, findEnvoy, requireEnvoy } from "./envoy.ts";
 export {
   type AddedImage,

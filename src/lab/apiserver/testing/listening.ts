@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request as httpsRequest } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { kubeconfigText } from "../../../kube/index.ts";
 import { realWorld } from "../../../world/index.ts";
 import { makeClusterPki } from "../../pki.ts";
 import { defaultCluster } from "../../spec.ts";
@@ -34,32 +35,8 @@ export async function listeningServer() {
     /** A kubeconfig for the admin; returns the file's path. */
     kubeconfig() {
       const file = join(folder, "kubeconfig");
-      const base64 = (text: string) => Buffer.from(text).toString("base64");
-      const config = {
-        apiVersion: "v1",
-        kind: "Config",
-        "current-context": "c1",
-        contexts: [{ name: "c1", context: { cluster: "c1", user: "admin" } }],
-        clusters: [
-          {
-            name: "c1",
-            cluster: {
-              server: `https://127.0.0.1:${port}`,
-              "certificate-authority-data": base64(pki.ca.cert),
-            },
-          },
-        ],
-        users: [
-          {
-            name: "admin",
-            user: {
-              "client-certificate-data": base64(pki.admin.cert),
-              "client-key-data": base64(pki.admin.key),
-            },
-          },
-        ],
-      };
-      writeFileSync(file, JSON.stringify(config));
+      const credentials = { server: `https://127.0.0.1:${port}`, ca: pki.ca.cert, ...pki.admin };
+      writeFileSync(file, kubeconfigText([{ name: "c1", credentials }]));
       return file;
     },
     /** One request over HTTP/1.1; answers with code and text. */
