@@ -17,6 +17,8 @@ export const grpcStatus = {
 } as const;
 export type GrpcStatus = (typeof grpcStatus)[keyof typeof grpcStatus];
 
+/** Bytes before each message: whether it is compressed, and its length. */
+const headLength = 5;
 /** Parts below this are put together: one write costs more than copying them. */
 const worthSharing = 16 * 1024;
 
@@ -28,12 +30,12 @@ export function framed(parts: readonly Uint8Array[]): readonly Buffer[] {
   let length = 0;
   for (const { byteLength } of parts) length += byteLength;
   const short = length < worthSharing;
-  const first = Buffer.allocUnsafe(5 + (short ? length : 0));
+  const first = Buffer.allocUnsafe(headLength + (short ? length : 0));
   first[0] = 0;
   first.writeUInt32BE(length, 1);
   if (!short)
     return [first, ...parts.map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength))];
-  let at = 5;
+  let at = headLength;
   for (const part of parts) {
     first.set(part, at);
     at += part.byteLength;
@@ -46,24 +48,34 @@ export function messages(
   largest: number,
   give: (message: Buffer) => void,
 ): (chunk: Buffer) => [status: GrpcStatus, details: string] | undefined {
-  let parts: Buffer[] = [];
+  /** Parts of a message that is not whole yet; undefined: mostly, as messages come whole. */
+  let parts: Buffer[] | undefined;
   let have = 0;
-  let wanted = 5;
+  let wanted = 0;
   return (chunk) => {
-    parts.push(chunk);
-    have += chunk.length;
-    while (have >= wanted) {
-      const all = parts.length === 1 ? parts[0]! : Buffer.concat(parts, have);
-      parts = [all];
-      const length = all.readUInt32BE(1);
-      if (all[0] !== 0) return [grpcStatus.UNIMPLEMENTED, "a compressed message, which was not asked for"];
-      if (length > largest) return [grpcStatus.RESOURCE_EXHAUSTED, `a message of ${length} bytes`];
-      wanted = 5 + length;
-      if (have < wanted) break;
-      give(all.subarray(5, wanted));
-      have -= wanted;
-      parts = have > 0 ? [all.subarray(wanted)] : [];
-      wanted = 5;
+    let rest = chunk;
+    if (parts) {
+      parts.push(chunk);
+      have += chunk.length;
+      if (have < wanted) return undefined;
+      rest = Buffer.concat(parts, have);
+      parts = undefined;
+    }
+    for (; rest.length > 0; rest = rest.subarray(wanted)) {
+      wanted = headLength;
+      if (rest.length >= headLength) {
+        const length = rest.readUInt32BE(1);
+        if (rest[0] !== 0) return [grpcStatus.UNIMPLEMENTED, "a compressed message, which was not asked for"];
+        if (length > largest) return [grpcStatus.RESOURCE_EXHAUSTED, `a message of ${length} bytes`];
+        wanted += length;
+      }
+      if (rest.length < wanted) {
+        parts = [rest];
+        have = rest.length;
+        return undefined;
+      }
+      give(rest.subarray(headLength, wanted));
+      if (rest.length === wanted) return undefined;
     }
     return undefined;
   };

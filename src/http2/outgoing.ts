@@ -23,6 +23,9 @@ const worthSharing = 16 * 1024;
 /** Up to this, data is copied behind the head of its frame, bytes: often that is all that goes out. */
 const worthCopying = 2 * 1024;
 
+/** Shared by all that have gathered nothing; never written to. Mostly one piece gathers, and an array of one is small. */
+const none: Buffer[] = [];
+
 /** Connections that have something to write at the end of this turn. */
 const unwritten: Outgoing[] = [];
 const settled = Promise.resolve();
@@ -47,12 +50,13 @@ export class Outgoing {
   #window = defaultWindow;
   /** Streams that have data and no window, or a socket that takes no more. */
   readonly #held = new Set<Stream>();
-  #gathered: Buffer[] = [];
+  #gathered: Buffer[] = none;
   #bytes = 0;
   #flushed: (() => void)[] = [];
   #willFlush = false;
-  /** The head of what was gathered last, if that is DATA of this stream: END_STREAM may be put there. */
-  #lastData: { stream: Stream; head: Buffer } | undefined;
+  /** The head of what was gathered last, if that is DATA, and whose: END_STREAM may be put there. */
+  #lastHead: Buffer | undefined;
+  #lastStream: Stream | undefined;
   #full = false;
   #over = false;
   /** All that went, bytes. */
@@ -66,8 +70,9 @@ export class Outgoing {
 
   write(bytes: Buffer): void {
     if (this.#over) return;
-    this.#lastData = undefined;
-    this.#gathered.push(bytes);
+    this.#lastHead = undefined;
+    if (this.#gathered === none) this.#gathered = [bytes];
+    else this.#gathered.push(bytes);
     this.#bytes += bytes.length;
     if (this.#willFlush) return;
     this.#willFlush = true;
@@ -101,8 +106,7 @@ export class Outgoing {
 
   /** The end of a message that has no trailers. */
   end(stream: Stream): void {
-    const last = this.#lastData;
-    if (last?.stream === stream) last.head[4] = flag.END_STREAM;
+    if (this.#lastHead && this.#lastStream === stream) this.#lastHead[4] = flag.END_STREAM;
     else {
       stream.sent += headSize;
       this.write(frameHead(0, frame.DATA, flag.END_STREAM, stream.id));
@@ -125,6 +129,7 @@ export class Outgoing {
   /** It has no more to send. */
   forget(stream: Stream): void {
     this.#held.delete(stream);
+    if (this.#lastStream === stream) this.#lastStream = undefined;
   }
 
   /** Calls back when all that was given so far has left this process, or never will. */
@@ -142,9 +147,9 @@ export class Outgoing {
     const bytes = this.#bytes;
     this.written += bytes;
     const done = this.#takeFlushed();
-    this.#gathered = [];
+    this.#gathered = none;
     this.#bytes = 0;
-    this.#lastData = undefined;
+    this.#lastHead = undefined;
     const socket = this.#socket;
     if (bytes <= worthSharing || gathered.length === 1) {
       const whole = gathered.length === 1 ? gathered[0] : Buffer.concat(gathered, bytes);
@@ -178,7 +183,7 @@ export class Outgoing {
   /** Nothing is written any more. */
   stop(): void {
     this.#over = true;
-    this.#gathered = [];
+    this.#gathered = none;
     this.#held.clear();
     this.#takeFlushed()?.();
   }
@@ -191,12 +196,16 @@ export class Outgoing {
     stream.sent += headSize + chunk.length;
     this.#window -= chunk.length;
     this.#floods.dataSent();
+    if (stream.shares && chunk.length < defaultFrameSize) {
+      this.write(sharedFrame(stream.id, chunk));
+      return true;
+    }
     const short = chunk.length <= worthCopying;
-    const head = frameHead(chunk.length, frame.DATA, 0, stream.id, short ? chunk.length : 0);
-    if (short) chunk.copy(head, headSize);
+    const head = short ? dataFrame(stream.id, chunk) : frameHead(chunk.length, frame.DATA, 0, stream.id, 0);
     this.write(head);
     if (!short) this.write(chunk);
-    this.#lastData = { stream, head };
+    this.#lastHead = head;
+    this.#lastStream = stream;
     return true;
   }
 
@@ -216,3 +225,19 @@ export class Outgoing {
 }
 
 const nothing = Buffer.alloc(0);
+
+function dataFrame(stream: number, data: Buffer): Buffer {
+  const bytes = frameHead(data.length, frame.DATA, 0, stream);
+  data.copy(bytes, headSize);
+  return bytes;
+}
+
+/** The last frame of a stream whose data others send too. */
+let shared: { stream: number; data: Buffer; frame: Buffer } | undefined;
+
+/** A frame of DATA that is made once for all who send the same in a row, on streams of the same number. */
+function sharedFrame(stream: number, data: Buffer): Buffer {
+  if (shared?.data !== data || shared.stream !== stream)
+    shared = { stream, data, frame: dataFrame(stream, data) };
+  return shared.frame;
+}

@@ -123,6 +123,45 @@ test("who pauses and goes on while it is given what was kept gets it in order, a
   assert.deepEqual(got, ["a", "b", "c", "end"]);
 });
 
+test("what streams of two connections share arrives at both, long and short, and one's end is not the other's", async () => {
+  const simulated = new SimulatedWorld(1);
+  const pairs = [wire(), wire()];
+  const served: Stream[] = [];
+  const asked = pairs.map(([near, far]) => {
+    const client = new Connection(near, { world: simulated, role: "client", events: { closed() {} } });
+    const stream = (stream: Stream) => {
+      stream.events = { data() {}, end() {}, closed() {} };
+      stream.head([":status", "200"], false);
+      stream.shares = true;
+      served.push(stream);
+    };
+    new Connection(far, { world: simulated, role: "server", events: { stream, closed() {} } });
+    return ask(client, "/", true);
+  });
+  const carry = async () => {
+    for (const [near, far] of pairs) for (const end of [near, far, near]) await carryAll(end);
+  };
+  await carry();
+  assert.equal(served.length, 2);
+  const parts = [bytes(1, 100), bytes(2, 16_383), bytes(3, 16_384), bytes(4, 20_000), bytes(5, 9)];
+  for (const part of parts) for (const stream of served) stream.data(part);
+  await carry();
+  // The last piece of both is the same frame, and only one of them ends with it.
+  for (const stream of served) stream.data(bytes(6, 5));
+  const last = bytes(7, 50);
+  served[0]!.data(last);
+  served[1]!.data(last);
+  served[0]!.end();
+  await carry();
+  const whole = Buffer.concat([...parts, bytes(6, 5), last]);
+  assert.deepEqual([asked[0]!.answer.ended, asked[1]!.answer.ended], [true, false]);
+  served[1]!.data(bytes(8, 3));
+  served[1]!.end();
+  await carry();
+  assert.deepEqual(asked[0]!.answer.body, whole);
+  assert.deepEqual(asked[1]!.answer.body, Buffer.concat([whole, bytes(8, 3)]));
+});
+
 test("resets without end are a flood: a hundred at once, and twenty a second after that", async () => {
   const simulated = new SimulatedWorld(1);
   const [near, far] = wire();

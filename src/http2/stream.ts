@@ -18,6 +18,9 @@ export interface StreamEvents {
   closed(code: number, by: ClosedBy): void;
 }
 
+/** Shared by all that have nothing waiting; never written to. */
+const none: Buffer[] = [];
+
 export class Stream {
   readonly id: number;
   readonly #connection: Connection;
@@ -29,6 +32,8 @@ export class Stream {
   #taken = 0;
   /** What `content-length` still promises, bytes; -1: nothing. */
   expected = -1;
+  /** What is sent here is sent on streams of other connections too, in the same pieces. */
+  shares = false;
   /** The answer to HEAD promises a body that does not come. */
   bodyless = false;
   /** The head has come (of a client's stream: the final one). */
@@ -39,7 +44,7 @@ export class Stream {
   /** Bytes of frames that came and are no data: heads, trailers, framing; and of all HEADERS and DATA that went. */
   overhead = 0;
   sent = 0;
-  readonly #waiting: Buffer[] = [];
+  #waiting: Buffer[] = none;
   #queued = 0;
   #end: { trailers: readonly string[] | undefined } | undefined;
   #refused = false;
@@ -68,7 +73,8 @@ export class Stream {
   data(chunk: Buffer): boolean {
     if (this.over || this.localEnded || this.#end) return true;
     if (chunk.length > 0) {
-      this.#waiting.push(chunk);
+      if (this.#waiting === none) this.#waiting = [chunk];
+      else this.#waiting.push(chunk);
       this.#queued += chunk.length;
       // What waited before may go with it.
       if (this.#connection.outgoing.data(this)) this.emptied();
@@ -117,8 +123,9 @@ export class Stream {
   take(most: number): Buffer {
     const first = this.#waiting[0]!;
     const whole = first.length <= most;
-    if (whole) this.#waiting.shift();
-    else this.#waiting[0] = first.subarray(most);
+    if (!whole) this.#waiting[0] = first.subarray(most);
+    else if (this.#waiting.length > 1) this.#waiting.shift();
+    else this.#waiting = none;
     const taken = whole ? first : first.subarray(0, most);
     this.#queued -= taken.length;
     return taken;
@@ -127,8 +134,10 @@ export class Stream {
   /** All that waited has gone. For the connection. */
   emptied(): void {
     const { outgoing } = this.#connection;
-    for (const call of this.#sent ?? []) outgoing.whenFlushed(call);
-    this.#sent = undefined;
+    if (this.#sent) {
+      for (const call of this.#sent) outgoing.whenFlushed(call);
+      this.#sent = undefined;
+    }
     if (this.#end) {
       const { trailers } = this.#end;
       this.#end = undefined;
@@ -209,7 +218,7 @@ export class Stream {
     this.over = true;
     for (const { length } of this.#kept) this.#connection.taken(length);
     this.#kept = [];
-    this.#waiting.length = 0;
+    this.#waiting = none;
     this.#queued = 0;
     for (const call of this.#sent ?? []) call();
     this.#sent = undefined;

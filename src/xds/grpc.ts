@@ -86,6 +86,7 @@ export class GrpcServer {
       return;
     }
     stream.head(answer, false);
+    stream.shares = true;
     let over = false;
     const end: Call["end"] = (code, details = "") => {
       if (over) return;
