@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DeltaDiscoveryResponse } from "#protocols/envoy/service/discovery/v3/discovery.ts";
+import {
+  DeltaDiscoveryRequest,
+  DeltaDiscoveryResponse,
+} from "#protocols/envoy/service/discovery/v3/discovery.ts";
 import { SimulatedWorld } from "../world/index.ts";
+import { typeUrls } from "./encode/index.ts";
 import { encoded } from "./encode/pack.ts";
 import { type Content, Messages } from "./response.ts";
 
@@ -21,7 +25,13 @@ const content = (list: Content["resources"], more: Partial<Content> = {}): Conte
 test("a response is what the protocol's messages say, framed for gRPC", () => {
   const messages = new Messages(new SimulatedWorld(1));
   for (const list of [resources, resources.slice(0, 3), [], [long]]) {
-    const { nonce, bytes } = messages.of(content(list, { removed: ["gone", "too"] }), 0);
+    const { response, bytes } = messages.of(content(list, { removed: ["gone", "too"] }), 0);
+    const { nonce } = response;
+    const ack = { typeUrl: typeUrls.cluster, responseNonce: String(nonce) };
+    assert.deepEqual(
+      response.ack,
+      Buffer.from(DeltaDiscoveryRequest.encode(DeltaDiscoveryRequest.fromPartial(ack)).finish()),
+    );
     const whole = Buffer.concat(bytes);
     assert.equal(whole[0], 0);
     assert.equal(whole.readUInt32BE(1), whole.length - 5);
@@ -48,9 +58,9 @@ test("clients that get the same in a row share its bytes; one client never gets 
   const [one, two] = [resources.slice(0, 1), resources.slice(1, 2)];
   const first = messages.of(content(one), 0);
   assert.equal(messages.of(content([...one]), 0), first);
-  assert.equal(messages.of(content(one), first.nonce - 1), first);
-  const again = messages.of(content(one), first.nonce);
-  assert.ok(again.nonce > first.nonce);
+  assert.equal(messages.of(content(one), first.response.nonce - 1), first);
+  const again = messages.of(content(one), first.response.nonce);
+  assert.ok(again.response.nonce > first.response.nonce);
   for (const other of [
     content(two),
     content(one, { systemVersion: "v/2" }),

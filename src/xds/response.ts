@@ -16,9 +16,16 @@ export interface Content {
   systemVersion: string;
 }
 
-export interface Message extends Content {
+/** A response as its client answers it; shared with other clients. */
+export interface Response extends Content {
   /** Numbers rise; each is of one content. */
   nonce: number;
+  /** The bytes of a DeltaDiscoveryRequest that says no more than that this was taken. */
+  ack: Buffer;
+}
+
+export interface Message {
+  response: Response;
   /** Framed for gRPC; shared with other clients. */
   bytes: readonly Buffer[];
 }
@@ -51,17 +58,23 @@ export class Messages {
   /** The response for a client whose last nonce was `after`: it gets a higher one. */
   of(content: Content, after: number): Message {
     const last = this.#last;
-    if (last && last.nonce > after && isOf(last, content)) return last;
+    if (last && last.response.nonce > after && isOf(last.response, content)) return last;
     const { kind, resources, removed, systemVersion } = content;
     const nonce = ++this.#nonce;
     const short = isShort(resources);
+    const type = Buffer.from(typeUrls[kind]);
+    const number = Buffer.from(String(nonce));
     const parts: Uint8Array[] = [];
     field(parts, 1, Buffer.from(systemVersion));
-    field(parts, 4, Buffer.from(typeUrls[kind]));
-    field(parts, 5, Buffer.from(String(nonce)));
+    field(parts, 4, type);
+    field(parts, 5, number);
     for (const name of removed) field(parts, 6, Buffer.from(name));
     const bytes = framed([Buffer.concat(parts), short ? bodyOf(resources) : this.#long(resources)]);
-    const message = { kind, resources, removed, systemVersion, nonce, bytes };
+    const ack: Uint8Array[] = [];
+    field(ack, 2, type);
+    field(ack, 6, number);
+    const response = { kind, resources, removed, systemVersion, nonce, ack: Buffer.concat(ack) };
+    const message = { response, bytes };
     if (short) this.#last = message;
     return message;
   }
@@ -94,12 +107,12 @@ function isShort(resources: readonly Encoded[]): boolean {
   return resources.reduce((sum, { resource }) => sum + resource.length, 0) < worthKeeping.bytes;
 }
 
-function isOf(message: Message, { kind, resources, removed, systemVersion }: Content): boolean {
+function isOf(response: Response, { kind, resources, removed, systemVersion }: Content): boolean {
   return (
-    message.kind === kind &&
-    message.systemVersion === systemVersion &&
-    same(message.resources, resources) &&
-    same(message.removed, removed)
+    response.kind === kind &&
+    response.systemVersion === systemVersion &&
+    same(response.resources, resources) &&
+    same(response.removed, removed)
   );
 }
 

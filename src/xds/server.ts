@@ -116,11 +116,9 @@ class Ads implements XdsServer {
   readonly #rows = new Map<string, number>();
   readonly #timers = new Set<Timer>();
   readonly #unsubscribe: (() => void)[];
-  /** Sessions with changes to push when the batch has been told in full. */
-  readonly #touched = new Set<Session>();
   readonly #epoch: string;
   #version = { batches: -1, text: "" };
-  #flushing = false;
+  #pushing = false;
   #stopped = false;
 
   constructor(options: XdsOptions) {
@@ -190,6 +188,7 @@ class Ads implements XdsServer {
       message: (bytes) => {
         if (this.#stopped) return;
         try {
+          if (connection?.session.acknowledges(bytes)) return;
           const request = DeltaDiscoveryRequest.decode(bytes);
           connection ??= this.#introduce(call, request, refuse);
           connection?.session.receive(request as Request);
@@ -306,45 +305,35 @@ class Ads implements XdsServer {
       connection.scopes = connection.view.scopes;
       this.#join(connection);
       connection.session.changedAll();
-      this.#touch(connection.session);
     }
+    this.#pushSoon();
   }
 
   #configsChanged(changes: readonly Change<ScopeConfig>[]): void {
-    for (const { view, session } of this.#connections) {
-      view.changed();
-      // Something was heard at last: who waited for that looks again.
-      if (changes.length === 0) this.#touch(session);
-    }
+    for (const { view } of this.#connections) view.changed();
     for (const { key, before, after } of changes) {
       const members = this.#byScope.get(key);
       if (!members) continue;
       const differing = changesOf(before, after);
-      for (const { session } of members) {
-        for (const [kind, names] of differing) session.changed(kind, names);
-        this.#touch(session);
-      }
+      for (const { session } of members) for (const [kind, names] of differing) session.changed(kind, names);
     }
+    this.#pushSoon();
   }
 
   #named(kind: "endpoints" | "secret", changes: readonly Change<unknown>[]): void {
     if (changes.length === 0) return;
     const names = changes.map(({ key }) => key);
-    for (const { session } of this.#connections) {
-      session.changed(kind, names);
-      this.#touch(session);
-    }
+    for (const { session } of this.#connections) session.changed(kind, names);
+    this.#pushSoon();
   }
 
-  #touch(session: Session): void {
-    this.#touched.add(session);
-    if (this.#flushing) return;
-    this.#flushing = true;
+  /** When the batch has been told in full. Also to those of whom nothing changed: what they wait for may be known now. */
+  #pushSoon(): void {
+    if (this.#pushing) return;
+    this.#pushing = true;
     queueMicrotask(() => {
-      this.#flushing = false;
-      const touched = [...this.#touched];
-      this.#touched.clear();
-      for (const each of touched) each.push();
+      this.#pushing = false;
+      for (const { session } of this.#connections) session.push();
     });
   }
 

@@ -9,7 +9,7 @@
 import type { Timer, World } from "../world/index.ts";
 import { type Encoded, type Kind, typeUrls } from "./encode/index.ts";
 import type { Pacer, Turn } from "./pacer.ts";
-import { Messages } from "./response.ts";
+import { Messages, type Response } from "./response.ts";
 import { type Rejection, Subscription } from "./subscription.ts";
 
 /** What a client is to have. */
@@ -17,6 +17,8 @@ export interface View {
   /** False while that is not known (law 7): nothing is sent. */
   readonly known: boolean;
   find(kind: Kind, name: string): Encoded | undefined;
+  /** The name of what `find` finds, as it stands there; it may know one where that finds nothing. */
+  nameOf(kind: Kind, name: string): string | undefined;
   /** All of a kind; for those that are not asked for by name. */
   names(kind: Kind): Iterable<string>;
   /** The name of a cluster's endpoints, when they are asked for by name. */
@@ -79,6 +81,8 @@ export class Session implements Turn {
   #holdTimer: Timer | undefined;
   #pushedAt = Number.NEGATIVE_INFINITY;
   #nonce = 0;
+  /** Something waits for its push. */
+  #hasChanged = false;
   #staleSince: number | undefined;
   #version = "";
   #ended = false;
@@ -117,11 +121,30 @@ export class Session implements Turn {
     this.#pump();
   }
 
+  /**
+   * Takes a request if it is a plain ACK in its usual bytes, which is known without reading it: most are. False: it is
+   * something else.
+   */
+  acknowledges(request: Buffer): boolean {
+    for (const subscription of this.#inOrder) {
+      const response = subscription.flight?.response;
+      if (!response?.ack.equals(request)) continue;
+      this.#accepted(subscription, response);
+      this.#pump();
+      return true;
+    }
+    return false;
+  }
+
   /** These resources have changed, come or gone. Names that the client does not ask for cost a look-up. */
-  changed(kind: Kind, names: Iterable<string>): void {
+  changed(kind: Kind, names: readonly string[]): void {
     const subscription = this.#kinds[kind];
     if (!subscription.started || this.#ended) return;
-    for (const name of names) if (subscription.wants(name)) subscription.changed.push(name);
+    for (let i = 0; i < names.length; i++) {
+      if (!subscription.wants(names[i]!)) continue;
+      subscription.changed.add(names[i]!);
+      this.#hasChanged = true;
+    }
   }
 
   /** The client is to have something else altogether: everything is looked at again. */
@@ -131,7 +154,7 @@ export class Session implements Turn {
       if (!subscription.started) continue;
       const names = new Set<string>([...subscription.names, ...subscription.held.keys()]);
       if (subscription.wildcard) for (const name of this.#options.view.names(kind)) names.add(name);
-      this.changed(kind, names);
+      this.changed(kind, [...names]);
     }
   }
 
@@ -176,7 +199,7 @@ export class Session implements Turn {
         ? "not asked"
         : rejected.size > 0
           ? "rejected"
-          : subscription.settled && subscription.changed.length === 0
+          : subscription.settled && subscription.changed.size === 0
             ? "synced"
             : "stale",
       resources: held.size,
@@ -201,14 +224,9 @@ export class Session implements Turn {
 
   /** It has asked for listeners and clusters and has all there is of them. */
   get settled(): boolean {
+    if (this.#hasChanged) return false;
     for (const { settled } of this.#inOrder) if (!settled) return false;
-    return !this.#hasChanged;
-  }
-
-  /** Something waits for its push. */
-  get #hasChanged(): boolean {
-    for (const { changed } of this.#inOrder) if (changed.length > 0) return true;
-    return false;
+    return true;
   }
 
   #begin(subscription: Subscription, request: Request): void {
@@ -230,7 +248,7 @@ export class Session implements Turn {
 
   /** The names as the resources have them, which all clients share, in place of copies from a request. */
   #ownNames(kind: Kind, names: readonly string[]): string[] {
-    return names.map((name) => this.#options.view.find(kind, name)?.name ?? name);
+    return names.map((name) => this.#options.view.nameOf(kind, name) ?? name);
   }
 
   #markAll(subscription: Subscription): void {
@@ -241,17 +259,21 @@ export class Session implements Turn {
 
   #answered(subscription: Subscription, { responseNonce, errorDetail }: Request): void {
     const { flight, kind } = subscription;
-    if (flight?.nonce !== Number(responseNonce)) return; // an answer to something older
+    if (flight?.response.nonce !== Number(responseNonce)) return; // an answer to something older
     if (!errorDetail) {
-      subscription.accepted();
-      this.#confirmed(kind, flight);
+      this.#accepted(subscription, flight.response);
       return;
     }
     const rejection = subscription.refused(errorDetail.message);
     if (rejection) {
       this.#confirmed(kind, { resources: [rejection], removed: [] });
       this.#options.onRejection?.(kind, rejection);
-    } else if (subscription.halves.length === 0) this.#confirmed(kind, flight);
+    } else if (subscription.halves.length === 0) this.#confirmed(kind, flight.response);
+  }
+
+  #accepted(subscription: Subscription, response: Response): void {
+    subscription.accepted();
+    if (this.#awaited.size > 0) this.#confirmed(subscription.kind, response);
   }
 
   /** Nothing waits for these endpoints any more; nor for those of clusters that were refused. */
@@ -259,7 +281,6 @@ export class Session implements Turn {
     kind: Kind,
     { resources, removed }: { resources: readonly { name: string }[]; removed: readonly string[] },
   ): void {
-    if (this.#awaited.size === 0) return;
     const names = [...resources.map(({ name }) => name), ...removed];
     if (kind === "endpoints") for (const name of names) this.#awaited.delete(name);
     if (kind !== "cluster") return;
@@ -271,7 +292,8 @@ export class Session implements Turn {
 
   /** What has changed so far is part of the push that begins now. */
   #admit(): void {
-    for (const subscription of this.#inOrder) if (subscription.changed.length > 0) subscription.admit();
+    for (const subscription of this.#inOrder) if (subscription.changed.size > 0) subscription.admit();
+    this.#hasChanged = false;
     this.#pump();
   }
 
@@ -317,7 +339,7 @@ export class Session implements Turn {
     const { kind } = subscription;
     let half = subscription.halves.length > 0;
     let batch = subscription.take(mayRemove);
-    while (batch.resources.length + batch.removed.length === 0) {
+    while (batch.isEmpty) {
       if (!half && !subscription.owed) {
         pacer?.leave(this);
         return;
@@ -329,19 +351,19 @@ export class Session implements Turn {
     }
     const { resources, removed } = batch;
     if (kind === "cluster") this.#followWithEndpoints(resources, removed);
-    const message = this.#messages.of(
+    const { response, bytes } = this.#messages.of(
       { kind, resources, removed, systemVersion: systemVersion() },
       this.#nonce,
     );
-    this.#nonce = message.nonce;
-    subscription.sent(message.nonce, message, batch.before);
+    this.#nonce = response.nonce;
+    subscription.sent(response, batch.had);
     subscription.owed = false;
     this.#pushedAt = world.monotonic();
     this.sent.responses++;
     this.sent.resources += resources.length;
-    for (const { byteLength } of message.bytes) this.sent.bytes += byteLength;
-    if (pacer?.has(this)) send(message.bytes, () => pacer.leave(this));
-    else send(message.bytes);
+    for (const { byteLength } of bytes) this.sent.bytes += byteLength;
+    if (pacer?.has(this)) send(bytes, () => pacer.leave(this));
+    else send(bytes);
   }
 
   /**
@@ -368,8 +390,8 @@ export class Session implements Turn {
     const waits =
       this.#awaited.size > 0 ||
       // What is found for them is of now: also of changes whose push has not begun.
-      cluster.changed.length > 0 ||
-      (cluster.flight !== undefined && cluster.flight.resources.length > 0) ||
+      cluster.changed.size > 0 ||
+      (cluster.flight !== undefined && cluster.flight.response.resources.length > 0) ||
       cluster.hasNews();
     if (!waits) {
       this.#holdTimer?.cancel();

@@ -1,5 +1,7 @@
 /** What one client has asked for of one kind of resources, what it was sent, and what it made of that. */
 import type { Encoded, Kind } from "./encode/index.ts";
+import { Names } from "./names.ts";
+import type { Response } from "./response.ts";
 
 /** A resource that the client did not take. It goes on with the one before. */
 export interface Rejection {
@@ -11,11 +13,15 @@ export interface Rejection {
 
 /** A response that has not been answered. */
 interface Flight {
-  nonce: number;
-  resources: readonly Encoded[];
-  removed: readonly string[];
-  /** What the client had before of the resources, then of those removed. */
-  before: readonly (string | undefined)[];
+  response: Response;
+  /** What the client had before. */
+  had: Had;
+}
+
+/** Versions that the client has of resources that are sent, and of those that are removed, in their order. */
+interface Had {
+  resources: readonly (string | undefined)[];
+  removed: readonly (string | undefined)[];
 }
 
 /**
@@ -25,12 +31,25 @@ interface Flight {
 const fullResponse = 256 * 1024;
 
 /** What is to be sent next. */
-export interface Batch {
-  resources: Encoded[];
-  removed: string[];
-  /** What the client has of the resources, then of those removed. */
-  before: (string | undefined)[];
+export class Batch {
+  resources: readonly Encoded[] = none;
+  removed: readonly string[] = none;
+  readonly had = { resources: none as Had["resources"], removed: none as Had["removed"] };
+  /** Of the resources. */
+  bytes = 0;
+
+  get isEmpty(): boolean {
+    return this.resources.length + this.removed.length === 0;
+  }
 }
+
+/** The list with one more. Most get no more than one, and an array that begins with it takes less than one that grows. */
+function and<T>(list: readonly T[], more: T): readonly T[] {
+  if (list.length === 0) return [more];
+  (list as T[]).push(more);
+  return list;
+}
+const none: readonly never[] = [];
 
 export class Subscription {
   readonly kind: Kind;
@@ -45,10 +64,10 @@ export class Subscription {
   /** Name → version that the client has, or will have once what is under way is answered. */
   readonly held = new Map<string, string>();
   readonly rejected = new Map<string, Rejection>();
-  /** Names that have changed and wait for their push; some of them twice. */
-  changed: string[] = [];
+  /** Names that have changed and wait for their push. */
+  readonly changed = new Names();
   /** Names to look at when the next response is made. */
-  readonly due = new Set<string>();
+  readonly due = new Names();
   /** Names to send though the client has the version: it asked again, or needs it again. */
   readonly again = new Set<string>();
   /** Names that the client asked for, and that were answered with "there is no such resource". */
@@ -79,8 +98,8 @@ export class Subscription {
         continue;
       }
       this.names.add(name);
-      this.again.add(name);
       this.due.add(name);
+      if (this.held.has(name) || this.rejected.has(name)) this.again.add(name);
     }
   }
 
@@ -95,8 +114,7 @@ export class Subscription {
 
   /** What has changed so far is to be sent. */
   admit(): void {
-    for (const name of this.changed) this.due.add(name);
-    this.changed = [];
+    this.due.takeAll(this.changed);
   }
 
   /**
@@ -104,39 +122,46 @@ export class Subscription {
    * that may not stay due.
    */
   take(mayRemove: boolean): Batch {
-    const half = this.halves.shift();
-    if (half) {
-      // What has changed meanwhile is due anyway.
-      const resources = half.filter((resource) => this.#find(resource.name)?.version === resource.version);
-      return { resources, removed: [], before: resources.map(({ name }) => this.held.get(name)) };
+    if (this.halves.length > 0) return this.#takeHalf(this.halves.shift()!);
+    const batch = new Batch();
+    const { due } = this;
+    if (due.size === 1) {
+      if (!this.#staysDue(due.first!, batch, mayRemove)) due.clear(); // as most changes find it
+      return batch;
     }
-    const batch: Batch = { resources: [], removed: [], before: [] };
-    const had: (string | undefined)[] = [];
-    let bytes = 0;
-    for (const name of this.due) {
-      if (bytes >= fullResponse) break;
-      if (!this.wants(name)) {
-        this.due.delete(name);
-        continue;
-      }
-      const wanted = this.#find(name);
-      const has = this.held.get(name);
-      if (!wanted && has !== undefined && !mayRemove) continue;
-      this.due.delete(name);
-      if (!wanted) {
-        if (this.#removes(name, has)) {
-          batch.removed.push(name);
-          had.push(has);
-        }
-      } else if (this.#sends(wanted, has)) {
-        batch.resources.push(wanted);
-        batch.before.push(has);
-        bytes += wanted.resource.length;
-      }
-      if (this.again.size > 0) this.again.delete(name);
+    for (const name of due) {
+      if (!this.#staysDue(name, batch, mayRemove)) due.delete(name);
+      if (batch.bytes >= fullResponse) break;
     }
-    batch.before.push(...had);
     return batch;
+  }
+
+  /** What has changed meanwhile is due anyway. */
+  #takeHalf(half: readonly Encoded[]): Batch {
+    const batch = new Batch();
+    batch.resources = half.filter(({ name, version }) => this.#find(name)?.version === version);
+    batch.had.resources = batch.resources.map(({ name }) => this.held.get(name));
+    return batch;
+  }
+
+  /** Looks at a name that is due, and takes what is to be sent of it into the batch, if it may. */
+  #staysDue(name: string, batch: Batch, mayRemove: boolean): boolean {
+    if (!this.wants(name)) return false;
+    const wanted = this.#find(name);
+    const has = this.held.get(name);
+    if (!wanted && has !== undefined && !mayRemove) return true;
+    if (!wanted) {
+      if (this.#removes(name, has)) {
+        batch.removed = and(batch.removed, name);
+        batch.had.removed = and(batch.had.removed, has);
+      }
+    } else if (this.#sends(wanted, has)) {
+      batch.resources = and(batch.resources, wanted);
+      batch.had.resources = and(batch.had.resources, has);
+      batch.bytes += wanted.resource.length;
+    }
+    if (this.again.size > 0) this.again.delete(name);
+    return false;
   }
 
   /** Whether something would be sent that the client does not have: its removals aside. */
@@ -175,14 +200,10 @@ export class Subscription {
   }
 
   /** It is on its way. */
-  sent(
-    nonce: number,
-    { resources, removed }: Omit<Flight, "nonce" | "before">,
-    before: Flight["before"],
-  ): void {
-    for (const { name, version } of resources) this.held.set(name, version);
-    for (const name of removed) this.held.delete(name);
-    this.flight = { nonce, resources, removed, before };
+  sent(response: Response, had: Had): void {
+    for (const { name, version } of response.resources) this.held.set(name, version);
+    for (const name of response.removed) this.held.delete(name);
+    this.flight = { response, had };
   }
 
   /** The client took what was under way. */
@@ -190,7 +211,7 @@ export class Subscription {
     const flight = this.flight;
     this.flight = undefined;
     if (!flight || this.rejected.size === 0) return;
-    for (const { name } of flight.resources) this.rejected.delete(name);
+    for (const { name } of flight.response.resources) this.rejected.delete(name);
   }
 
   /**
@@ -201,13 +222,10 @@ export class Subscription {
     const flight = this.flight;
     this.flight = undefined;
     if (!flight) return undefined;
-    const { resources, removed, before } = flight;
-    const names = [...resources.map(({ name }) => name), ...removed];
-    for (const [i, name] of names.entries()) {
-      const version = before[i];
-      if (version === undefined) this.held.delete(name);
-      else this.held.set(name, version);
-    }
+    const { had, response } = flight;
+    const { resources, removed } = response;
+    for (const [i, { name }] of resources.entries()) this.#hadBefore(name, had.resources[i]);
+    for (const [i, name] of removed.entries()) this.#hadBefore(name, had.removed[i]);
     // What was to go with them is told without them.
     for (const name of resources.length > 0 ? removed : []) {
       this.absent.delete(name);
@@ -224,5 +242,10 @@ export class Subscription {
       this.halves.push(resources.slice(0, middle), resources.slice(middle));
     }
     return undefined;
+  }
+
+  #hadBefore(name: string, version: string | undefined): void {
+    if (version === undefined) this.held.delete(name);
+    else this.held.set(name, version);
   }
 }

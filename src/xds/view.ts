@@ -48,16 +48,19 @@ export class ProxyView implements View {
   }
 
   #now() {
+    this.#read ??= this.#look();
+    return this.#read;
+  }
+
+  #look() {
     const { scopes, configs } = this.#traffic;
-    if (this.#read) return this.#read;
     const own = scopes.get(this.#id) ?? [];
     const heard = scopes.has(this.#id) && scopes.pending(this.#id).length === 0;
-    this.#read = {
+    return {
       scopes: own,
       configs: own.flatMap((scope) => configs.get(scope) ?? []),
       known: heard && own.every((scope) => configs.has(scope) && configs.pending(scope).length === 0),
     };
-    return this.#read;
   }
 
   /** The names of the proxy's scopes, as of the last settled batch. */
@@ -82,6 +85,12 @@ export class ProxyView implements View {
       case "secret":
         return mapped(this.#mayHave(name) ? this.#secrets.get(name) : undefined, encodeSecret);
     }
+  }
+
+  nameOf(kind: Kind, name: string): string | undefined {
+    if (kind === "endpoints") return this.#traffic.endpoints.get(name)?.name;
+    if (kind === "secret") return this.#secrets.get(name)?.name;
+    return this.#first(kind, name)?.name;
   }
 
   *names(kind: Kind): Iterable<string> {
