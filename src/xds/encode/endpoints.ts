@@ -8,7 +8,7 @@ import type {
   LocalityLbEndpoints,
 } from "#protocols/envoy/config/endpoint/v3/endpoint_components.ts";
 import type { Endpoint, LocalityEndpoints, UpstreamEndpoints } from "../../traffic/index.ts";
-import { encoded, once, socketAddress } from "./pack.ts";
+import { encoded, encodeWhole, once, socketAddress } from "./pack.ts";
 
 export const encodeEndpoints = once(({ name, localities }: UpstreamEndpoints) =>
   assignment(name, localities),
@@ -21,7 +21,7 @@ export function noEndpoints(name: string) {
 
 function assignment(clusterName: string, localities: readonly LocalityEndpoints[]) {
   const message = { clusterName, endpoints: localities.map(localityOf), namedEndpoints: {} };
-  return encoded("endpoints", clusterName, ClusterLoadAssignment.encode(message).finish());
+  return encoded("endpoints", clusterName, encodeWhole(ClusterLoadAssignment, message));
 }
 
 /** All in one locality of no name: part of clusters of the types STATIC, STRICT_DNS and LOGICAL_DNS. */

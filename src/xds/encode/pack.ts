@@ -3,6 +3,7 @@
  * encoded resource, which is made once for each object of the model and kept beside it.
  */
 import { hash } from "node:crypto";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { Address } from "#protocols/envoy/config/core/v3/address.ts";
 import { Resource } from "#protocols/envoy/service/discovery/v3/discovery.ts";
 import type { Any } from "#protocols/google/protobuf/any.ts";
@@ -34,15 +35,28 @@ export interface Encoded {
 
 /** A generated message's codec. */
 export interface Codec<T = unknown> {
-  encode(message: T): { finish(): Uint8Array };
+  encode(message: T, writer: BinaryWriter): { finish(): Uint8Array };
   fromPartial(object: never): T;
 }
 
 type Partially<C extends Codec> = Parameters<C["fromPartial"]>[0];
 
+/** The message's bytes, where no field is left out. */
+export function encodeWhole<T>(codec: Pick<Codec<T>, "encode">, message: T): Uint8Array {
+  const own = writer ?? new BinaryWriter();
+  writer = undefined; // what cannot be written leaves it as it is then
+  const bytes = codec.encode(message, own).finish();
+  if (bytes.length <= worthKeeping) writer = own;
+  return bytes;
+}
+
+/** One for all messages, whose buffer need not grow anew for each; a large one is let go of, bytes. */
+let writer: BinaryWriter | undefined;
+const worthKeeping = 64 * 1024;
+
 /** The message's bytes. */
 export function encode<C extends Codec>(codec: C, message: Partially<C>): Uint8Array {
-  return codec.encode(codec.fromPartial(message as never)).finish();
+  return encodeWhole(codec, codec.fromPartial(message as never));
 }
 
 /** The message as Any; `type` is its full name (`envoy.config…`). */
@@ -96,7 +110,7 @@ export function originMetadata(origins: readonly Origin[], kind: string) {
 export function encoded(kind: Kind, name: string, message: Uint8Array): Encoded {
   const version = hash("sha1", message, "base64url").slice(0, 16);
   const packed = { typeUrl: typeUrls[kind], value: message as Any["value"] };
-  const resource = Resource.encode({ name, aliases: [], version, resource: packed }).finish();
+  const resource = encodeWhole(Resource, { name, aliases: [], version, resource: packed });
   return { kind, name, version, message, resource };
 }
 
