@@ -6,6 +6,7 @@ import {
   type IncomingMessage,
 } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { createSecureContext, type SecureContext } from "node:tls";
 import type { KubeRequest, KubeResponse, Transport } from "./transport.ts";
 
 /** What it takes to speak to one API server. Certificates and keys are PEM. */
@@ -41,9 +42,6 @@ export function transportFor(credentials: Credentials): Transport & { close(): v
     keepAlive: true,
     scheduling: "lifo" as const,
     ...(secure && {
-      ca: credentials.ca as string | undefined,
-      cert: credentials.cert as string | undefined,
-      key: credentials.key as string | undefined,
       rejectUnauthorized: !credentials.insecure,
       ...(credentials.tlsServerName && { servername: credentials.tlsServerName }),
     }),
@@ -60,6 +58,14 @@ export function transportFor(credentials: Credentials): Transport & { close(): v
     ...(credentials.socketPath && { socketPath: credentials.socketPath }),
   };
 
+  /** Made once: there is a connection for each watch. By the first request, as it is told of what cannot be read. */
+  let secureContext: SecureContext | undefined;
+  const tls = () => {
+    const { ca, cert, key } = credentials as { ca?: string; cert?: string; key?: string };
+    secureContext ??= createSecureContext({ ca, cert, key });
+    return { secureContext };
+  };
+
   const transport = async (request: KubeRequest): Promise<KubeResponse> => {
     for (let attempt = 0; ; attempt++) {
       const headers: Record<string, string | number> = { host: url.host, ...request.headers };
@@ -70,6 +76,7 @@ export function transportFor(credentials: Credentials): Transport & { close(): v
       if (request.body !== undefined) headers["content-length"] = Buffer.byteLength(request.body);
       const outgoing = send({
         ...target,
+        ...(secure && tls()),
         method: request.method,
         path: prefix + request.path,
         headers,
