@@ -44,7 +44,6 @@ export function define(command: Command): void {
 }
 
 async function run(options: Options): Promise<void> {
-  keepHeapSmall();
   const [namespace, name] = options.mesh.split("/");
   if (!namespace || !name) throw new Error(`--mesh is 'namespace/name', not '${options.mesh}'`);
   const client = ownCluster(options);
@@ -77,14 +76,16 @@ async function run(options: Options): Promise<void> {
   });
   discovery = started;
   await allKnown(started, log, ended.signal);
+  keepHeapSmall();
   await serve(started, options.address, log);
   serving = true;
   log(`discovery of mesh ${options.mesh} serves proxies`);
 }
 
 /**
- * What many proxies leave behind when they have connected is collected sooner: V8 would let the heap double first.
- * (NODE_OPTIONS does not take this flag.)
+ * From now on: what many proxies leave behind when they have connected is collected sooner, where V8 would let the heap
+ * double first. Not while everything is read for the first time, of which most stays. (NODE_OPTIONS does not take this
+ * flag.)
  */
 export function keepHeapSmall(): void {
   setFlagsFromString("--heap-growing-percent=30");

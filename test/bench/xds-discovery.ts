@@ -16,7 +16,6 @@ function withoutTls(certificate: X509Certificate): void {
   server.listen(0, "127.0.0.1", () => process.send?.((server.address() as AddressInfo).port));
 }
 
-keepHeapSmall();
 const credentials = JSON.parse(process.env.BENCH_CREDENTIALS!) as Credentials;
 process.on("disconnect", () => process.exit()); // whoever measures is gone
 const ports = JSON.parse(process.env.BENCH_PORTS!) as { xds: number; webhook: number };
@@ -34,6 +33,7 @@ const discovery = await startDiscovery({
   },
 });
 await allKnown(discovery, log, new AbortController().signal);
+keepHeapSmall();
 await serve(discovery, "127.0.0.1", log, ports);
 process.on("message", (message: "memory" | { certificate: string }) => {
   if (message !== "memory") {
