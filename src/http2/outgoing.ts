@@ -16,15 +16,13 @@ import {
   numberFrame,
 } from "./frames.ts";
 import { HpackEncoder } from "./hpack.ts";
+import { and, none } from "./pieces.ts";
 import type { Stream } from "./stream.ts";
 
 /** Below this, what goes out together is made one piece, bytes. */
 const worthSharing = 16 * 1024;
 /** Up to this, data is copied behind the head of its frame, bytes: often that is all that goes out. */
 const worthCopying = 2 * 1024;
-
-/** Shared by all that have gathered nothing; never written to. Mostly one piece gathers, and an array of one is small. */
-const none: Buffer[] = [];
 
 /** Connections that have something to write at the end of this turn. */
 const unwritten: Outgoing[] = [];
@@ -71,8 +69,7 @@ export class Outgoing {
   write(bytes: Buffer): void {
     if (this.#over) return;
     this.#lastHead = undefined;
-    if (this.#gathered === none) this.#gathered = [bytes];
-    else this.#gathered.push(bytes);
+    this.#gathered = and(this.#gathered, bytes);
     this.#bytes += bytes.length;
     if (this.#willFlush) return;
     this.#willFlush = true;
@@ -235,7 +232,10 @@ function dataFrame(stream: number, data: Buffer): Buffer {
 /** The last frame of a stream whose data others send too. */
 let shared: { stream: number; data: Buffer; frame: Buffer } | undefined;
 
-/** A frame of DATA that is made once for all who send the same in a row, on streams of the same number. */
+/**
+ * A frame of DATA that is made once for all who send the same in a row, on streams of the same number. So the end of
+ * one of them is not put there.
+ */
 function sharedFrame(stream: number, data: Buffer): Buffer {
   if (shared?.data !== data || shared.stream !== stream)
     shared = { stream, data, frame: dataFrame(stream, data) };

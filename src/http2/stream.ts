@@ -1,6 +1,7 @@
 /** One stream: a request and its response, as their owner sees them. Source: RFC 9113, 5. */
 import type { Connection } from "./connection.ts";
 import { defaultFrameSize, errorCode, headSize } from "./frames.ts";
+import { and, none } from "./pieces.ts";
 
 /** How a stream came to its end: both ways did, or somebody cut it off. */
 export type ClosedBy = "both" | "us" | "peer" | "connection";
@@ -17,9 +18,6 @@ export interface StreamEvents {
   /** It is over; `code`: RFC 9113, 7. */
   closed(code: number, by: ClosedBy): void;
 }
-
-/** Shared by all that have nothing waiting; never written to. */
-const none: Buffer[] = [];
 
 export class Stream {
   readonly id: number;
@@ -73,8 +71,7 @@ export class Stream {
   data(chunk: Buffer): boolean {
     if (this.over || this.localEnded || this.#end) return true;
     if (chunk.length > 0) {
-      if (this.#waiting === none) this.#waiting = [chunk];
-      else this.#waiting.push(chunk);
+      this.#waiting = and(this.#waiting, chunk);
       this.#queued += chunk.length;
       // What waited before may go with it.
       if (this.#connection.outgoing.data(this)) this.emptied();
