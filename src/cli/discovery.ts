@@ -76,19 +76,9 @@ async function run(options: Options): Promise<void> {
   });
   discovery = started;
   await allKnown(started, log, ended.signal);
-  keepHeapSmall();
   await serve(started, options.address, log);
   serving = true;
   log(`discovery of mesh ${options.mesh} serves proxies`);
-}
-
-/**
- * From now on: what many proxies leave behind when they have connected is collected sooner, where V8 would let the heap
- * double first. Not while everything is read for the first time, of which most stays. (NODE_OPTIONS does not take this
- * flag.)
- */
-export function keepHeapSmall(): void {
-  setFlagsFromString("--heap-growing-percent=30");
 }
 
 /** Until everything has been heard. */
@@ -115,6 +105,9 @@ export async function serve(
   log: (line: string, error?: unknown) => void,
   ports: { xds: number; webhook: number } = discoveryPorts,
 ): Promise<void> {
+  // What many proxies leave behind when they have connected is collected sooner, where V8 would let the heap double
+  // first. Not before: of what was read until now most stays. (NODE_OPTIONS does not take this flag.)
+  setFlagsFromString("--heap-growing-percent=30");
   const { tls } = discovery;
   const forProxies = () => ({
     ...tls.current,

@@ -1,7 +1,7 @@
 /** `weft discovery` on ports of its own, over an API server that is called through a UNIX socket. For the bench alone. */
 import { X509Certificate } from "node:crypto";
 import { type AddressInfo, createServer } from "node:net";
-import { allKnown, keepHeapSmall, serve } from "../../src/cli/discovery.ts";
+import { allKnown, serve } from "../../src/cli/discovery.ts";
 import { startDiscovery } from "../../src/discovery.ts";
 import { type Credentials, KubeClient, transportFor } from "../../src/kube/index.ts";
 import { realWorld } from "../../src/world/index.ts";
@@ -33,7 +33,6 @@ const discovery = await startDiscovery({
   },
 });
 await allKnown(discovery, log, new AbortController().signal);
-keepHeapSmall();
 await serve(discovery, "127.0.0.1", log, ports);
 process.on("message", (message: "memory" | { certificate: string }) => {
   if (message !== "memory") {
